@@ -1,0 +1,199 @@
+"""Conversion to ONNX through tf2onnx. Importing this module imports TensorFlow."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tf2onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from medkit.bundles import CARD_NAME, ModelCard
+from medkit.errors import ExportError
+from medkit_exporters.source import Source
+
+OPSET = 17
+"""ONNX operator set; ONNX Runtime has had all of it since 1.12 (2022)."""
+
+_PRODUCTS = ("Conv", "MatMul", "Gemm")
+
+
+def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | None) -> bytes:
+    """Convert a Keras original to an ONNX file.
+
+    Parameters
+    ----------
+    source
+        The original.
+    precision
+        ``int8``: QDQ with uint8 activations and int8 weights per channel,
+        the last product's output and the activation after it in float.
+        ``fp16``: weights and arithmetic in half precision. ``fp32``: as trained.
+    calibration
+        uint8 images (n, height, width, channels) that fix the ranges of
+        ``int8``; ``None`` for the others.
+
+    Returns
+    -------
+    bytes
+        Input uint8 (n, height, width, channels) with a free n, taken as raw
+        pixels; output float32 probabilities.
+
+    Raises
+    ------
+    ExportError
+        If an int8 file computes in float, or does not take raw pixels.
+    """
+    int8 = precision == "int8"
+    function = source.function(float_pixels=int8, logits=False)
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of third parties' deprecations
+        model, _ = tf2onnx.convert.from_function(
+            function, input_signature=function.input_signature, opset=OPSET
+        )
+    if precision == "fp16":
+        model = convert_float_to_float16(model, keep_io_types=True)
+    if int8:
+        if calibration is None:
+            raise ExportError("int8 needs calibration images and got none")
+        model = _quantize(model, calibration)
+        _take_raw_pixels(model.graph)
+        _check_int8(model.graph)
+    _free_batch(model.graph)
+    _shorten_names(model.graph)
+    _drop_unused_domains(model)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def attach_card(content: bytes, card: ModelCard) -> bytes:
+    """Return the file with ``card`` as its metadata property named ``medkit``."""
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, {CARD_NAME: card.to_json()})
+    stamped: bytes = model.SerializeToString()
+    return stamped
+
+
+class _Images(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds calibration images one by one, as the quantiser asks for them."""
+
+    def __init__(self, name: str, images: NDArray[np.uint8]) -> None:
+        self._feeds = ({name: image[np.newaxis].astype(np.float32)} for image in images)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._feeds, None)
+
+
+def _quantize(model: Any, calibration: NDArray[np.uint8]) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in "abc")
+        onnx.save(model, plain)
+        # Folds batch normalisation into the convolutions, which the quantiser does not.
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantized,
+            _Images(model.graph.input[0].name, calibration),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=CalibrationMethod.MinMax,
+            # The logits stay as fine as the integer product made them, so
+            # that ranking, and with it the AUC, is not lost to ties.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
+            op_types_to_quantize=[
+                "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
+                "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
+            ],
+        )  # fmt: skip
+        return onnx.load(quantized)
+
+
+def _take_raw_pixels(graph: Any) -> None:
+    """Replace the float input and its quantisation by a uint8 input: the same numbers, unscaled."""
+    (pixels,) = graph.input
+    consumers = [node for node in graph.node if pixels.name in node.input]
+    quantizers = [node for node in consumers if node.op_type == "QuantizeLinear"]
+    if len(consumers) != 1 or len(quantizers) != 1:
+        found = ", ".join(node.op_type for node in consumers)
+        raise ExportError(f"the int8 input feeds {found}; expected one QuantizeLinear")
+    (quantizer,) = quantizers
+    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    scale, zero_point = (constants[name].item() for name in quantizer.input[1:3])
+    if (scale, zero_point) != (1.0, 0):
+        raise ExportError(
+            f"the int8 input has scale {scale} and zero point {zero_point}; "
+            "it must have 1.0 and 0 so that raw pixels fit"
+        )
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name == quantizer.output[0]:
+                node.input[position] = pixels.name
+    graph.node.remove(quantizer)
+    pixels.type.tensor_type.elem_type = TensorProto.UINT8
+
+
+def _check_int8(graph: Any) -> None:
+    """Raise :class:`ExportError` if a product takes anything but dequantised integers."""
+    producers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type in _PRODUCTS:
+            for name in node.input[:2]:
+                if name not in producers or producers[name].op_type != "DequantizeLinear":
+                    raise ExportError(f"{node.op_type} {node.name} takes float input {name}")
+
+
+def _free_batch(graph: Any) -> None:
+    """Name the first dimension of input and output, so that any batch size goes in."""
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    # Shapes recorded inside the graph may hold the converter's guesses of it.
+    del graph.value_info[:]
+
+
+def _shorten_names(graph: Any) -> None:
+    """Rename values and nodes to their layer and a number.
+
+    The converters' names repeat the path of the layer up to four times for
+    each node: a sixth of a small int8 file.
+    """
+    names: dict[str, str] = {value.name: value.name for value in (*graph.input, *graph.output)}
+
+    def short(name: str) -> str:
+        if name and name not in names:
+            layer = name.split("/")[1] if "/" in name else "value"
+            names[name] = f"{layer}.{len(names)}"
+        return names.get(name, name)
+
+    for initializer in graph.initializer:
+        initializer.name = short(initializer.name)
+    for node in graph.node:
+        node.name = short(node.name)
+        node.input[:] = [short(name) for name in node.input]
+        node.output[:] = [short(name) for name in node.output]
+
+
+def _drop_unused_domains(model: Any) -> None:
+    """Require only the operator sets in use; the quantiser lists all that it knows."""
+    used = {node.domain for node in model.graph.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)

@@ -1,0 +1,241 @@
+"""One export run: every asked format and precision of every asked task."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medkit.bundles import (
+    FORMATS,
+    PRECISIONS,
+    Bundle,
+    ModelCard,
+    export_name,
+    file_record,
+    load_bundle,
+    replacing,
+    sha256_of,
+    write_manifest,
+)
+from medkit.datasets import check_layout, locate_dataset
+from medkit.errors import MissingExtraError, UsageError
+from medkit.images import contract_for
+from medkit.runtimes import load_model
+from medkit.tasks import TASKS, Task
+from medkit.version import __version__
+from medkit_exporters.calibration import (
+    DEFAULT_COUNT,
+    CalibrationSet,
+    draw_calibration_set,
+)
+
+if TYPE_CHECKING:
+    from medkit_exporters.source import Source
+
+_TIMED_RUNS = 15
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Arguments of an export.
+
+    Attributes
+    ----------
+    tasks
+        What to export; both tasks by default.
+    formats, precisions
+        Every combination is written.
+    data
+        Folder with the data sets (or, for one task, that set itself), of
+        which the training images calibrate int8.
+    trained
+        Folder of bundles; ``None`` is where the shipped models lie.
+    calibration_images
+        Size of the calibration set.
+    seed
+        Decides which training images calibrate.
+    """
+
+    tasks: tuple[Task, ...] = tuple(TASKS.values())
+    formats: tuple[str, ...] = tuple(FORMATS)
+    precisions: tuple[str, ...] = ("int8",)
+    data: Path | None = None
+    trained: Path | None = None
+    calibration_images: int = DEFAULT_COUNT
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One written file.
+
+    Attributes
+    ----------
+    path, task, format, precision
+        What it is.
+    bytes
+        Its size.
+    ratio
+        Its size against the Keras original's, which is compressed.
+    milliseconds
+        Median time of one image on this machine, one at a time.
+    """
+
+    path: Path
+    task: str
+    format: str
+    precision: str
+    bytes: int
+    ratio: float
+    milliseconds: float
+
+
+def export_models(
+    options: ExportOptions, note: Callable[[str], None] = lambda text: None
+) -> list[ExportedFile]:
+    """Convert Keras originals and list the files in their bundles' manifests.
+
+    Parameters
+    ----------
+    options
+        The arguments.
+    note
+        Called with a line before each lengthy step.
+
+    Returns
+    -------
+    list of ExportedFile
+        In the order of tasks, formats and precisions.
+
+    Raises
+    ------
+    UsageError
+        For arguments that cannot be obeyed, before TensorFlow is imported.
+    ModelFileError
+        If a bundle or its original is missing or damaged.
+    ExportError
+        If a converted file does not keep what its name promises; nothing is
+        left under that name that was not there before.
+    """
+    bundles = _check(options)
+    calibrations = {
+        bundle.task.name: draw_calibration_set(
+            bundle, options.data, options.calibration_images, options.seed
+        )
+        for bundle in bundles
+        if "int8" in options.precisions and options.data is not None
+    }
+
+    from medkit_exporters.source import open_source
+
+    written = []
+    for bundle in bundles:
+        note(f"{bundle.task.name}: loading {bundle.keras_path.name}")
+        source = open_source(bundle.keras_path)
+        for export_format in options.formats:
+            for precision in options.precisions:
+                note(f"{bundle.task.name}: converting to {export_format} {precision}")
+                calibration = calibrations.get(bundle.task.name) if precision == "int8" else None
+                written.append(_export_one(bundle, source, export_format, precision, calibration))
+    return written
+
+
+def _check(options: ExportOptions) -> list[Bundle]:
+    """Refuse what cannot work before anything heavy is imported; open the bundles."""
+    for given, known, what in (
+        (options.formats, tuple(FORMATS), "format"),
+        (options.precisions, PRECISIONS, "precision"),
+    ):
+        unknown = [word for word in given if word not in known]
+        if unknown or not given:
+            raise UsageError(f"{what} {unknown or 'missing'}; accepted: {', '.join(known)}")
+    if "int8" in options.precisions:
+        if options.data is None:
+            raise UsageError(
+                "int8 is calibrated on training images: give their folder with --data DIR or "
+                "MEDKIT_DATA, or ask for --fp16 or --fp32"
+            )
+        for task in options.tasks:
+            check_layout(task, locate_dataset(task, options.data))
+    needed = [("tensorflow", "tensorflow")]
+    if "onnx" in options.formats:
+        needed += [("tf2onnx", "tf2onnx"), ("onnxruntime", "onnxruntime")]
+    for module, package in needed:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(package, "export", "export")
+    bundles = [load_bundle(task, options.trained) for task in options.tasks]
+    for bundle in bundles:
+        bundle.verify(bundle.keras_path)
+    return bundles
+
+
+def _export_one(
+    bundle: Bundle,
+    source: Source,
+    export_format: str,
+    precision: str,
+    calibration: CalibrationSet | None,
+) -> ExportedFile:
+    exporter = _exporter(export_format)
+    content = exporter.convert(
+        source, precision, None if calibration is None else calibration.images
+    )
+    card = ModelCard(
+        task=bundle.task.name,
+        labels=bundle.task.labels,
+        contract=contract_for(bundle.task).to_dict(),
+        threshold=bundle.threshold,
+        precision=precision,
+        version=__version__,
+        source_sha256=sha256_of(bundle.keras_path),
+    )
+    path = bundle.folder / export_name(export_format, precision)
+    with replacing(path) as temporary:
+        temporary.write_bytes(exporter.attach_card(content, card))
+        # Loaded and run before it gets its name: a file that no runtime takes is none.
+        milliseconds = time_one_image(temporary)
+    record = file_record(path)
+    entry: dict[str, Any] = {**record, "format": export_format, "precision": precision}
+    if calibration is not None:
+        entry["calibration"] = calibration.record
+    bundle.manifest["exports"][path.name] = entry
+    write_manifest(bundle.folder, bundle.manifest)
+    return ExportedFile(
+        path=path,
+        task=bundle.task.name,
+        format=export_format,
+        precision=precision,
+        bytes=record["bytes"],
+        ratio=record["bytes"] / bundle.keras_path.stat().st_size,
+        milliseconds=milliseconds,
+    )
+
+
+def _exporter(export_format: str) -> ModuleType:
+    """Return the module that writes a format; all have ``convert`` and ``attach_card``."""
+    if export_format == "tflite":
+        from medkit_exporters import tflite
+
+        return tflite
+    from medkit_exporters import onnx
+
+    return onnx
+
+
+def time_one_image(path: Path) -> float:
+    """Return the median time, in milliseconds, that a model file takes for one grey image."""
+    model = load_model(path)
+    image = np.full((1, *model.card.input_contract.shape), 128, dtype=np.uint8)
+    times = []
+    for _ in range(_TIMED_RUNS):
+        start = time.perf_counter()
+        model.predict(image)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times) * 1000)

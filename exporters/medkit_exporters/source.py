@@ -1,0 +1,107 @@
+"""The Keras original as the exporters take it apart.
+
+Importing this module imports Keras and TensorFlow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from medkit.bundles import ModelCard
+from medkit.errors import ExportError
+from medkit.runtimes.keras import load_keras, read_card
+
+
+@dataclass(frozen=True)
+class Source:
+    """A Keras original, opened for conversion.
+
+    Attributes
+    ----------
+    path
+        The ``.keras`` file.
+    card
+        Its card.
+    model
+        The model: uint8 pixels (n, height, width, channels) to float32
+        probabilities, (n, 1) from a sigmoid or (n, classes) from a softmax.
+    """
+
+    path: Path
+    card: ModelCard
+    model: Any
+
+    @property
+    def activation(self) -> str:
+        """Name of the last layer's activation, ``sigmoid`` or ``softmax``."""
+        name: str = self.model.layers[-1].activation.__name__
+        return name
+
+    def function(self, *, float_pixels: bool, logits: bool) -> Any:
+        """Return the model as a TensorFlow function with a free batch size.
+
+        Parameters
+        ----------
+        float_pixels
+            Take pixels as float32, still 0..255, instead of uint8: the
+            quantisers calibrate and then replace a floating-point input.
+        logits
+            End before the last activation, which is then not quantised.
+
+        Returns
+        -------
+        tensorflow.types.experimental.PolymorphicFunction
+            With one input ``pixels``.
+        """
+        model = _with_float_input(self.model) if float_pixels else self.model
+        if logits:
+            model = _without_activation(model)
+        dtype = tf.float32 if float_pixels else tf.uint8
+        shape = [None, *self.model.input_shape[1:]]
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, dtype, name="pixels")])  # type: ignore[untyped-decorator]
+        def infer(pixels: Any) -> Any:
+            return model(pixels, training=False)
+
+        return infer
+
+
+def open_source(path: Path) -> Source:
+    """Open a Keras original for conversion.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is no original of this version of medkit.
+    ExportError
+        If the network does not end in a dense sigmoid or softmax layer.
+    """
+    card = ModelCard.from_json(read_card(path), path)
+    source = Source(path, card, load_keras(path))
+    last = source.model.layers[-1]
+    if not isinstance(last, keras.layers.Dense) or source.activation not in ("sigmoid", "softmax"):
+        raise ExportError(
+            f"{path} ends in {type(last).__name__}; accepted: a Dense layer with sigmoid or softmax"
+        )
+    return source
+
+
+def _with_float_input(model: Any) -> Any:
+    """Copy a model so that it takes its pixels as float32."""
+    pixels = keras.Input(model.input_shape[1:], dtype="float32", name="pixels")
+    copy = keras.models.clone_model(model, input_tensors=pixels)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _without_activation(model: Any) -> Any:
+    last = model.layers[-1]
+    logits = keras.layers.Dense(last.units, name="logits")
+    ending = keras.Model(model.input, logits(last.input))
+    logits.set_weights(last.get_weights())
+    return ending

@@ -1,0 +1,409 @@
+"""Batch classification with models that are known functions of the pixels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from medkit import classify as module
+from medkit import pipeline
+from medkit.bundles import ModelCard
+from medkit.classify import ClassifyOptions, classify_files, predict_paths
+from medkit.errors import ModelFileError, NoImagesError, UsageError
+from medkit.images import contract_for, open_image
+from medkit.listing import Found, find_images
+from medkit.rows import Row
+from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
+
+NOT_A_NUMBER = 251
+"""Grey level of an image for which the models give no number."""
+
+
+class FakeModel:
+    """A model whose probabilities can be told from the mean grey level of an image."""
+
+    runtime = "fake"
+
+    def __init__(self, task: Task, threshold: float | None = None) -> None:
+        contract = contract_for(task).to_dict()
+        self.path = Path(f"{task.name}.tflite")
+        self.card = ModelCard(task.name, task.labels, contract, threshold, "int8", "0")
+        self.batches: list[int] = []
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.batches.append(len(images))
+        levels = images.reshape(len(images), -1).mean(axis=1)
+        classes = len(self.card.labels)
+        raw = np.full((len(images), classes), 0.1 / (classes - 1), np.float32)
+        raw[np.arange(len(images)), levels.astype(int) % classes] = 0.9
+        raw[:, -1] += levels / 10_000
+        raw[levels == NOT_A_NUMBER, 0] = np.nan
+        return raw
+
+
+Models = dict[str, FakeModel]
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> Models:
+    """Stand in for the trained models; hold those loaded by task, in order of loading."""
+    loaded: Models = {}
+
+    def bundle(task: Task, trained: Path | None = None) -> Any:
+        return SimpleNamespace(export_path=lambda kind, precision: Path(f"{task.name}.tflite"))
+
+    def load(path: Path, threads: int | None = None) -> FakeModel:
+        assert path.stem not in loaded, "loaded twice"
+        return loaded.setdefault(path.stem, FakeModel(TASKS[path.stem]))
+
+    monkeypatch.setattr(module, "load_bundle", bundle)
+    monkeypatch.setattr(module, "load_model", load)
+    return loaded
+
+
+class Watcher:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.totals: list[int] = []
+        self.rows: list[Row] = []
+
+    def total(self, count: int) -> None:
+        self.totals.append(count)
+
+    def row(self, row: Row) -> None:
+        self.rows.append(row)
+
+
+def grey(path: Path, level: int, size: tuple[int, int] = (16, 16)) -> None:
+    Image.new("L", size, level).save(path)
+
+
+def coloured(path: Path, red: int, size: tuple[int, int] = (16, 16)) -> None:
+    Image.new("RGB", size, (red, 100, 100 - red // 2)).save(path)
+
+
+def broken(path: Path) -> None:
+    path.write_bytes(b"\x89PNG\r\n\x1a\n no image follows")
+
+
+def expected(path: Path, task: Task) -> dict[str, float]:
+    """Compute the probabilities of a file alone."""
+    tensor = np.asarray(open_image(path).convert("L" if task.channels == 1 else "RGB"))
+    (values,) = FakeModel(task).predict(tensor[None])
+    return dict(zip(task.labels, values.tolist(), strict=True))
+
+
+def mixture(folder: Path, count: int, seed: int) -> list[tuple[str, Task | None]]:
+    """Make files of all kinds; return each one's name and task, ``None`` for a broken one."""
+    rng = random.Random(seed)
+    made: list[tuple[str, Task | None]] = []
+    for index in range(count):
+        name = f"{index:03}.png"
+        kind = rng.choice([PNEUMONIA, SKIN, SKIN, None])
+        size = (rng.randrange(3, 300), rng.randrange(3, 300))
+        if kind is None:
+            broken(folder / name)
+        elif kind is SKIN:
+            coloured(folder / name, rng.randrange(120, 200), size)
+        else:
+            grey(folder / name, rng.randrange(250), size)
+        made.append((name, kind))
+    return made
+
+
+def options(*inputs: Path, **others: Any) -> ClassifyOptions:
+    return ClassifyOptions(inputs=inputs, **others)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_each_file_has_its_own_row_in_order_whatever_the_batches(
+    tmp_path: Path, models: Models, batch_size: int, seed: int
+) -> None:
+    made = mixture(tmp_path, 45, seed)
+    rows = list(predict_paths(options(tmp_path, batch_size=batch_size)))
+    assert [row.path for row in rows] == [name for name, _ in made]
+    for row, (name, task) in zip(rows, made, strict=True):
+        if task is None:
+            assert (row.status, row.task, row.label) == ("error", "", "")
+            assert row.error
+            assert row.probabilities == {}
+        else:
+            probabilities = expected(tmp_path / name, task)
+            assert (row.status, row.task, row.error) == ("ok", task.name, "")
+            assert row.probabilities == pytest.approx(probabilities)
+            assert row.label == max(probabilities, key=probabilities.__getitem__)
+            assert row.confidence == row.probabilities[row.label]
+    assert all(max(model.batches) <= batch_size for model in models.values())
+
+
+def test_full_batches_are_used_where_one_task_is_alone(tmp_path: Path, models: Models) -> None:
+    for index in range(10):
+        grey(tmp_path / f"{index}.png", index)
+    list(predict_paths(options(tmp_path, batch_size=4)))
+    assert models["pneumonia"].batches == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("make", "task", "loaded"),
+    [(grey, "auto", "pneumonia"), (coloured, "auto", "skin"), (grey, "skin", "skin")],
+)
+def test_only_the_needed_model_is_loaded(
+    tmp_path: Path, models: Models, make: Any, task: str, loaded: str
+) -> None:
+    make(tmp_path / "a.png", 150)
+    (row,) = predict_paths(options(tmp_path, task=task))
+    assert list(models) == [loaded]
+    assert row.task == loaded
+
+
+def test_the_threshold_of_the_card_decides(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey(tmp_path / "a.png", 100)
+    model = FakeModel(PNEUMONIA, threshold=0.05)
+    monkeypatch.setattr(module, "load_model", lambda path, threads: model)
+    (row,) = predict_paths(options(tmp_path, task="pneumonia"))
+    assert row.label == "PNEUMONIA"
+    assert row.confidence == pytest.approx(0.11)
+
+
+def test_a_model_file_is_used_for_all_images_by_its_card(tmp_path: Path, models: Models) -> None:
+    grey(tmp_path / "a.png", 100)
+    coloured(tmp_path / "b.png", 150)
+    rows = list(predict_paths(options(tmp_path, model=Path("skin.tflite"))))
+    assert [row.task for row in rows] == ["skin", "skin"]
+    assert list(models) == ["skin"]
+    agreeing = options(tmp_path, model=Path("pneumonia.tflite"), task="pneumonia")
+    assert {row.task for row in predict_paths(agreeing)} == {"pneumonia"}
+
+
+def test_a_model_file_for_another_task_is_refused(tmp_path: Path, models: Models) -> None:
+    grey(tmp_path / "a.png", 100)
+    with pytest.raises(UsageError, match="is a model for skin, not for pneumonia"):
+        predict_paths(options(tmp_path, model=Path("skin.tflite"), task="pneumonia"))
+
+
+def test_an_output_that_is_no_number_is_an_error_row(tmp_path: Path, models: Models) -> None:
+    for index, level in enumerate([10, NOT_A_NUMBER, 11]):
+        grey(tmp_path / f"{index}.png", level)
+    rows = list(predict_paths(options(tmp_path)))
+    assert [row.status for row in rows] == ["ok", "error", "ok"]
+    assert rows[1] == Row("1.png", "error", "pneumonia", error="the model's output is not finite")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(MemoryError(), "not enough memory to decode"), (KeyError("a\nb"), r"KeyError: 'a\nb'")],
+)
+def test_whatever_decoding_raises_costs_one_row(
+    tmp_path: Path,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    reason: str,
+) -> None:
+    for name in "abc":
+        grey(tmp_path / f"{name}.png", 10)
+
+    def decode(path: Path) -> Image.Image:
+        if path.name == "b.png":
+            raise error
+        return open_image(path)
+
+    monkeypatch.setattr(pipeline, "open_image", decode)
+    rows = list(predict_paths(options(tmp_path)))
+    assert [(row.path, row.error) for row in rows] == [
+        ("a.png", ""),
+        ("b.png", reason),
+        ("c.png", ""),
+    ]
+
+
+def test_files_that_are_no_images_are_error_rows(tmp_path: Path, models: Models) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "empty.png").touch()
+    (folder / "gone.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "notes.txt").write_text("text")
+    rows = list(predict_paths(options(folder, tmp_path / "notes.txt")))
+    assert [row.status for row in rows] == ["error"] * 3
+    assert rows[1].error == "file not found"
+    assert list(models) == []
+
+
+@pytest.mark.parametrize("first", [grey, coloured])
+def test_rows_come_while_files_are_still_unread(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch, first: Any
+) -> None:
+    first(tmp_path / "000.png", 150)
+    for index in range(1, 60):
+        coloured(tmp_path / f"{index:03}.png", 150)
+    listed: list[Found] = []
+
+    def listing(*arguments: Any) -> Iterator[Found]:
+        for found in find_images(*arguments):
+            listed.append(found)
+            yield found
+
+    monkeypatch.setattr(module, "find_images", listing)
+    rows = predict_paths(options(tmp_path, batch_size=2))
+    assert next(rows).path == "000.png"
+    assert len(listed) < 30
+    assert len(list(rows)) == 59
+
+
+def test_rows_are_in_the_file_when_they_are_announced(tmp_path: Path, models: Models) -> None:
+    for index in range(5):
+        grey(tmp_path / f"{index}.png", index)
+    out = tmp_path / "o.csv"
+
+    class Reader(Watcher):
+        def row(self, row: Row) -> None:
+            super().row(row)
+            assert out.read_bytes().count(b"\n") == 1 + len(self.rows)
+
+    watcher = Reader()
+    classify_files(options(tmp_path, out=out, batch_size=2), watcher)
+    assert len(watcher.rows) == 5
+
+
+def test_summary_output_and_observer_agree(tmp_path: Path, models: Models) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    made = mixture(folder, 20, seed=1)
+    watcher = Watcher()
+    out = tmp_path / "o.csv"
+    summary = classify_files(options(folder, out=out), watcher)
+    written = list(csv.DictReader(io.StringIO(out.read_text(), newline="")))
+    assert [row["path"] for row in written] == [row.path for row in watcher.rows]
+    assert summary.errors == sum(task is None for _, task in made)
+    assert summary.ok == sum(summary.counts.values()) == 20 - summary.errors
+    decided = Counter((row["task"], row["label"]) for row in written if row["status"] == "ok")
+    assert summary.counts == decided
+    assert summary.out == out
+    assert summary.images_per_second == pytest.approx(20 / summary.seconds)
+    assert watcher.totals in ([], [20])
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        ("auto", PNEUMONIA.labels + SKIN.labels),
+        ("pneumonia", PNEUMONIA.labels),
+        ("skin", SKIN.labels),
+    ],
+)
+def test_columns_are_those_of_the_tasks_in_play(
+    tmp_path: Path, models: Models, task: str, labels: tuple[str, ...]
+) -> None:
+    grey(tmp_path / "a.png", 10)
+    classify_files(options(tmp_path, out=tmp_path / "o.csv", task=task), Watcher())
+    header = (tmp_path / "o.csv").read_text().splitlines()[0].split(",")
+    assert header[5:-1] == [f"p_{label.replace(' ', '_')}" for label in labels]
+
+
+def test_the_total_is_told_once_it_is_known(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        grey(tmp_path / f"{index}.png", index)
+    total: Future[int] = Future()
+
+    @contextmanager
+    def counting(*_: Any) -> Iterator[Future[int]]:
+        yield total
+
+    class Telling(Watcher):
+        def row(self, row: Row) -> None:
+            super().row(row)
+            if len(self.rows) == 2:
+                assert self.totals == []
+                total.set_result(3)
+
+    monkeypatch.setattr(module, "counting", counting)
+    watcher = Telling()
+    classify_files(options(tmp_path, out=tmp_path / "o.csv"), watcher)
+    assert watcher.totals == [3]
+
+
+def test_an_interrupt_keeps_the_rows_before_it(tmp_path: Path, models: Models) -> None:
+    for index in range(9):
+        grey(tmp_path / f"{index}.png", index)
+
+    class Interrupter(Watcher):
+        def row(self, row: Row) -> None:
+            super().row(row)
+            if len(self.rows) == 3:
+                raise KeyboardInterrupt
+
+    out = tmp_path / "o.csv"
+    with pytest.raises(KeyboardInterrupt):
+        classify_files(options(tmp_path, out=out, batch_size=2), Interrupter())
+    assert out.read_bytes().count(b"\n") == 1 + 3
+
+
+def test_without_an_image_no_model_is_loaded_and_nothing_written(
+    tmp_path: Path, models: Models
+) -> None:
+    out = tmp_path / "o.csv"
+    with pytest.raises(NoImagesError):
+        classify_files(options(tmp_path, out=out, task="skin"), Watcher())
+    assert list(models) == []
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"task": "skin"}, {"task": "auto"}, {"model": Path("missing.tflite")}],
+    ids=["task", "auto", "model"],
+)
+def test_a_missing_model_is_an_error_and_no_row(tmp_path: Path, wanted: dict[str, Any]) -> None:
+    grey(tmp_path / "a.png", 10)
+    watcher = Watcher()
+    with pytest.raises(ModelFileError):
+        classify_files(
+            options(tmp_path, out=tmp_path / "o.csv", trained=tmp_path, **wanted), watcher
+        )
+    assert watcher.rows == []
+
+
+def test_a_missing_named_model_leaves_an_earlier_output_alone(tmp_path: Path) -> None:
+    grey(tmp_path / "a.png", 10)
+    out = tmp_path / "o.csv"
+    out.write_text("earlier")
+    with pytest.raises(ModelFileError):
+        classify_files(options(tmp_path, out=out, task="skin", trained=tmp_path), Watcher())
+    assert out.read_text() == "earlier"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"task": "brain"}, "unknown task 'brain'"),
+        ({"batch_size": 0}, "batch size 0 is too small"),
+        ({"threads": 0}, "threads 0 is too small"),
+        ({"out": "o.txt"}, "unknown suffix"),
+    ],
+)
+def test_options_that_cannot_be_obeyed_are_refused_first(
+    tmp_path: Path, models: Models, wrong: dict[str, Any], message: str
+) -> None:
+    grey(tmp_path / "a.png", 10)
+    with pytest.raises(UsageError, match=message):
+        classify_files(options(tmp_path, **wrong), Watcher())
+    assert list(models) == []

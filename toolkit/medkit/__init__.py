@@ -1,0 +1,52 @@
+"""medkit: edge and batch inference for medical images.
+
+The command line in a few names::
+
+    import medkit
+
+    bundle = medkit.load_bundle("pneumonia")
+    model = medkit.load_model(bundle.export_path("tflite", "int8"))
+    probabilities = model.predict(images)  # uint8 (n, height, width, channels)
+
+    options = medkit.ClassifyOptions(inputs=(Path("images"),))
+    for row in medkit.predict_paths(options):
+        print(row.path, row.label, row.confidence)
+
+    medkit.export_models(medkit.ExportOptions(data=Path("data")))
+    medkit.check_parity(medkit.ParityOptions(data=Path("data")))
+
+A name is imported when it is first used, so that ``import medkit`` costs
+nothing. Research software: a prediction is not a diagnosis.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "medkit.bundles": ("Bundle", "ModelCard", "load_bundle"),
+    "medkit.classify": ("ClassifyOptions", "ClassifySummary", "classify_files", "predict_paths"),
+    "medkit.errors": ("ImageError", "MedkitError", "ModelFileError", "UsageError"),
+    "medkit.images": ("InputContract", "load_tensor"),
+    "medkit.parity": ("Comparison", "ParityOptions", "check_parity"),
+    "medkit.rows": ("Row",),
+    "medkit.runtimes": ("Model", "load_model"),
+    "medkit.tasks": ("PNEUMONIA", "SKIN", "TASKS", "Task"),
+    "medkit.training": ("TrainOptions", "TrainResult", "train_model"),
+    "medkit.version": ("__version__",),
+    "medkit_exporters": ("ExportOptions", "ExportedFile", "export_models"),
+}
+
+__all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'medkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,280 @@
+"""What medkit knows of a model: the card inside every file, and the folder it ships in.
+
+A *bundle* is a folder ``trained/<task>/`` with the Keras original, its
+exports and ``manifest.json``. A *model card* is the part of that knowledge
+that travels inside every single file, so that a lone file can be used and
+checked: as ``medkit.json`` in a ``.keras`` archive, as the metadata buffer
+``medkit`` of a ``.tflite`` file, as the metadata property ``medkit`` of an
+``.onnx`` file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from medkit.errors import ModelFileError, UsageError
+from medkit.images import InputContract, contract_for
+from medkit.tasks import Task, get_task
+
+CARD_NAME = "medkit"
+"""Key of the card in a TFLite or ONNX file; with ``.json``, member of a Keras archive."""
+
+MANIFEST_NAME = "manifest.json"
+KERAS_NAME = "model.keras"
+
+FORMATS = {"tflite": ".tflite", "onnx": ".onnx"}
+"""Export formats and their suffixes."""
+
+PRECISIONS = ("int8", "fp16", "fp32")
+
+TRAINED_VARIABLE = "MEDKIT_TRAINED"
+"""Environment variable that names another folder of bundles."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model file says of itself.
+
+    Attributes
+    ----------
+    task
+        Name of the task.
+    labels
+        Class names in output order.
+    contract
+        The input contract as :meth:`InputContract.to_dict` gives it.
+    threshold
+        Operating point: from which probability of the positive label it is
+        decided; ``None`` where the likeliest label wins.
+    precision
+        ``original`` for Keras, else one of :data:`PRECISIONS`.
+    version
+        The medkit that wrote the file.
+    source_sha256
+        Hash of the Keras original that an export was made from; empty for
+        an original.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    contract: dict[str, Any]
+    threshold: float | None
+    precision: str
+    version: str
+    source_sha256: str = ""
+
+    def to_json(self) -> str:
+        """Return the card as the JSON text that goes into a file."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: Path) -> ModelCard:
+        """Read and check a card.
+
+        Raises
+        ------
+        ModelFileError
+            If the text is no card, or names a task or labels unknown here.
+        ContractMismatchError
+            If the model was made for other preprocessing.
+        """
+        try:
+            stored = json.loads(text)
+            card = cls(**{**stored, "labels": tuple(stored["labels"])})
+            task = get_task(card.task)
+        except (ValueError, TypeError, KeyError, UsageError) as error:
+            raise ModelFileError(
+                f"{where}: its medkit card cannot be read ({error}); export the model again"
+            ) from error
+        if card.labels != task.labels:
+            raise ModelFileError(
+                f"{where}: its labels {list(card.labels)} are not those of task "
+                f"{task.name}, {list(task.labels)}; export the model again"
+            )
+        contract_for(task).require(card.contract, str(where))
+        return card
+
+    @property
+    def input_contract(self) -> InputContract:
+        """The contract as an object."""
+        known = {field.name for field in fields(InputContract)}
+        return InputContract(**{key: self.contract[key] for key in known})
+
+
+def no_card(path: Path) -> ModelFileError:
+    """Return the error for a model file that medkit did not write."""
+    return ModelFileError(
+        f"{path} carries no medkit card (task, labels, input contract); "
+        "accepted: files written by 'medkit train' and 'medkit export'"
+    )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One folder of ``trained/``: a manifest and the files it lists.
+
+    Attributes
+    ----------
+    folder
+        The folder.
+    task
+        Its task.
+    manifest
+        The parsed ``manifest.json``.
+    """
+
+    folder: Path
+    task: Task
+    manifest: dict[str, Any]
+
+    @property
+    def keras_path(self) -> Path:
+        """The Keras original; a wheel does not hold it."""
+        return self.folder / KERAS_NAME
+
+    @property
+    def threshold(self) -> float | None:
+        """The operating point chosen on validation."""
+        value: float | None = self.manifest["operating_point"]["threshold"]
+        return value
+
+    def exports(self) -> list[Path]:
+        """Return the exported files that the manifest lists and that are here, in its order."""
+        listed = (self.folder / name for name in self.manifest.get("exports", {}))
+        return [path for path in listed if path.is_file()]
+
+    def export_path(self, export_format: str = "tflite", precision: str = "int8") -> Path:
+        """Return where the export of a format and precision lies.
+
+        Raises
+        ------
+        ModelFileError
+            If it is not there, or its bytes are not those in the manifest.
+        """
+        path = self.folder / export_name(export_format, precision)
+        if not path.is_file():
+            raise ModelFileError(
+                f"no {path}; make it with: medkit export {self.task.name} "
+                f"--{precision} --format {export_format}"
+            )
+        self.verify(path)
+        return path
+
+    def verify(self, path: Path) -> None:
+        """Raise :class:`ModelFileError` unless ``path`` has the SHA-256 of the manifest."""
+        listed = {**self.manifest["files"], **self.manifest.get("exports", {})}.get(path.name)
+        if listed is None:
+            raise ModelFileError(f"{path} is not listed in {self.folder / MANIFEST_NAME}")
+        if not path.is_file():
+            raise ModelFileError(f"{path} is missing, though {MANIFEST_NAME} lists it")
+        if sha256_of(path) != listed["sha256"]:
+            raise ModelFileError(
+                f"{path} is damaged or was replaced: its SHA-256 is not the one in "
+                f"{MANIFEST_NAME}; restore the file, or export it again"
+            )
+
+
+def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
+    """Open the bundle of a task.
+
+    Parameters
+    ----------
+    task
+        A task or its name.
+    trained
+        Folder that holds a folder for each task; by default the one named by
+        the environment variable ``MEDKIT_TRAINED``, else what ships.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no bundle, or its manifest cannot be read.
+    ContractMismatchError
+        If its models were made for other preprocessing.
+    """
+    task = get_task(task) if isinstance(task, str) else task
+    folder = (trained or trained_folder()) / task.name
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        labels, contract = tuple(manifest["labels"]), manifest["contract"]
+        manifest["operating_point"]["threshold"], manifest["files"]
+    except FileNotFoundError:
+        raise ModelFileError(
+            f"no trained {task.name} model in {folder}; "
+            f"train one with: medkit train {task.name} --data DIR"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} cannot be read as a manifest ({error!r})") from error
+    if labels != task.labels:
+        raise ModelFileError(
+            f"{path}: labels {list(labels)} are not those of task {task.name}, {list(task.labels)}"
+        )
+    contract_for(task).require(contract, str(path))
+    return Bundle(folder, task, manifest)
+
+
+def trained_folder() -> Path:
+    """Return the folder of bundles: ``MEDKIT_TRAINED``, the wheel's own, or the repository's."""
+    named = os.environ.get(TRAINED_VARIABLE)
+    if named:
+        return Path(named)
+    package = Path(__file__).resolve().parent
+    installed = package / "trained"
+    return installed if installed.is_dir() else package.parents[1] / "trained"
+
+
+def export_name(export_format: str, precision: str) -> str:
+    """Return the file name of an export, such as ``model-int8.tflite``."""
+    return f"model-{precision}{FORMATS[export_format]}"
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write ``manifest.json`` atomically."""
+    with replacing(folder / MANIFEST_NAME) as temporary:
+        temporary.write_text(
+            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Return size in bytes and SHA-256 of a file, as a manifest lists them."""
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that replaces it if the block succeeds.
+
+    A reader sees the old file or the whole new one, never a part; after an
+    exception the old file is untouched and the temporary one is gone.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; an output should have the usual rights.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

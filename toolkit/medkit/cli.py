@@ -1,0 +1,293 @@
+"""The command line: each command parses, makes one library call, and maps its errors.
+
+Exit status: 0 done; 1 could not run, or parity failed; 2 wrong usage;
+3 some images could not be classified; 130 interrupted.
+
+Libraries are imported inside the commands, so that ``medkit --help`` answers
+at once and ``medkit classify`` never pays for TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from medkit.errors import MedkitError
+from medkit.tasks import TASKS, Task, get_task
+from medkit.version import __version__
+
+SOME_ROWS_FAILED = 3
+INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 plus the signal's number, as shells report it
+
+
+class _ErrorsAsLines(TyperGroup):
+    """Turns what a command raises into one line on standard error and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Nobody reads on: what is still buffered must not raise again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(PIPE_CLOSED) from None
+        except KeyboardInterrupt:
+            typer.echo("medkit: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except MedkitError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"medkit: error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    name="medkit",
+    cls=_ErrorsAsLines,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts twice as fast
+    help="Train two medical image classifiers, shrink them, prove that the small files decide "
+    "like the originals, and run them over folders of images. Research software: a prediction "
+    "is not a diagnosis.",
+)
+
+_TASK_NAMES = " or ".join(TASKS)
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder with the data sets. [env: MEDKIT_DATA]"),
+]
+TrainedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trained",
+        metavar="DIR",
+        help="Folder with a model folder for each task. [default: what ships]",
+    ),
+]
+TasksArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TASK ...]", help=f"{_TASK_NAMES}. [default: both]"),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    # Third parties' hints to programmers are of no use to who runs a command.
+    if not debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help=f"{_TASK_NAMES}.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="The data set, as Kaggle ships it."),
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="default: what ships. seed: the baseline it began from.")
+    ] = "default",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder that gets a folder TASK. [default: the shipped models']"
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="ImageNet weights of ResNet50. [default: download]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Makes a run repeatable on the same machine.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model that is there.")
+    ] = False,
+) -> None:
+    """Train a model and measure it on its official test split.
+
+    Ctrl-C keeps the best epoch so far; --resume continues after it.
+    """
+    from medkit.console import TrainingProgress, show_training, stderr_console
+    from medkit.training import TrainOptions, train_model
+
+    options = TrainOptions(get_task(task), data, recipe, out, weights, seed, resume, overwrite)
+    console = stderr_console()
+    with TrainingProgress(console) as progress:
+        result = train_model(options, progress)
+    if result.manifest is not None:
+        show_training(console, result.folder, result.manifest)
+    if result.interrupted:
+        kept = "the best epoch so far was kept" if result.manifest else "no epoch had ended"
+        typer.echo(f"medkit: interrupted; {kept}", err=True)
+        if result.manifest:
+            typer.echo("continue with the same command and --resume", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def export(
+    tasks: TasksArgument = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Integer kernels, calibrated on training images.")
+    ] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Weights in half precision.")] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", help="As trained.")] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="tflite or onnx; repeat for both. [default: both]"),
+    ] = None,
+    data: DataOption = None,
+    trained: TrainedOption = None,
+    calibration_images: Annotated[
+        int | None, typer.Option(metavar="N", help="Size of the calibration set. [default: 256]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which training images calibrate.")] = 0,
+) -> None:
+    """Convert trained models to TFLite and ONNX files, int8 unless asked otherwise."""
+    from medkit.bundles import FORMATS
+    from medkit.console import show_exports, stderr_console
+    from medkit.parity import data_folder
+    from medkit_exporters import ExportOptions, export_models
+    from medkit_exporters.calibration import DEFAULT_COUNT
+
+    asked = {"int8": int8, "fp16": fp16, "fp32": fp32}
+    options = ExportOptions(
+        tasks=_tasks(tasks),
+        formats=tuple(dict.fromkeys(formats or FORMATS)),
+        precisions=tuple(name for name, wanted in asked.items() if wanted) or ("int8",),
+        data=data_folder(data),
+        trained=trained,
+        calibration_images=DEFAULT_COUNT if calibration_images is None else calibration_images,
+        seed=seed,
+    )
+    console = stderr_console()
+    with console.status("starting") as status:
+        files = export_models(options, _noting(console, status))
+    show_exports(console, files)
+
+
+@app.command()
+def parity(
+    tasks: TasksArgument = None,
+    data: DataOption = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder with a folder of images a task, used without data."
+        ),
+    ] = None,
+    trained: TrainedOption = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+    junit_path: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write them as JUnit XML.")
+    ] = None,
+) -> None:
+    """Show that the exported files decide like their originals; exit 1 if one does not."""
+    from medkit import parity as library
+    from medkit.console import show_parity, stderr_console
+
+    options = library.ParityOptions(_tasks(tasks), library.data_folder(data), samples, trained)
+    console = stderr_console()
+    if options.data is None and options.samples is not None:
+        typer.echo(f"no data sets, so samples only: {library.HOW_TO_GET_DATA}", err=True)
+    with console.status("starting") as status:
+        comparisons = library.check_parity(options, _noting(console, status))
+    if json_path is not None:
+        library.write_json(comparisons, json_path)
+    if junit_path is not None:
+        library.write_junit(comparisons, junit_path)
+    show_parity(console, comparisons)
+    if not all(item.passed for item in comparisons):
+        raise typer.Exit(1)
+
+
+@app.command()
+def classify(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="PATH ...", help="Images, and folders of them.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="FILE.csv, FILE.jsonl, or - for standard output.")
+    ],
+    task: Annotated[
+        str, typer.Option(help=f"{_TASK_NAMES}, or auto: grey images are X-rays, others skin.")
+    ] = "auto",
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only images that match; repeat for several."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="No images or folders that match; repeatable."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in one inference.")] = 16,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads of one inference.")
+    ] = None,
+    trained: TrainedOption = None,
+) -> None:
+    """Classify images and write one row for each.
+
+    Exit status 3 says that some could not be classified; their rows say why.
+    """
+    from medkit.classify import ClassifyOptions, classify_files
+    from medkit.console import ClassifyProgress, show_summary, stderr_console
+
+    options = ClassifyOptions(
+        inputs=tuple(inputs),
+        out=out,
+        task=task,
+        model=model,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        batch_size=batch_size,
+        threads=threads,
+        trained=trained,
+    )
+    console = stderr_console()
+    with ClassifyProgress(console) as progress:
+        summary = classify_files(options, progress)
+    show_summary(console, summary)
+    if summary.errors:
+        raise typer.Exit(SOME_ROWS_FAILED)
+
+
+def _tasks(names: list[str] | None) -> tuple[Task, ...]:
+    return tuple(get_task(name) for name in dict.fromkeys(names or TASKS))
+
+
+def _noting(console: Any, status: Any) -> Any:
+    """Return what shows a step: in the spinner on a terminal, else as a line."""
+    return status.update if console.is_terminal else console.print
+
+
+if __name__ == "__main__":
+    app()

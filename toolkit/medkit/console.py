@@ -1,0 +1,238 @@
+"""What a person sees on the terminal: progress and tables, all on standard error.
+
+Standard output stays clean for ``--out -``. Without a terminal, progress
+becomes plain lines (training) or nothing (classification).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from medkit.classify import ClassifySummary
+    from medkit.parity import Comparison
+    from medkit.rows import Row
+    from medkit_exporters import ExportedFile
+
+DISCLAIMER = "Research software: a prediction is not a diagnosis."
+
+
+def stderr_console() -> Console:
+    """Return the console that everything for people goes to."""
+    return Console(stderr=True, highlight=False)
+
+
+class ClassifyProgress:
+    """Progress of a batch classification: done of total, rate, time left, errors."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]classifying"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[errors]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._progress.add_task("", total=None, rate="", errors="")
+        self._started = time.monotonic()
+        self._done = self._errors = 0
+
+    def __enter__(self) -> ClassifyProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def total(self, count: int) -> None:
+        """Take the number of rows to come."""
+        self._progress.update(self._bar, total=count)
+
+    def row(self, row: Row) -> None:
+        """Count a row."""
+        self._done += 1
+        self._errors += row.status != "ok"
+        rate = self._done / max(time.monotonic() - self._started, 1e-6)
+        self._progress.update(
+            self._bar,
+            completed=self._done,
+            rate=f"{rate:,.0f} images/s",
+            errors=f"[red]{self._errors} errors" if self._errors else "",
+        )
+
+
+class TrainingProgress:
+    """Progress of a training run: epoch, step, loss, validation figures, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=28),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._progress.add_task("preparing", total=None, detail="")
+        self._epoch = self._epochs = self._steps = self._step = 0
+        self._epoch_started = time.monotonic()
+
+    def __enter__(self) -> TrainingProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text)
+
+    def epoch_begins(self, epoch: int, epochs: int, steps: int) -> None:
+        """Start counting an epoch's steps."""
+        self._epoch, self._epochs, self._steps, self._step = epoch, epochs, steps, 0
+        self._epoch_started = time.monotonic()
+        self._progress.update(
+            self._bar,
+            description=f"epoch {epoch}/{epochs}",
+            total=epochs * steps,
+            completed=(epoch - 1) * steps,
+        )
+
+    def step(self, loss: float) -> None:
+        """Advance by one step."""
+        self._step += 1
+        detail = f"step {self._step}/{self._steps} · loss {loss:.4f}"
+        self._progress.update(self._bar, advance=1, detail=detail)
+
+    def epoch_ends(self, record: dict[str, Any], best: bool) -> None:
+        """Show the epoch's line."""
+        seconds = time.monotonic() - self._epoch_started
+        left = _duration(seconds * (self._epochs - self._epoch))
+        self._console.print(
+            f"epoch {self._epoch}/{self._epochs}  loss {record['loss']:.4f}  "
+            f"held out: loss {record['watched_loss']:.4f}  "
+            f"accuracy {record['watched_accuracy']:.4f}  AUC {record['watched_auc']:.4f}  "
+            f"{seconds:.0f} s, at most {left} left{'  best so far' if best else ''}"
+        )
+
+
+def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> None:
+    """Show a finished run's figures."""
+    table = Table(title=f"{manifest['task']}, recipe {manifest['recipe']['name']}")
+    table.add_column("split")
+    for name in ("images", "accuracy", "balanced accuracy", "AUC"):
+        table.add_column(name, justify="right")
+    for split, figures in manifest["metrics"].items():
+        table.add_row(
+            "official test" if split == "test" else split,
+            str(figures["images"]),
+            *(f"{figures[key]:.4f}" for key in ("accuracy", "balanced_accuracy", "auc")),
+        )
+    console.print(table)
+    console.print(f"written to {folder}", soft_wrap=True)
+    console.print(f"next: medkit export {manifest['task']} --int8 --data DIR")
+    console.print(DISCLAIMER)
+
+
+def show_exports(console: Console, files: Sequence[ExportedFile]) -> None:
+    """Show what was exported, and the next command."""
+    table = Table(title="exported")
+    table.add_column("file")
+    table.add_column("precision")
+    for name in ("size", "of the original", "ms an image"):
+        table.add_column(name, justify="right")
+    for file in files:
+        table.add_row(
+            f"{file.task}/{file.path.name}",
+            file.precision,
+            f"{file.bytes / 1e6:.2f} MB",
+            f"{file.ratio:.0%}",
+            f"{file.milliseconds:.2f}",
+        )
+    console.print(table)
+    console.print(f"written to {files[0].path.parents[1]}", soft_wrap=True)
+    console.print(f"next: medkit parity {' '.join(dict.fromkeys(file.task for file in files))}")
+
+
+def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
+    """Show every comparison, and each broken rule on a line of its own."""
+    table = Table(title="original against export")
+    table.add_column("file")
+    table.add_column("runtime")
+    for name in ("images", "accuracy", "AUC", "agreement", "largest difference"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for item in comparisons:
+        table.add_row(
+            f"{item.task}/{item.file}",
+            item.runtime,
+            str(item.images),
+            _change(item.original_accuracy, item.export_accuracy),
+            _change(item.original_auc, item.export_auc),
+            f"{item.agreement:.2%}",
+            f"{item.largest_difference:.2g}",
+            "[green]pass" if item.passed else "[red]FAIL",
+        )
+    console.print(table)
+    for item in comparisons:
+        for failure in item.failures:
+            console.print(f"[red]FAIL[/] {item.task}/{item.file}: {failure}", soft_wrap=True)
+    console.print(DISCLAIMER)
+
+
+def show_summary(console: Console, summary: ClassifySummary) -> None:
+    """Show counts by label, errors, duration, and where the rows are."""
+    table = Table(title="images by label")
+    table.add_column("task")
+    table.add_column("label")
+    table.add_column("images", justify="right")
+    for (task, label), count in sorted(summary.counts.items()):
+        table.add_row(task, label, str(count))
+    if summary.errors:
+        table.add_row("", "[red]not classified", f"[red]{summary.errors}")
+    console.print(table)
+    where = "standard output" if str(summary.out) == "-" else str(summary.out)
+    console.print(
+        f"{summary.ok + summary.errors:,} images in {summary.seconds:.1f} s "
+        f"({summary.images_per_second:,.0f} images/s), {summary.errors} errors; rows in {where}",
+        soft_wrap=True,
+    )
+    console.print(DISCLAIMER)
+
+
+def _change(original: float | None, export: float | None) -> str:
+    if original is None or export is None:
+        return "no labels"
+    return f"{original:.4f} → {export:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,324 @@
+"""The two data sets on disk: checked, hashed, cleaned of conflicts, and split.
+
+A data set is a folder with a folder for each split, which holds one folder
+for each class, as Kaggle ships them. Nothing is read from elsewhere, and no
+listing decides the class order: that is the task's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.errors import DatasetLayoutError, ImageError, MissingExtraError
+from medkit.images import EXTENSIONS, InputContract, load_tensor
+from medkit.tasks import TASKS, Task
+
+_PATIENT = re.compile(r"^(person\d+)_|^((?:NORMAL2-)?IM-\d+)-")
+"""Patient in the X-rays' file names: ``person12_virus_3``, ``NORMAL2-IM-0501-0001``."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled image file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    name
+        Its path relative to the data set, with forward slashes.
+    label
+        Index into the task's labels.
+    sha256
+        Of the file's bytes, in hexadecimal.
+    group
+        Patient where the file name tells one, else the file's own stem:
+        images of one group never straddle a split.
+    """
+
+    path: Path
+    name: str
+    label: int
+    sha256: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An image kept out of training, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Both official splits of one data set, as they lie on disk."""
+
+    task: Task
+    root: Path
+    train: tuple[Item, ...]
+    test: tuple[Item, ...]
+
+
+def locate_dataset(task: Task, root: Path) -> Path:
+    """Find ``task``'s data set at ``root`` or in a folder of a known name inside it.
+
+    For commands that serve several tasks from one ``--data``.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If neither holds the split folders.
+    """
+    for folder in (root, *(root / name for name in task.dataset_folders)):
+        if (folder / task.train_folder).is_dir() and (folder / task.test_folder).is_dir():
+            return folder
+    raise DatasetLayoutError(
+        f"no {task.name} data in {root}: found {_listing(root)}; expected "
+        f"{task.train_folder}/ and {task.test_folder}/, or a folder "
+        f"{' or '.join(repr(name) for name in task.dataset_folders)} that holds them"
+    )
+
+
+def read_dataset(task: Task, root: Path) -> Dataset:
+    """Check the layout of a data set and hash its files.
+
+    Parameters
+    ----------
+    task
+        Decides the folders that must be there.
+    root
+        The folder with the split folders. A split ``val`` is allowed and
+        left alone: Kaggle's has 16 images, too few to select a model on.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If a split or class folder is missing, misspelt, superfluous or
+        empty; the message says what was found and what is expected.
+    """
+    check_layout(task, root)
+    return Dataset(
+        task=task,
+        root=root,
+        train=_items(task, root, task.train_folder),
+        test=_items(task, root, task.test_folder),
+    )
+
+
+def check_layout(task: Task, root: Path) -> None:
+    """Raise :class:`DatasetLayoutError` unless ``root`` is laid out for ``task``."""
+    expected = f"{task.train_folder}/ and {task.test_folder}/, each with {len(task.labels)} folders"
+    if not root.is_dir():
+        raise DatasetLayoutError(f"no folder {root}; expected one that holds {expected}")
+    for split in (task.train_folder, task.test_folder):
+        if not (root / split).is_dir():
+            raise DatasetLayoutError(
+                f"{root} has no folder {split!r}: found {_listing(root)}; expected {expected}"
+                + _hint(task, root)
+            )
+        _check_classes(task, root / split)
+
+
+def _check_classes(task: Task, split: Path) -> None:
+    found = {entry.name for entry in split.iterdir() if entry.is_dir() and _visible(entry)}
+    missing = [label for label in task.labels if label not in found]
+    extra = sorted(found.difference(task.labels))
+    if missing or extra:
+        problems = [f"missing {missing}"] * bool(missing) + [f"not known {extra}"] * bool(extra)
+        raise DatasetLayoutError(
+            f"class folders of {split} do not fit task {task.name}: {', '.join(problems)}; "
+            f"expected exactly {list(task.labels)}"
+        )
+    empty = [label for label in task.labels if not _images(split / label)]
+    if empty:
+        raise DatasetLayoutError(
+            f"no image in {[str(split / label) for label in empty]}; "
+            f"expected files with a suffix of {', '.join(sorted(EXTENSIONS))}"
+        )
+
+
+def _hint(task: Task, root: Path) -> str:
+    """Name the folder that was probably meant, one level below or above, or another task's."""
+    for folder in (*sorted(entry for entry in root.iterdir() if entry.is_dir()), root.parent):
+        if (folder / task.train_folder).is_dir() and (folder / task.test_folder).is_dir():
+            return f"; did you mean {folder}?"
+    for other in TASKS.values():
+        if other is not task and (root / other.train_folder / other.labels[0]).is_dir():
+            return f"; this looks like the data of task {other.name}"
+    return ""
+
+
+def _listing(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    names = sorted(entry.name for entry in folder.iterdir() if _visible(entry))
+    shown = ", ".join(repr(name) for name in names[:6])
+    return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) or "nothing"
+
+
+def _visible(entry: Path) -> bool:
+    # Archives packed on a Mac leave both kinds behind.
+    return not entry.name.startswith(".") and entry.name != "__MACOSX"
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in EXTENSIONS and _visible(entry) and entry.is_file()
+    )
+
+
+def _items(task: Task, root: Path, split: str) -> tuple[Item, ...]:
+    items = []
+    for index, label in enumerate(task.labels):
+        for path in _images(root / split / label):
+            items.append(
+                Item(
+                    path=path,
+                    name=path.relative_to(root).as_posix(),
+                    label=index,
+                    sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+                    group=patient_of(path.name),
+                )
+            )
+    return tuple(items)
+
+
+def patient_of(file_name: str) -> str:
+    """Return the patient that an X-ray's file name tells, else the name's stem."""
+    match = _PATIENT.match(file_name)
+    return (match.group(1) or match.group(2)) if match else Path(file_name).stem
+
+
+def drop_conflicts(dataset: Dataset) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:
+    """Keep out of training what would teach it wrongly, judged by content hash.
+
+    Dropped are images whose bytes lie under two labels, images whose bytes
+    are in the test split, and all but the first of exact duplicates.
+
+    Returns
+    -------
+    kept, dropped
+        The clean training items in their order, and the others with reasons.
+    """
+    in_test = {item.sha256: item.name for item in dataset.test}
+    labels: dict[str, set[int]] = defaultdict(set)
+    for item in dataset.train:
+        labels[item.sha256].add(item.label)
+    first: dict[str, str] = {}
+    kept, dropped = [], []
+    for item in dataset.train:
+        if item.sha256 in in_test:
+            dropped.append(
+                Dropped(item.name, f"same bytes in the test split: {in_test[item.sha256]}")
+            )
+        elif len(labels[item.sha256]) > 1:
+            names = sorted(dataset.task.labels[label] for label in labels[item.sha256])
+            dropped.append(Dropped(item.name, f"same bytes under labels {' and '.join(names)}"))
+        elif item.sha256 in first:
+            dropped.append(Dropped(item.name, f"exact duplicate of {first[item.sha256]}"))
+        else:
+            first[item.sha256] = item.name
+            kept.append(item)
+    return tuple(kept), tuple(dropped)
+
+
+def split_validation(
+    items: Sequence[Item], fraction: float, seed: int
+) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Cut a validation split from training items, stratified by label, whole groups only.
+
+    Parameters
+    ----------
+    items
+        Training items.
+    fraction
+        Share of validation, rounded to 1/n for a whole n.
+    seed
+        Decides the split.
+
+    Returns
+    -------
+    train, validation
+    """
+    try:
+        from sklearn.model_selection import StratifiedGroupKFold
+    except ImportError:
+        raise MissingExtraError("scikit-learn", "export", "split the data") from None
+
+    folds = StratifiedGroupKFold(n_splits=round(1 / fraction), shuffle=True, random_state=seed)
+    labels = [item.label for item in items]
+    groups = [item.group for item in items]
+    with warnings.catch_warnings():
+        # A class with fewer images than folds is simply absent from some of them.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        train, validation = next(folds.split(np.zeros(len(items)), labels, groups))
+    return tuple(items[i] for i in train), tuple(items[i] for i in validation)
+
+
+def stratified_sample(items: Sequence[Item], count: int, seed: int) -> tuple[Item, ...]:
+    """Draw ``count`` items, as evenly over the classes as their numbers allow.
+
+    Every class gives one image in turn until ``count`` is reached, so that a
+    rare class is not lost in a calibration set.
+    """
+    rng = np.random.default_rng(seed)
+    queues: dict[int, list[Item]] = defaultdict(list)
+    for index in rng.permutation(len(items)):
+        queues[items[index].label].append(items[index])
+    chosen: list[Item] = []
+    while len(chosen) < count and any(queues.values()):
+        for label in sorted(queues):
+            if queues[label] and len(chosen) < count:
+                chosen.append(queues[label].pop())
+    return tuple(chosen)
+
+
+def class_counts(task: Task, items: Sequence[Item]) -> dict[str, int]:
+    """Count the items of every class, in label order."""
+    counts = Counter(item.label for item in items)
+    return {label: counts[index] for index, label in enumerate(task.labels)}
+
+
+def load_tensors(
+    items: Sequence[Item], contract: InputContract
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read labelled images as a model sees them.
+
+    Returns
+    -------
+    images
+        uint8, shape (n, height, width, channels).
+    labels
+        int64, shape (n,).
+
+    Raises
+    ------
+    DatasetLayoutError
+        If a file cannot be decoded; data for training and parity must be whole.
+    """
+
+    def read(item: Item) -> NDArray[np.uint8]:
+        try:
+            return load_tensor(item.path, contract)
+        except ImageError as error:
+            raise DatasetLayoutError(f"{item.path}: {error}; remove or replace the file") from error
+
+    images = np.empty((len(items), *contract.shape), dtype=np.uint8)
+    with ThreadPoolExecutor() as pool:
+        for index, tensor in enumerate(pool.map(read, items)):
+            images[index] = tensor
+    return images, np.array([item.label for item in items], dtype=np.int64)

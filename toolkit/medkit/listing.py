@@ -1,0 +1,215 @@
+"""The images that files and folders on a command line stand for, in a fixed order.
+
+Folders are read one at a time while the walk goes on, so the first image of a
+million is there at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain
+from pathlib import Path
+from threading import Event
+
+from medkit.errors import NoImagesError, UsageError
+from medkit.images import EXTENSIONS
+
+_ARCHIVE_LITTER = "__MACOSX"
+"""Folder of resource forks in archives packed on macOS; its "images" are none."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image, or one folder that could not be looked into.
+
+    Attributes
+    ----------
+    path
+        What to open.
+    name
+        What to call it in the output, with forward slashes; see :func:`walk`.
+    error
+        Why there is nothing to open; empty for an image.
+    """
+
+    path: Path
+    name: str
+    error: str = ""
+
+
+def check_inputs(inputs: Sequence[Path]) -> None:
+    """Raise :class:`UsageError` unless every argument is a file, or a folder that can be listed."""
+    if not inputs:
+        raise UsageError("nothing to classify; give image files or folders")
+    for argument in inputs:
+        if os.path.isdir(argument):
+            try:
+                os.scandir(argument).close()
+            except OSError as error:
+                raise UsageError(f"folder {argument} cannot be read: {error.strerror}") from error
+        elif not os.path.exists(argument):
+            raise UsageError(f"no file or folder {argument}; check the path")
+        elif not os.path.isfile(argument):
+            raise UsageError(f"{argument} is neither a file nor a folder; give one of these")
+
+
+def find_images(
+    inputs: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[Found]:
+    """Check the arguments, make sure that there is an image, and walk.
+
+    Parameters
+    ----------
+    inputs, include, exclude
+        As for :func:`walk`.
+
+    Raises
+    ------
+    UsageError
+        If an argument does not exist or cannot be listed.
+    NoImagesError
+        If there is nothing to classify. Both are raised by the call, not by
+        the first step of the iterator; only as much is listed as it takes to
+        find one image.
+    """
+    check_inputs(inputs)
+    found = walk(inputs, include, exclude)
+    first = next(found, None)
+    if first is None:
+        filters = " that the include and exclude patterns let through" if include or exclude else ""
+        raise NoImagesError(
+            f"no image{filters} in {', '.join(map(str, inputs))}; "
+            f"accepted in a folder: {', '.join(sorted(EXTENSIONS))}"
+        )
+    return chain([first], found)
+
+
+def walk(
+    inputs: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[Found]:
+    """List the images lazily: arguments as given, each folder depth-first and sorted.
+
+    Files and sub-folders of a folder are sorted together by the code points
+    of their names. A file in a folder counts if its suffix, in any case, is
+    in :data:`medkit.images.EXTENSIONS`; hidden entries (leading dot) do not.
+    Links to files are followed, links to folders are not, and what is neither
+    file nor folder is never opened. A link that leads nowhere counts, and
+    fails when it is opened. A file given as an argument counts whatever its
+    suffix.
+
+    Parameters
+    ----------
+    inputs
+        Files and folders. One given twice is listed twice.
+    include
+        Patterns of :mod:`fnmatch`, in which ``*`` also matches a slash. If
+        there are any, a file must match one. They are compared, ignoring
+        case, with the path relative to the argument and with the bare name.
+    exclude
+        Patterns of the same kind; a file that matches one is left out, and
+        so is a sub-folder with all that it holds.
+
+    Yields
+    ------
+    Found
+        With a single argument, ``name`` is the path relative to it, or the
+        own name of a file. With several, names could clash, so each begins
+        with its argument as typed. A sub-folder that cannot be listed is
+        yielded in its place, with ``error`` set.
+    """
+    for argument in inputs:
+        typed = argument.as_posix()
+        if not os.path.isdir(argument):
+            if _wanted(argument.name, include, exclude):
+                yield Found(argument, typed if len(inputs) > 1 else argument.name)
+            continue
+        prefix = f"{typed.rstrip('/')}/" if len(inputs) > 1 else ""
+        for relative, error in _walk_folder(argument, include, exclude):
+            yield Found(argument / relative, f"{prefix}{relative}", error)
+
+
+def count_images(
+    inputs: Sequence[Path],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    stop: Event | None = None,
+) -> int:
+    """Return how many entries :func:`walk` yields, or has yielded when ``stop`` is set."""
+    count = 0
+    for _ in walk(inputs, include, exclude):
+        if stop is not None and stop.is_set():
+            break
+        count += 1
+    return count
+
+
+@contextmanager
+def counting(
+    inputs: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Iterator[Future[int]]:
+    """Run :func:`count_images` on a thread, which ends with the block at the latest."""
+    stop = Event()
+    with ThreadPoolExecutor(1, "medkit-count") as pool:
+        try:
+            yield pool.submit(count_images, inputs, include, exclude, stop)
+        finally:
+            stop.set()
+
+
+def _walk_folder(
+    root: Path, include: Sequence[str], exclude: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield relative path and error. A stack of its own knows no recursion limit."""
+    stack = [("", True)]
+    while stack:
+        relative, is_folder = stack.pop()
+        if not is_folder:
+            yield relative, ""
+            continue
+        try:
+            entries = _read_folder(root / relative)
+        except OSError as error:
+            yield relative, f"folder cannot be read: {error.strerror}"
+            continue
+        prefix = f"{relative}/" if relative else ""
+        stack.extend(
+            (prefix + name, is_folder)
+            for name, is_folder in reversed(entries)
+            if _wanted(prefix + name, () if is_folder else include, exclude)
+        )
+
+
+def _read_folder(folder: Path) -> list[tuple[str, bool]]:
+    """Return names of images and sub-folders, sorted, each with whether it is a folder."""
+    entries = []
+    with os.scandir(folder) as scan:
+        for entry in scan:
+            if entry.name.startswith(".") or entry.name == _ARCHIVE_LITTER:
+                continue
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if is_folder or _is_image(entry):
+                entries.append((entry.name, is_folder))
+    return sorted(entries)
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
+        return False
+    if entry.is_symlink():
+        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
+    return entry.is_file(follow_symlinks=False)
+
+
+def _wanted(relative: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    return (not include or _matches(relative, include)) and not _matches(relative, exclude)
+
+
+def _matches(relative: str, patterns: Sequence[str]) -> bool:
+    path = relative.lower()
+    name = path.rpartition("/")[2]
+    return any(fnmatchcase(text, pattern.lower()) for pattern in patterns for text in (path, name))

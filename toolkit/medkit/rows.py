@@ -1,0 +1,196 @@
+"""The table that classification writes: one row an input, as CSV or JSON Lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from medkit.errors import MedkitError, UsageError
+
+STDOUT = "-"
+"""The output that means CSV on standard output."""
+
+SUFFIXES = (".csv", ".jsonl")
+"""Suffixes of an output file, which decide its format."""
+
+_DIGITS = 6
+"""Decimals of a probability: more than any model is good for."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one input.
+
+    Attributes
+    ----------
+    path
+        Its name, as :func:`medkit.listing.walk` gives it.
+    status
+        ``ok`` or ``error``.
+    task
+        The task whose model was used; empty where none was chosen.
+    label
+        The label decided on; empty after an error.
+    confidence
+        Probability of that label, 0..1.
+    probabilities
+        Probability of each label of the task, 0..1; empty after an error.
+    error
+        What went wrong, in one line; empty if nothing did.
+    """
+
+    path: str
+    status: str
+    task: str = ""
+    label: str = ""
+    confidence: float | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+def columns(labels: Sequence[str]) -> list[str]:
+    """Return the column names for a run in which ``labels`` can occur."""
+    probabilities = (f"p_{label.replace(' ', '_')}" for label in labels)
+    return ["path", "status", "task", "label", "confidence", *probabilities, "error"]
+
+
+def check_output(out: str | Path) -> None:
+    """Raise :class:`UsageError` unless ``out`` can name an output; nothing is written."""
+    if str(out) == STDOUT:
+        return
+    path = Path(out)
+    if path.is_dir():
+        raise UsageError(f"output {path} is a folder; name a file in it, such as results.csv")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"output {path} has an unknown suffix; accepted: {', '.join(SUFFIXES)}, "
+            f"or {STDOUT} for CSV on standard output"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"folder {path.parent} of the output does not exist; create it first")
+
+
+class RowWriter:
+    r"""Writes rows to a binary stream, each one through to the operating system at once.
+
+    The bytes are UTF-8 with ``\n`` line ends on every platform. A byte of a
+    file name that is not UTF-8 is written as ``\udcXX``: in CSV the text
+    stays readable, and in JSON Lines it is the escape that gives back
+    Python's name of the file.
+    """
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        name: str,
+        labels: Sequence[str],
+        to_line: Callable[[dict[str, object]], str],
+    ) -> None:
+        self._stream = stream
+        self._name = name
+        self._labels = labels
+        self._columns = columns(labels)
+        self._to_line = to_line
+        if to_line is _csv_line:
+            self._write(_csv_line({column: column for column in self._columns}))
+
+    def write(self, row: Row) -> None:
+        """Write one row.
+
+        Raises
+        ------
+        BrokenPipeError
+            If standard output's reader has gone.
+        MedkitError
+            If the row cannot be written, as on a full disk.
+        """
+        probabilities = (row.probabilities.get(label) for label in self._labels)
+        values = [
+            row.path,
+            row.status,
+            row.task or None,
+            row.label or None,
+            _rounded(row.confidence),
+            *map(_rounded, probabilities),
+            row.error or None,
+        ]
+        self._write(self._to_line(dict(zip(self._columns, values, strict=True))))
+
+    def _write(self, line: str) -> None:
+        with _output_errors(self._name):
+            self._stream.write(line.encode("utf-8", errors="backslashreplace"))
+            self._stream.flush()
+
+
+@contextmanager
+def open_writer(out: str | Path, labels: Sequence[str]) -> Iterator[RowWriter]:
+    """Open an output for rows, replacing a file that is there.
+
+    Parameters
+    ----------
+    out
+        A ``.csv`` or ``.jsonl`` file, or ``-`` for CSV on standard output.
+        An object of JSON Lines has the keys of the CSV, with null for an
+        empty field.
+    labels
+        Every label that can occur, in the order of the columns.
+
+    Raises
+    ------
+    UsageError
+        As :func:`check_output`.
+    MedkitError
+        If the file cannot be opened or written.
+    BrokenPipeError
+        If standard output's reader has gone. The last row may then still
+        lie in ``sys.stdout``, whose flush at exit would fail again: a
+        command line points file descriptor 1 at ``os.devnull`` first.
+    """
+    check_output(out)
+    if str(out) == STDOUT:
+        sys.stdout.flush()
+        yield RowWriter(sys.stdout.buffer, "standard output", labels, _csv_line)
+        return
+    path = Path(out)
+    with _output_errors(str(path)):
+        stream = path.open("wb")
+    try:
+        to_line = _csv_line if path.suffix.lower() == ".csv" else _json_line
+        yield RowWriter(stream, str(path), labels, to_line)
+    finally:
+        with _output_errors(str(path)):
+            stream.close()
+
+
+def _csv_line(values: dict[str, object]) -> str:
+    buffer = io.StringIO(newline="")
+    # The csv module quotes a lone "\r" only where the line end holds one too.
+    csv.writer(buffer, lineterminator="\r\n").writerow(values.values())
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _json_line(values: dict[str, object]) -> str:
+    return json.dumps(values) + "\n"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), _DIGITS)
+
+
+@contextmanager
+def _output_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise MedkitError(
+            f"{name} cannot be written: {error.strerror}; make room there or name another output"
+        ) from error

@@ -1,0 +1,76 @@
+"""Keras originals, the reference that exports are compared with."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.bundles import CARD_NAME, ModelCard, no_card
+from medkit.errors import MissingExtraError, ModelFileError
+from medkit.runtimes import both_classes
+
+_BATCH = 64
+
+
+class KerasModel:
+    """A ``.keras`` archive loaded by Keras, in safe mode: no code from the file runs."""
+
+    runtime = "Keras"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
+        self.card = ModelCard.from_json(read_card(path), path)
+        self._model = load_keras(path, threads)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
+        parts = [
+            np.asarray(self._model(images[start : start + _BATCH], training=False))
+            for start in range(0, len(images), _BATCH)
+        ]
+        return both_classes(np.concatenate(parts))
+
+
+def read_card(path: Path) -> bytes:
+    """Return the card's JSON from a ``.keras`` archive; raise :class:`ModelFileError` without."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(f"{CARD_NAME}.json")
+    except KeyError:
+        raise no_card(path) from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ModelFileError(f"{path} is no Keras archive, or a damaged one ({error})") from error
+
+
+def load_keras(path: Path, threads: int | None = None) -> Any:
+    """Load a Keras model for inference.
+
+    Raises
+    ------
+    MissingExtraError
+        If TensorFlow is not installed.
+    ModelFileError
+        If Keras refuses the file.
+    """
+    try:
+        import keras
+        import tensorflow as tf
+    except ImportError:
+        raise MissingExtraError("tensorflow", "export", "load a .keras file") from None
+
+    if threads is not None:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        except RuntimeError as error:
+            raise ModelFileError(
+                "TensorFlow already runs with another number of threads; "
+                "give --threads to a fresh process"
+            ) from error
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelFileError(f"{path} cannot be loaded by Keras: {error}") from error

@@ -1,0 +1,47 @@
+"""ONNX files on ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.bundles import CARD_NAME, ModelCard, no_card
+from medkit.errors import MissingExtraError, ModelFileError
+from medkit.runtimes import both_classes
+
+
+class OnnxModel:
+    """An ONNX file loaded into an ONNX Runtime session on the CPU."""
+
+    runtime = "ONNX Runtime"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtraError("onnxruntime", "onnx", "run an .onnx file") from None
+
+        self.path = path
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only: its warnings are about graph rewriting
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # The binding raises classes of its own that share no base but Exception.
+            raise ModelFileError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+        properties = self._session.get_modelmeta().custom_metadata_map
+        if CARD_NAME not in properties:
+            raise no_card(path)
+        self.card = ModelCard.from_json(properties[CARD_NAME], path)
+        self._input = self._session.get_inputs()[0].name
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
+        (raw,) = self._session.run(None, {self._input: images})
+        return both_classes(raw)

@@ -1,0 +1,151 @@
+"""Augmented batches, the same for the same seed, epoch and image.
+
+Every image draws its changes from a generator keyed by seed, epoch and
+position, so neither the batch it falls into nor an interruption alters them.
+Importing this module imports Keras and TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from medkit.training.recipes import Augmentation
+
+_GREY_LEVELS = np.arange(256, dtype=np.float32) / 255
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """One epoch of shuffled, augmented, weighted training batches.
+
+    Parameters
+    ----------
+    images
+        uint8, shape (n, height, width, channels).
+    targets
+        What the loss compares with, shape (n, ...).
+    weights
+        Weight of each image in the loss, shape (n,).
+    batch_size
+        Images a batch; the last may have fewer.
+    augmentation
+        ``None`` leaves the images as they are.
+    seed, epoch
+        Decide order and changes.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        targets: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        batch_size: int,
+        augmentation: Augmentation | None,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self._images, self._targets, self._weights = images, targets, weights
+        self._batch_size = batch_size
+        self._augmentation = augmentation
+        self._key = (seed, epoch)
+        self._order = np.random.default_rng(self._key).permutation(len(images))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._order) / self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
+        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        images = self._images[chosen]
+        if self._augmentation is not None:
+            images = augment(images, self._augmentation, [(*self._key, int(i)) for i in chosen])
+        return images, self._targets[chosen], self._weights[chosen]
+
+
+def augment(
+    images: NDArray[np.uint8], ranges: Augmentation, keys: list[tuple[int, ...]]
+) -> NDArray[np.uint8]:
+    """Return a changed copy of each image.
+
+    Parameters
+    ----------
+    images
+        uint8, shape (n, height, width, channels).
+    ranges
+        From which the changes are drawn.
+    keys
+        One key for each image; the same key gives the same changes.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, the shape of ``images``.
+    """
+    generators = [np.random.default_rng(key) for key in keys]
+    height, width = images.shape[1:3]
+    toned = np.stack(
+        [_tone(image, ranges, rng) for image, rng in zip(images, generators, strict=True)]
+    )
+    transforms = np.stack([_projection(ranges, height, width, rng) for rng in generators])
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.constant(toned),
+        transforms=tf.constant(transforms),
+        output_shape=tf.constant([height, width]),
+        fill_value=tf.constant(0.0),
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+    ).numpy()
+    for image, rng in zip(moved, generators, strict=True):
+        _erase(image, ranges.erase, rng)
+        if ranges.noise:
+            sigma = rng.uniform(0, ranges.noise)
+            grain = rng.standard_normal(image.shape, dtype=np.float32)
+            np.add(image, grain * np.float32(sigma), out=image)
+    changed: NDArray[np.uint8] = np.clip(np.rint(moved), 0, 255).astype(np.uint8)
+    return changed
+
+
+def _tone(
+    image: NDArray[np.uint8], ranges: Augmentation, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Change gamma, contrast, brightness and channel gains by a table of 256 grey levels."""
+    gamma = math.exp(rng.uniform(-ranges.gamma, ranges.gamma))
+    contrast = 1 + rng.uniform(-ranges.contrast, ranges.contrast)
+    brightness = rng.uniform(-ranges.brightness, ranges.brightness)
+    table = 255 * np.clip((_GREY_LEVELS**gamma - 0.5) * contrast + 0.5 + brightness / 2, 0, 1)
+    gains = 1 + rng.uniform(-ranges.colour, ranges.colour, size=image.shape[-1])
+    return np.asarray(table[image] * gains, dtype=np.float32)
+
+
+def _projection(
+    ranges: Augmentation, height: int, width: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Draw an affine map from output to input pixels, about the centre, as TensorFlow takes it."""
+    angle = math.radians(rng.uniform(-ranges.rotation, ranges.rotation))
+    scale = math.exp(rng.uniform(-ranges.zoom, ranges.zoom))
+    stretch = math.exp(rng.uniform(-ranges.stretch, ranges.stretch) / 2)
+    mirror_x = -1.0 if ranges.flip_horizontal and rng.random() < 0.5 else 1.0
+    mirror_y = -1.0 if ranges.flip_vertical and rng.random() < 0.5 else 1.0
+    turn = np.array(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=np.float64
+    )
+    matrix = turn @ np.diag([mirror_x * scale * stretch, mirror_y * scale / stretch])
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    shift = rng.uniform(-ranges.shift, ranges.shift, size=2) * (width, height)
+    offset = centre + shift - matrix @ centre
+    return np.array([*matrix[0], offset[0], *matrix[1], offset[1], 0, 0], dtype=np.float32)
+
+
+def _erase(image: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:
+    """Paint one random rectangle in one random grey, in place, on ``share`` of the images."""
+    if rng.random() >= share:
+        return
+    height, width = image.shape[:2]
+    tall, wide = (max(1, int(side * rng.uniform(0.1, 0.4))) for side in (height, width))
+    top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
+    image[top : top + tall, left : left + wide] = rng.uniform(0, 255)

@@ -1,0 +1,310 @@
+"""The training loop: stages, schedule, best epoch, checkpoints.
+
+Importing this module imports Keras and TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.errors import MedkitError, TrainingError
+from medkit.metrics import evaluate
+from medkit.runtimes import both_classes
+from medkit.tasks import Task
+from medkit.training.batches import Batches
+from medkit.training.networks import is_backbone, needs_imagenet
+from medkit.training.recipes import Recipe, Stage
+
+_PREDICTION_BATCH = 64
+
+
+class Observer(Protocol):
+    """Told of a run's progress; methods return nothing and must not fail."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def epoch_begins(self, epoch: int, epochs: int, steps: int) -> None:
+        """Epoch ``epoch`` (from 1) of at most ``epochs`` starts, with ``steps`` steps."""
+
+    def step(self, loss: float) -> None:
+        """One step ended; ``loss`` is the epoch's mean so far."""
+
+    def epoch_ends(self, record: dict[str, Any], best: bool) -> None:
+        """An epoch ended with these figures; ``best`` if none was better before."""
+
+
+@dataclass
+class Split:
+    """Tensors of one split: uint8 images (n, h, w, c) and int64 labels (n,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass
+class State:
+    """Where a run stands: all that a checkpoint keeps besides weights.
+
+    Attributes
+    ----------
+    stage, epoch
+        Next epoch to run, counted within its stage.
+    history
+        One record an epoch.
+    best_loss, best_epoch
+        Of the watched split; the epoch counts over all stages, from 1.
+    stale
+        Epochs of this stage since the best.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    stale: int = 0
+
+
+class Checkpoint:
+    """The folder that keeps an unfinished run."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self._folder = folder
+        self._identity = identity
+        self.last = folder / "last.keras"
+        self.best = folder / "best.weights.h5"
+        self._state = folder / "state.json"
+
+    def exists(self) -> bool:
+        """Whether an unfinished run lies here."""
+        return self._state.is_file()
+
+    def load(self) -> State:
+        """Return the state of the unfinished run.
+
+        Raises
+        ------
+        TrainingError
+            If it belongs to another task, recipe, seed or data set.
+        """
+        try:
+            stored = json.loads(self._state.read_text())
+            identity, state = stored["identity"], State(**stored["state"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"checkpoint {self._state} cannot be read ({error}); start anew with --overwrite"
+            ) from error
+        changed = [key for key in self._identity if identity.get(key) != self._identity[key]]
+        if changed:
+            raise TrainingError(
+                f"cannot resume {self._folder}: it was started with another "
+                f"{', '.join(changed)}; give the same arguments, or leave --resume out"
+            )
+        return state
+
+    def save(self, model: Any, state: State, is_best: bool) -> None:
+        """Keep model, optimiser and state; the state file is replaced last and atomically."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if is_best:
+            model.save_weights(self.best)
+        model.save(self.last)
+        temporary = self._state.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"identity": self._identity, "state": vars(state)}))
+        temporary.replace(self._state)
+
+
+def fit(
+    model: Any,
+    task: Task,
+    recipe: Recipe,
+    train: Split,
+    watched: Split,
+    seed: int,
+    checkpoint: Checkpoint,
+    state: State,
+    observer: Observer,
+) -> tuple[Any, bool]:
+    """Run the recipe's remaining epochs.
+
+    Parameters
+    ----------
+    model
+        Freshly built, or ignored if ``state`` is that of an unfinished run.
+    watched
+        The validation split; for a recipe without one the test split, whose
+        figures are then only recorded.
+    state
+        Updated in place.
+
+    Returns
+    -------
+    model, interrupted
+        The model after its last epoch, and whether Ctrl-C ended the run.
+        The best epoch's weights lie in ``checkpoint.best``.
+
+    Raises
+    ------
+    TrainingError
+        If the loss stops being finite.
+    """
+    if state.history:
+        model = keras.saving.load_model(checkpoint.last)
+    targets = _targets(task, recipe, train.labels)
+    weights = class_weights(task, recipe, train.labels)[train.labels]
+    total = sum(stage.epochs for stage in recipe.stages)
+    steps = math.ceil(len(train.labels) / recipe.batch_size)
+    try:
+        while state.stage < len(recipe.stages):
+            stage = recipe.stages[state.stage]
+            if state.epoch == 0:
+                _begin_stage(model, task, recipe, stage)
+            if state.epoch >= stage.epochs or _exhausted(stage, state):
+                state.stage, state.epoch, state.stale = state.stage + 1, 0, 0
+                continue
+            number = len(state.history) + 1
+            observer.epoch_begins(number, total, steps)
+            _seed_layers(model, seed, number)
+            batches = Batches(
+                train.images,
+                targets,
+                weights,
+                recipe.batch_size,
+                recipe.augmentation,
+                seed,
+                number,
+            )
+            schedule = _Schedule(stage, state.epoch, steps, observer)
+            fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[schedule])
+            record = {
+                "epoch": number,
+                "stage": state.stage,
+                "loss": float(fitted.history["loss"][0]),
+                "learning_rate": schedule.rate,
+                **_watch(model, task, recipe, watched),
+            }
+            if not math.isfinite(record["loss"]):
+                raise TrainingError(
+                    f"the loss of epoch {number} is not finite; lower the recipe's learning rate"
+                )
+            is_best = record["watched_loss"] < state.best_loss or not recipe.validation_fraction
+            if is_best:
+                state.best_loss, state.best_epoch, state.stale = record["watched_loss"], number, 0
+            else:
+                state.stale += 1
+            state.history.append(record)
+            state.epoch += 1
+            checkpoint.save(model, state, is_best)
+            observer.epoch_ends(record, is_best)
+    except KeyboardInterrupt:
+        return model, True
+    return model, False
+
+
+def class_weights(task: Task, recipe: Recipe, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Make every class count alike, up to the recipe's cap; the mean image weighs 1."""
+    counts = np.bincount(labels, minlength=len(task.labels))
+    rarity = counts.max() / np.maximum(counts, 1)
+    weights = np.minimum(rarity, recipe.class_weight_cap)
+    return np.asarray(weights / weights[labels].mean(), dtype=np.float32)
+
+
+def predict_probabilities(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return a Keras model's probabilities, shape (n, classes), whatever its output's form."""
+    return both_classes(np.asarray(model.predict(images, batch_size=_PREDICTION_BATCH, verbose=0)))
+
+
+def _begin_stage(model: Any, task: Task, recipe: Recipe, stage: Stage) -> None:
+    """Free the stage's layers and start a fresh optimiser."""
+    if needs_imagenet(recipe):
+        free = False
+        for layer in model.layers:
+            if is_backbone(layer):
+                free = free or (
+                    stage.free_from is not None and layer.name.startswith(stage.free_from)
+                )
+                # Statistics of 32 images at 128 pixels would be worse than ImageNet's.
+                layer.trainable = free and not isinstance(layer, keras.layers.BatchNormalization)
+    if recipe.weight_decay:
+        optimizer = keras.optimizers.AdamW(stage.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    else:
+        optimizer = keras.optimizers.Adam(stage.learning_rate)
+    losses = keras.losses
+    loss = losses.BinaryCrossentropy() if task.binary else losses.CategoricalCrossentropy()
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+
+
+def _exhausted(stage: Stage, state: State) -> bool:
+    return stage.patience is not None and state.stale >= stage.patience
+
+
+def _targets(task: Task, recipe: Recipe, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """One-hot or 0/1 targets, smoothed by the recipe's share."""
+    classes = 2 if task.binary else len(task.labels)
+    one_hot = np.eye(classes, dtype=np.float32)[labels]
+    smooth = one_hot * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+    return smooth[:, 1:] if task.binary else smooth
+
+
+def _watch(model: Any, task: Task, recipe: Recipe, split: Split) -> dict[str, float]:
+    """Loss, accuracy and AUC on the watched split, with every class counting alike if weighted."""
+    probabilities = predict_probabilities(model, split.images)
+    if not np.isfinite(probabilities).all():
+        raise TrainingError(
+            "the network's outputs are not finite; lower the recipe's learning rate"
+        )
+    chosen = np.clip(probabilities[np.arange(len(split.labels)), split.labels], 1e-7, 1)
+    weights = class_weights(task, recipe, split.labels)[split.labels]
+    threshold = 0.5 if task.binary else None
+    figures = evaluate(task, split.labels, probabilities, threshold)
+    return {
+        "watched_loss": float(np.average(-np.log(chosen), weights=weights)),
+        "watched_accuracy": figures["accuracy"],
+        "watched_auc": figures["auc"],
+    }
+
+
+def _seed_layers(model: Any, seed: int, epoch: int) -> None:
+    """Restart every random layer from seed and epoch, so that a resumed run repeats itself."""
+    for index, layer in enumerate(model.layers):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            key = np.random.SeedSequence((seed, epoch, index)).generate_state(2)
+            generator.state.assign(key.astype(np.uint32))
+
+
+class _Schedule(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the rate before every step and reports the loss after it."""
+
+    def __init__(self, stage: Stage, epoch: int, steps: int, observer: Observer) -> None:
+        super().__init__()
+        self._stage, self._epoch, self._steps, self._observer = stage, epoch, steps, observer
+        self.rate = stage.learning_rate
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if self._stage.cosine:
+            position = (self._epoch * self._steps + batch + 1) / self._steps
+            span = max(self._stage.epochs - 1, 1)
+            fall = 0.5 * (1 + math.cos(math.pi * min(max(position - 1, 0) / span, 1)))
+            self.rate = self._stage.learning_rate * min(position, 0.01 + 0.99 * fall)
+        self.model.optimizer.learning_rate = self.rate
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._observer.step(float((logs or {}).get("loss", math.nan)))
+
+
+def load_best(model: Any, checkpoint: Checkpoint) -> None:
+    """Give ``model`` the best epoch's weights."""
+    try:
+        model.load_weights(checkpoint.best)
+    except (OSError, ValueError) as error:
+        raise MedkitError(f"best weights {checkpoint.best} cannot be read: {error}") from error

@@ -1,0 +1,150 @@
+"""The architectures. Each takes uint8 pixels and holds its own normalisation.
+
+Importing this module imports Keras.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from medkit.errors import WeightsUnavailableError
+from medkit.images import contract_for
+from medkit.tasks import Task
+from medkit.training.recipes import Recipe
+
+# Mean and standard deviation of the X-ray training split under the input
+# contract, 122.8 and 59.9, rounded: a whole mean survives 8-bit quantisation exactly.
+_XRAY_MEAN, _XRAY_STD = 123.0, 60.0
+
+# ImageNet's channel means in RGB order, as Keras' ResNet50 expects them
+# subtracted (keras.applications.resnet50.preprocess_input, mode "caffe").
+_IMAGENET_MEAN = (123.68, 116.779, 103.939)
+
+IMAGENET_WEIGHTS_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+def build_network(task: Task, recipe: Recipe, weights: Path | None) -> Any:
+    """Build the network that ``recipe`` names, uncompiled.
+
+    Parameters
+    ----------
+    task
+        Decides input shape and number of outputs.
+    recipe
+        Names the architecture and its dropout rate.
+    weights
+        File of Keras' ImageNet ResNet50 weights without top; ``None`` lets
+        Keras download them. Architectures without pretraining ignore it.
+
+    Returns
+    -------
+    keras.Model
+        Input uint8 (n, height, width, channels); output float32
+        probabilities, (n, 1) for a two-class task and else (n, classes).
+
+    Raises
+    ------
+    WeightsUnavailableError
+        If the ImageNet weights can neither be read nor downloaded.
+    """
+    pixels = keras.Input(contract_for(task).shape, dtype="uint8", name="pixels")
+    features = _BACKBONES[recipe.network](pixels, weights)
+    if recipe.dropout:
+        features = keras.layers.Dropout(recipe.dropout, name="head_dropout")(features)
+    head: dict[str, Any] = {"name": "probabilities", "dtype": "float32"}
+    if task.binary:
+        output = keras.layers.Dense(1, activation="sigmoid", **head)(features)
+    else:
+        output = keras.layers.Dense(len(task.labels), activation="softmax", **head)(features)
+    return keras.Model(pixels, output, name=f"{task.name}_{recipe.network}".replace("-", "_"))
+
+
+def needs_imagenet(recipe: Recipe) -> bool:
+    """Whether the recipe's network starts from ImageNet weights."""
+    return recipe.network in ("seed-resnet50", "resnet50")
+
+
+def is_backbone(layer: Any) -> bool:
+    """Whether a layer belongs to a pretrained backbone and not to the head."""
+    return str(layer.name).startswith("conv")
+
+
+def _seed_cnn(pixels: Any, weights: Path | None) -> Any:
+    layers = keras.layers
+    x = layers.Rescaling(1 / 255, name="to_unit_range")(pixels)
+    x = layers.Conv2D(32, 3, activation="relu")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(64, 3, activation="relu")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Flatten()(x)
+    return layers.Dense(128, activation="relu")(x)
+
+
+def _compact_cnn(pixels: Any, weights: Path | None) -> Any:
+    """Plain convolutions with batch normalisation, 208 thousand parameters.
+
+    No branches and few channels where the maps are large: the activations
+    that live at once decide the memory a microcontroller needs.
+    """
+    layers = keras.layers
+    x = layers.Rescaling(1.0, -_XRAY_MEAN, name="subtract_mean")(pixels)
+    x = layers.Rescaling(1 / _XRAY_STD, name="divide_by_deviation")(x)
+    blocks = ((16, 2), (32, 1), (32, 2), (64, 1), (64, 2), (96, 1), (96, 2))
+    for number, (filters, stride) in enumerate(blocks, start=1):
+        x = layers.Conv2D(
+            filters, 3, strides=stride, padding="same", use_bias=False, name=f"conv{number}"
+        )(x)
+        x = layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
+        x = layers.ReLU(name=f"relu{number}")(x)
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def _seed_resnet50(pixels: Any, weights: Path | None) -> Any:
+    # 0..1 is not what these weights were trained with. The seed project did
+    # so, which is part of why it stayed below half right.
+    x = keras.layers.Rescaling(1 / 255, name="to_unit_range")(pixels)
+    backbone = _imagenet_resnet50(x, weights)
+    return keras.layers.Dense(256, activation="relu", name="head_dense")(backbone.output)
+
+
+def _resnet50(pixels: Any, weights: Path | None) -> Any:
+    x = keras.layers.Rescaling(
+        1.0, [-mean for mean in _IMAGENET_MEAN], name="subtract_imagenet_mean"
+    )(pixels)
+    backbone = _imagenet_resnet50(x, weights)
+    # The weights expect blue first. Turning the first kernel's input axis
+    # around once is exact and saves every runtime from turning every image.
+    stem = backbone.get_layer("conv1_conv")
+    kernel, bias = stem.get_weights()
+    stem.set_weights([np.ascontiguousarray(kernel[:, :, ::-1, :]), bias])
+    return backbone.output
+
+
+def _imagenet_resnet50(x: Any, weights: Path | None) -> Any:
+    try:
+        return keras.applications.ResNet50(
+            include_top=False,
+            weights=str(weights) if weights else "imagenet",
+            input_tensor=x,
+            pooling="avg",
+        )
+    except Exception as error:
+        # Keras reports an absent network, a wrong file and a wrong shape by many types.
+        source = f"from {weights}" if weights else "by download"
+        raise WeightsUnavailableError(
+            f"ImageNet weights of ResNet50 not to be had {source} ({type(error).__name__}); "
+            f"fetch {IMAGENET_WEIGHTS_FILE} from Keras' storage (keras.io/api/applications) on a "
+            "machine with a network and give it with --weights PATH"
+        ) from error
+
+
+_BACKBONES = {
+    "seed-cnn": _seed_cnn,
+    "seed-resnet50": _seed_resnet50,
+    "compact-cnn": _compact_cnn,
+    "resnet50": _resnet50,
+}

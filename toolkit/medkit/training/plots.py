@@ -1,0 +1,140 @@
+"""Plots of a run as PNG, drawn with matplotlib and no display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.bundles import replacing
+from medkit.errors import MissingExtraError
+from medkit.tasks import Task
+
+_DPI = 110
+_BLUE, _ORANGE, _GREY = "#2459a6", "#d1651f", "#8a8f98"
+
+
+def plot_curves(history: Sequence[dict[str, Any]], best: int, watched: str, path: Path) -> None:
+    """Draw loss, and accuracy with AUC, by epoch.
+
+    Parameters
+    ----------
+    history
+        Records of :func:`medkit.training.fit.fit`.
+    best
+        Number of the epoch that was kept.
+    watched
+        Name of the split that was watched.
+    path
+        PNG to write.
+    """
+    figure = _figure(9.0, 3.6)
+    epochs = [record["epoch"] for record in history]
+    left, right = figure.subplots(1, 2)
+    _line(left, epochs, history, "loss", "training", _BLUE)
+    _line(left, epochs, history, "watched_loss", watched, _ORANGE)
+    left.set(title="Loss", xlabel="epoch", ylim=(0, None))
+    _line(right, epochs, history, "watched_accuracy", f"accuracy, {watched}", _BLUE)
+    _line(right, epochs, history, "watched_auc", f"AUC, {watched}", _ORANGE)
+    right.set(title="Accuracy and AUC", xlabel="epoch", ylim=(None, 1.005))
+    for axes in (left, right):
+        axes.axvline(best, color=_GREY, linestyle=":", linewidth=1.2, label=f"kept: epoch {best}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_roc(
+    task: Task,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    threshold: float | None,
+    path: Path,
+) -> None:
+    """Draw the ROC curve of the positive label, or one a class against the rest."""
+    from matplotlib import colormaps
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    figure = _figure(5.6, 5.2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
+    classes = range(len(task.labels))
+    shown = [i for i in classes if task.positive in (None, task.labels[i])]
+    for number, index in enumerate(shown):
+        truth, scores = labels == index, probabilities[:, index]
+        false_rate, true_rate, _ = roc_curve(truth, scores)
+        area = roc_auc_score(truth, scores)
+        colour = _BLUE if task.binary else colormaps["tab10"](number)
+        name = f"{task.labels[index]} (AUC {area:.3f})"
+        axes.plot(false_rate, true_rate, color=colour, label=name)
+        if task.binary and threshold is not None:
+            chosen = scores >= threshold
+            axes.plot(
+                chosen[~truth].mean(),
+                chosen[truth].mean(),
+                "o",
+                color=_ORANGE,
+                label=f"operating point, threshold {threshold:.3f}",
+            )
+    axes.set(
+        title=f"ROC on the official test split ({len(labels)} images)",
+        xlabel="1 - specificity",
+        ylabel="sensitivity",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7.5, loc="lower right")
+    _save(figure, path)
+
+
+def plot_confusion(task: Task, confusion: list[list[int]], path: Path) -> None:
+    """Draw a confusion matrix: rows true, columns decided, shaded by share of the row."""
+    matrix = np.array(confusion)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    size = 4.2 if task.binary else 7.4
+    figure = _figure(size, size * 0.92)
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*matrix.shape):
+        colour = "white" if share[row, column] > 0.6 else "black"
+        axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+    ticks = range(len(task.labels))
+    axes.set_xticks(
+        ticks,
+        task.labels,
+        rotation=0 if task.binary else 40,
+        ha="center" if task.binary else "right",
+    )
+    axes.set_yticks(ticks, task.labels)
+    axes.set(title=f"Official test split ({matrix.sum()} images)", xlabel="decided", ylabel="true")
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "export", "draw the plots") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _line(
+    axes: Any,
+    epochs: list[int],
+    history: Sequence[dict[str, Any]],
+    key: str,
+    name: str,
+    colour: str,
+) -> None:
+    axes.plot(epochs, [record[key] for record in history], "o-", ms=3, color=colour, label=name)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with replacing(path) as temporary:
+        # No date and version inside: the same figures give the same file.
+        figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
