@@ -139,7 +139,8 @@ class TrainingProgress:
             f"epoch {self._epoch}/{self._epochs}  loss {record['loss']:.4f}  "
             f"held out: loss {record['watched_loss']:.4f}  "
             f"accuracy {record['watched_accuracy']:.4f}  AUC {record['watched_auc']:.4f}  "
-            f"{seconds:.0f} s, at most {left} left{'  best so far' if best else ''}"
+            f"{seconds:.0f} s, at most {left} left{'  best so far' if best else ''}",
+            soft_wrap=True,
         )
 
 

@@ -1,0 +1,68 @@
+# Targets for people; `make` alone lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Both are stamps: a lock file that changes is installed anew.
+BASE := $(VENV)/base-installed
+FULL := $(VENV)/full-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test parity-test check fix docs lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(FULL) ## Install everything, TensorFlow and the tools included, into .venv
+
+demo: $(BASE) ## Classify the sample images with the models that ship; needs no TensorFlow
+	$(BIN)/medkit classify tests/samples --out preds.csv
+
+test: $(FULL) ## Run the tests; with MEDKIT_DATA=DIR also those on the real data
+	$(BIN)/python -m pytest
+
+parity-test: $(FULL) ## Show that the shipped files decide like their originals
+	$(BIN)/medkit parity --samples tests/samples --json build/parity.json --junit build/parity.xml
+
+check: $(FULL) ## Lint, format and types; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(FULL) ## Lint and format, changing files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(FULL) ## Bring tables and pictures in README.md and docs/ up to date with the models
+	$(BIN)/python docs/draw_terminal.py
+	$(BIN)/python docs/update_tables.py
+
+lock: $(FULL) ## Lock the dependencies anew, with hashes
+	$(PIP) install uv
+	$(BIN)/uv pip compile $(LOCKING) pyproject.toml -o requirements/base.txt
+	$(BIN)/uv pip compile $(LOCKING) pyproject.toml --extra dev -o requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCKING) --group build -o requirements/build.txt
+
+LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build dist preds.csv .pytest_cache .mypy_cache .ruff_cache
+	find toolkit exporters tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "medkit needs Python 3.11 or newer; name one, as in: make demo PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): requirements/base.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements/base.txt -r requirements/build.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(FULL): requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
