@@ -28,6 +28,7 @@ from medkit.datasets import check_layout, locate_dataset
 from medkit.errors import MissingExtraError, UsageError
 from medkit.images import contract_for
 from medkit.runtimes import load_model
+from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import TASKS, Task
 from medkit.version import __version__
 from medkit_exporters.calibration import (
@@ -133,6 +134,7 @@ def export_models(
         if "int8" in options.precisions and options.data is not None
     }
 
+    import_tensorflow("export")
     from medkit_exporters.source import open_source
 
     written = []

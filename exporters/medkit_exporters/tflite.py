@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from medkit.errors import ExportError
+from medkit.quiet import native_stderr_closed
 from medkit_exporters.flatbuffer import append_activation, attach_card
 from medkit_exporters.source import Source
 
@@ -51,6 +53,8 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
     function = source.function(float_pixels=int8, logits=int8)
     # Keras' variables are not in the graph that the calibrator runs; constants are.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    # It would recommend an argument that is of no use for a frozen graph.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     if precision != "fp32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -69,7 +73,7 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.float32
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), native_stderr_closed():
         # The converter warns of missing statistics before it calibrates.
         warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
         content: bytes = converter.convert()

@@ -88,7 +88,8 @@ class ModelCard:
         """
         try:
             stored = json.loads(text)
-            card = cls(**{**stored, "labels": tuple(stored["labels"])})
+            labels, contract = tuple(stored["labels"]), dict(stored["contract"])
+            card = cls(**{**stored, "labels": labels, "contract": contract})
             task = get_task(card.task)
         except (ValueError, TypeError, KeyError, UsageError) as error:
             raise ModelFileError(
@@ -205,7 +206,7 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
     path = folder / MANIFEST_NAME
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        labels, contract = tuple(manifest["labels"]), manifest["contract"]
+        labels, contract = tuple(manifest["labels"]), dict(manifest["contract"])
         manifest["operating_point"]["threshold"], manifest["files"]
     except FileNotFoundError:
         raise ModelFileError(
@@ -251,9 +252,18 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager

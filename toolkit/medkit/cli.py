@@ -96,7 +96,7 @@ def root(
     # Third parties' hints to programmers are of no use to who runs a command.
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -146,10 +147,8 @@ class TrainingProgress:
 
 def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> None:
     """Show a finished run's figures."""
-    table = Table(title=f"{manifest['task']}, recipe {manifest['recipe']['name']}")
-    table.add_column("split")
-    for name in ("images", "accuracy", "balanced accuracy", "AUC"):
-        table.add_column(name, justify="right")
+    console.print(f"[bold]{manifest['task']}[/], recipe {manifest['recipe']['name']}")
+    table = _table("split", right=("images", "accuracy", "balanced accuracy", "AUC"))
     for split, figures in manifest["metrics"].items():
         table.add_row(
             "official test" if split == "test" else split,
@@ -164,11 +163,7 @@ def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> N
 
 def show_exports(console: Console, files: Sequence[ExportedFile]) -> None:
     """Show what was exported, and the next command."""
-    table = Table(title="exported")
-    table.add_column("file")
-    table.add_column("precision")
-    for name in ("size", "of the original", "ms an image"):
-        table.add_column(name, justify="right")
+    table = _table("file", "precision", right=("size", "of original", "ms an image"))
     for file in files:
         table.add_row(
             f"{file.task}/{file.path.name}",
@@ -184,24 +179,21 @@ def show_exports(console: Console, files: Sequence[ExportedFile]) -> None:
 
 def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
     """Show every comparison, and each broken rule on a line of its own."""
-    table = Table(title="original against export")
-    table.add_column("file")
-    table.add_column("runtime")
-    for name in ("images", "accuracy", "AUC", "agreement", "largest difference"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for item in comparisons:
-        table.add_row(
-            f"{item.task}/{item.file}",
-            item.runtime,
-            str(item.images),
-            _change(item.original_accuracy, item.export_accuracy),
-            _change(item.original_auc, item.export_auc),
-            f"{item.agreement:.2%}",
-            f"{item.largest_difference:.2g}",
-            "[green]pass" if item.passed else "[red]FAIL",
-        )
-    console.print(table)
+    for task in dict.fromkeys(item.task for item in comparisons):
+        shown = [item for item in comparisons if item.task == task]
+        console.print(f"[bold]{task}[/]: {shown[0].images} images, exports against the original")
+        table = _table("export", right=("accuracy", "change", "AUC", "change", "agree", "max diff"))
+        table.add_column("")
+        for item in shown:
+            table.add_row(
+                item.file,
+                *_change(item.original_accuracy, item.export_accuracy),
+                *_change(item.original_auc, item.export_auc),
+                f"{item.agreement:.1%}",
+                f"{item.largest_difference:.1g}",
+                "[green]pass" if item.passed else "[red]FAIL",
+            )
+        console.print(table)
     for item in comparisons:
         for failure in item.failures:
             console.print(f"[red]FAIL[/] {item.task}/{item.file}: {failure}", soft_wrap=True)
@@ -210,10 +202,7 @@ def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
 
 def show_summary(console: Console, summary: ClassifySummary) -> None:
     """Show counts by label, errors, duration, and where the rows are."""
-    table = Table(title="images by label")
-    table.add_column("task")
-    table.add_column("label")
-    table.add_column("images", justify="right")
+    table = _table("task", "label", right=("images",))
     for (task, label), count in sorted(summary.counts.items()):
         table.add_row(task, label, str(count))
     if summary.errors:
@@ -228,10 +217,21 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
     console.print(DISCLAIMER)
 
 
-def _change(original: float | None, export: float | None) -> str:
+def _table(*left: str, right: tuple[str, ...]) -> Table:
+    """Return an empty table that fits 80 columns: no frame, no wrapped cell."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _change(original: float | None, export: float | None) -> tuple[str, str]:
+    """Return an export's figure and its difference from the original's."""
     if original is None or export is None:
-        return "no labels"
-    return f"{original:.4f} → {export:.4f}"
+        return ("-", "-")
+    return (f"{export:.4f}", f"{export - original:+.4f}")
 
 
 def _duration(seconds: float) -> str:

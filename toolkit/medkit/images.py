@@ -171,7 +171,9 @@ def open_image(source: Path | IO[bytes]) -> Image.Image:
         raise ImageError("not enough memory to decode") from None
     except Exception as error:
         # Pillow's plug-ins let a damaged file surface as almost any exception.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # An operating system's error names the file; its strerror does not.
+        text = getattr(error, "strerror", None) or str(error)
+        reason = " ".join(text.split()) or type(error).__name__
         raise ImageError(f"cannot be decoded: {reason}") from error
 
 

@@ -72,8 +72,12 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     """
     if path.suffix not in SUFFIXES:
         raise ModelFileError(f"{path} is no model file; accepted: {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise ModelFileError(f"no model file {path}")
+    try:
+        if not path.is_file():
+            raise ModelFileError(f"no model file {path}")
+        path.open("rb").close()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix == ".tflite":
         from medkit.runtimes.litert import LiteRTModel
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
+from medkit.quiet import native_stderr_closed
 from medkit.runtimes import both_classes
 
 _BATCH = 64
@@ -42,8 +43,30 @@ def read_card(path: Path) -> bytes:
             return archive.read(f"{CARD_NAME}.json")
     except KeyError:
         raise no_card(path) from None
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # A damaged archive surfaces as errors of zipfile and zlib, which share no other base.
         raise ModelFileError(f"{path} is no Keras archive, or a damaged one ({error})") from error
+
+
+def import_tensorflow(purpose: str) -> Any:
+    """Import TensorFlow, without the lines that its native code prints while it starts.
+
+    Parameters
+    ----------
+    purpose
+        What needs it, for the error.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    with native_stderr_closed():
+        try:
+            import tensorflow
+        except ImportError:
+            raise MissingExtraError("tensorflow", "export", purpose) from None
+    return tensorflow
 
 
 def load_keras(path: Path, threads: int | None = None) -> Any:
@@ -56,11 +79,8 @@ def load_keras(path: Path, threads: int | None = None) -> Any:
     ModelFileError
         If Keras refuses the file.
     """
-    try:
-        import keras
-        import tensorflow as tf
-    except ImportError:
-        raise MissingExtraError("tensorflow", "export", "load a .keras file") from None
+    tf = import_tensorflow("load a .keras file")
+    import keras
 
     if threads is not None:
         try:
@@ -72,5 +92,6 @@ def load_keras(path: Path, threads: int | None = None) -> Any:
             ) from error
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:
+        # Keras passes on whatever its readers of zip, JSON and HDF5 raise.
         raise ModelFileError(f"{path} cannot be loaded by Keras: {error}") from error

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
+from medkit.quiet import native_stderr_closed
 from medkit.runtimes import both_classes
 
 # Places of the fields in their tables, from TensorFlow Lite's schema.fbs
@@ -36,12 +37,13 @@ class LiteRTModel:
         content = path.read_bytes()
         self.card = ModelCard.from_json(read_card(content, path), path)
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with native_stderr_closed():
+                self._interpreter = Interpreter(model_content=content, num_threads=threads)
+                self._interpreter.allocate_tensors()
+            (self._input,) = self._interpreter.get_input_details()
+            (self._output,) = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(f"{path} cannot be loaded by LiteRT: {error}") from error
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
         self._batch = int(self._input["shape"][0])
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

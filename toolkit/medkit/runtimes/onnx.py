@@ -30,16 +30,19 @@ class OnnxModel:
             options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                str(path),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it prints to standard output, and tries the same again
             )
+            properties = self._session.get_modelmeta().custom_metadata_map
+            self._input = self._session.get_inputs()[0].name
         except Exception as error:
             # The binding raises classes of its own that share no base but Exception.
             raise ModelFileError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
-        properties = self._session.get_modelmeta().custom_metadata_map
         if CARD_NAME not in properties:
             raise no_card(path)
         self.card = ModelCard.from_json(properties[CARD_NAME], path)
-        self._input = self._session.get_inputs()[0].name
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""

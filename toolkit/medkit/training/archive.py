@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -43,7 +44,7 @@ def round_weights(model: Any) -> None:
 def save_archive(model: Any, card: ModelCard, path: Path) -> None:
     """Write ``model`` as a deflated ``.keras`` archive that carries ``card``, atomically.
 
-    Dates are fixed, so that the same weights give the same bytes and hash.
+    Dates and object numbers are fixed, so that the same weights give the same bytes and hash.
     """
     with tempfile.TemporaryDirectory() as folder, replacing(path) as packed:
         plain = Path(folder) / "plain.keras"
@@ -53,8 +54,20 @@ def save_archive(model: Any, card: ModelCard, path: Path) -> None:
                 content = source.read(name)
                 if name == "metadata.json":
                     content = json.dumps(json.loads(content) | {"date_saved": ""}).encode()
+                if name == "config.json":
+                    content = _number_shared_objects(content)
                 _add(target, name, content)
             _add(target, f"{CARD_NAME}.json", card.to_json().encode())
+
+
+def _number_shared_objects(config: bytes) -> bytes:
+    """Replace memory addresses, by which Keras tells shared objects apart, by 1, 2, 3 ..."""
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'(?<="shared_object_id": )\d+',
+        lambda match: b"%d" % numbers.setdefault(match[0], len(numbers) + 1),
+        config,
+    )
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

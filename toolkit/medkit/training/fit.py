@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,14 +75,24 @@ class State:
 
 
 class Checkpoint:
-    """The folder that keeps an unfinished run."""
+    """The folder that keeps an unfinished run.
+
+    The files of an epoch carry its number, so that an interruption while they
+    are written leaves those that the state file speaks of as they were.
+    """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self._folder = folder
         self._identity = identity
-        self.last = folder / "last.keras"
-        self.best = folder / "best.weights.h5"
         self._state = folder / "state.json"
+
+    def last(self, state: State) -> Path:
+        """Return where model and optimiser after the last epoch lie."""
+        return self._folder / f"last-{len(state.history)}.keras"
+
+    def best(self, state: State) -> Path:
+        """Return where the best epoch's weights lie."""
+        return self._folder / f"best-{state.best_epoch}.weights.h5"
 
     def exists(self) -> bool:
         """Whether an unfinished run lies here."""
@@ -111,15 +121,38 @@ class Checkpoint:
             )
         return state
 
+    def load_model(self, state: State) -> Any:
+        """Return model and optimiser as they were after the last epoch.
+
+        Raises
+        ------
+        TrainingError
+            If the file is missing or damaged.
+        """
+        try:
+            return keras.saving.load_model(self.last(state))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TrainingError(
+                f"checkpoint {self.last(state)} cannot be read ({error}); "
+                "start anew with --overwrite"
+            ) from error
+
     def save(self, model: Any, state: State, is_best: bool) -> None:
         """Keep model, optimiser and state; the state file is replaced last and atomically."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if is_best:
-            model.save_weights(self.best)
-        model.save(self.last)
+            model.save_weights(self.best(state))
+        model.save(self.last(state))
         temporary = self._state.with_suffix(".tmp")
         temporary.write_text(json.dumps({"identity": self._identity, "state": vars(state)}))
         temporary.replace(self._state)
+
+    def tidy(self, state: State) -> None:
+        """Delete the files of other epochs."""
+        needed = (self._state, self.last(state), self.best(state))
+        for path in self._folder.iterdir():
+            if path not in needed:
+                path.unlink()
 
 
 def fit(
@@ -149,7 +182,7 @@ def fit(
     -------
     model, interrupted
         The model after its last epoch, and whether Ctrl-C ended the run.
-        The best epoch's weights lie in ``checkpoint.best``.
+        The best epoch's weights lie in ``checkpoint.best(state)``.
 
     Raises
     ------
@@ -157,7 +190,7 @@ def fit(
         If the loss stops being finite.
     """
     if state.history:
-        model = keras.saving.load_model(checkpoint.last)
+        model = checkpoint.load_model(state)
     targets = _targets(task, recipe, train.labels)
     weights = class_weights(task, recipe, train.labels)[train.labels]
     total = sum(stage.epochs for stage in recipe.stages)
@@ -196,13 +229,17 @@ def fit(
                     f"the loss of epoch {number} is not finite; lower the recipe's learning rate"
                 )
             is_best = record["watched_loss"] < state.best_loss or not recipe.validation_fraction
-            if is_best:
-                state.best_loss, state.best_epoch, state.stale = record["watched_loss"], number, 0
-            else:
-                state.stale += 1
-            state.history.append(record)
-            state.epoch += 1
-            checkpoint.save(model, state, is_best)
+            ended = replace(
+                state,
+                epoch=state.epoch + 1,
+                history=[*state.history, record],
+                best_loss=record["watched_loss"] if is_best else state.best_loss,
+                best_epoch=number if is_best else state.best_epoch,
+                stale=0 if is_best else state.stale + 1,
+            )
+            checkpoint.save(model, ended, is_best)
+            vars(state).update(vars(ended))  # not before: an interrupted save does not count
+            checkpoint.tidy(state)
             observer.epoch_ends(record, is_best)
     except KeyboardInterrupt:
         return model, True
@@ -234,8 +271,7 @@ def _begin_stage(model: Any, task: Task, recipe: Recipe, stage: Stage) -> None:
                 # Statistics of 32 images at 128 pixels would be worse than ImageNet's.
                 layer.trainable = free and not isinstance(layer, keras.layers.BatchNormalization)
     if recipe.weight_decay:
-        optimizer = keras.optimizers.AdamW(stage.learning_rate, weight_decay=recipe.weight_decay)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        optimizer = SelectiveAdamW(stage.learning_rate, weight_decay=recipe.weight_decay)
     else:
         optimizer = keras.optimizers.Adam(stage.learning_rate)
     losses = keras.losses
@@ -282,6 +318,15 @@ def _seed_layers(model: Any, seed: int, epoch: int) -> None:
             generator.state.assign(key.astype(np.uint32))
 
 
+@keras.saving.register_keras_serializable("medkit")
+class SelectiveAdamW(keras.optimizers.AdamW):  # type: ignore[misc]
+    """AdamW that never decays biases and normalisation; Keras' own forgets that when saved."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+
+
 class _Schedule(keras.callbacks.Callback):  # type: ignore[misc]
     """Sets the rate before every step and reports the loss after it."""
 
@@ -302,9 +347,10 @@ class _Schedule(keras.callbacks.Callback):  # type: ignore[misc]
         self._observer.step(float((logs or {}).get("loss", math.nan)))
 
 
-def load_best(model: Any, checkpoint: Checkpoint) -> None:
+def load_best(model: Any, checkpoint: Checkpoint, state: State) -> None:
     """Give ``model`` the best epoch's weights."""
+    best = checkpoint.best(state)
     try:
-        model.load_weights(checkpoint.best)
+        model.load_weights(best)
     except (OSError, ValueError) as error:
-        raise MedkitError(f"best weights {checkpoint.best} cannot be read: {error}") from error
+        raise MedkitError(f"best weights {best} cannot be read: {error}") from error

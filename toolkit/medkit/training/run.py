@@ -38,6 +38,7 @@ from medkit.datasets import (
 from medkit.errors import MissingExtraError, TrainingError, UsageError
 from medkit.images import contract_for
 from medkit.metrics import balanced_threshold, evaluate
+from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import Task
 from medkit.training.recipes import Recipe, get_recipe
 from medkit.version import __version__
@@ -140,6 +141,7 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
         splits = {"train": train_items, "validation": validation, "test": dataset.test}
     digests = {name: _digest(items) for name, items in splits.items()}
 
+    import_tensorflow("train")
     from medkit.training.fit import Checkpoint, Split, State, fit, load_best
     from medkit.training.networks import build_network
 
@@ -163,7 +165,7 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
         return TrainResult(folder, None, interrupted)
 
     model = build_network(task, recipe, options.weights)
-    load_best(model, checkpoint)
+    load_best(model, checkpoint, state)
     manifest = _write_bundle(options, recipe, model, folder, state, tensors, splits, dropped)
     if not interrupted:
         shutil.rmtree(folder / CHECKPOINT_FOLDER)
