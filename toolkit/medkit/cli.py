@@ -273,8 +273,12 @@ def classify(
         trained=trained,
     )
     console = stderr_console()
-    with ClassifyProgress(console) as progress:
-        summary = classify_files(options, progress)
+    try:
+        with ClassifyProgress(console) as progress:
+            summary = classify_files(options, progress)
+    except KeyboardInterrupt:
+        typer.echo(f"medkit: interrupted; the rows until then are in {out}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     show_summary(console, summary)
     if summary.errors:
         raise typer.Exit(SOME_ROWS_FAILED)

@@ -85,7 +85,7 @@ def _seed_cnn(pixels: Any, weights: Path | None) -> Any:
 
 
 def _compact_cnn(pixels: Any, weights: Path | None) -> Any:
-    """Plain convolutions with batch normalisation, 208 thousand parameters.
+    """Plain convolutions with batch normalisation, 209 thousand parameters.
 
     No branches and few channels where the maps are large: the activations
     that live at once decide the memory a microcontroller needs.

@@ -166,7 +166,9 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
 
     model = build_network(task, recipe, options.weights)
     load_best(model, checkpoint, state)
-    manifest = _write_bundle(options, recipe, model, folder, state, tensors, splits, dropped)
+    manifest = _write_bundle(
+        options, recipe, model, folder, state, tensors, splits, dropped, interrupted
+    )
     if not interrupted:
         shutil.rmtree(folder / CHECKPOINT_FOLDER)
     return TrainResult(folder, manifest, interrupted)
@@ -215,6 +217,7 @@ def _write_bundle(
     tensors: dict[str, Split],
     splits: dict[str, Sequence[Item]],
     dropped: Sequence[Dropped],
+    interrupted: bool,
 ) -> dict[str, Any]:
     """Round, measure and save the model; draw the plots; write the manifest last."""
     from medkit.training.archive import round_weights, save_archive
@@ -261,6 +264,7 @@ def _write_bundle(
         "seed": options.seed,
         "kept_epoch": state.best_epoch,
         "epochs": len(state.history),
+        "interrupted": interrupted,
         "parameters": model.count_params(),
         "data": {
             "source": task.source,
