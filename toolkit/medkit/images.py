@@ -33,12 +33,30 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from medkit.errors import ContractMismatchError, ImageError
 from medkit.tasks import Task
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    BmpImagePlugin.BmpImageFile,
+    TiffImagePlugin.TiffImageFile,
+    WebPImagePlugin.WebPImageFile,
+)
+# Named here so that Pillow, which else looks for them, does not import all its forty.
+
+FORMATS = tuple(plugin.format for plugin in _PLUGINS)
 """Decoders that may open a file; every other one stays shut."""
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"})

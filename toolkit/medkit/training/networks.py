@@ -134,11 +134,14 @@ def _imagenet_resnet50(x: Any, weights: Path | None) -> Any:
         )
     except Exception as error:
         # Keras reports an absent network, a wrong file and a wrong shape by many types.
-        source = f"from {weights}" if weights else "by download"
+        problem = (
+            f"{weights} does not hold ResNet50's weights without top"
+            if weights
+            else "the ImageNet weights of ResNet50 cannot be downloaded"
+        )
         raise WeightsUnavailableError(
-            f"ImageNet weights of ResNet50 not to be had {source} ({type(error).__name__}); "
-            f"fetch {IMAGENET_WEIGHTS_FILE} from Keras' storage (keras.io/api/applications) on a "
-            "machine with a network and give it with --weights PATH"
+            f"{problem}; fetch {IMAGENET_WEIGHTS_FILE} from Keras' storage (it is named in "
+            "keras.applications.resnet) on a machine with a network and give it with --weights PATH"
         ) from error
 
 
