@@ -113,7 +113,7 @@ class TrainingProgress:
 
     def note(self, text: str) -> None:
         """Show a line."""
-        self._console.print(text)
+        self._console.print(text, markup=False)
 
     def epoch_begins(self, epoch: int, epochs: int, steps: int) -> None:
         """Start counting an epoch's steps."""
@@ -156,7 +156,7 @@ def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> N
             *(f"{figures[key]:.4f}" for key in ("accuracy", "balanced_accuracy", "auc")),
         )
     console.print(table)
-    console.print(f"written to {folder}", soft_wrap=True)
+    console.print(f"written to {folder}", soft_wrap=True, markup=False)
     console.print(f"next: medkit export {manifest['task']} --int8 --data DIR")
     console.print(DISCLAIMER)
 
@@ -173,7 +173,7 @@ def show_exports(console: Console, files: Sequence[ExportedFile]) -> None:
             f"{file.milliseconds:.2f}",
         )
     console.print(table)
-    console.print(f"written to {files[0].path.parents[1]}", soft_wrap=True)
+    console.print(f"written to {files[0].path.parents[1]}", soft_wrap=True, markup=False)
     console.print(f"next: medkit parity {' '.join(dict.fromkeys(file.task for file in files))}")
 
 
@@ -213,6 +213,7 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
         f"{summary.ok + summary.errors:,} images in {summary.seconds:.1f} s "
         f"({summary.images_per_second:,.0f} images/s), {summary.errors} errors; rows in {where}",
         soft_wrap=True,
+        markup=False,  # a path may hold brackets
     )
     console.print(DISCLAIMER)
 

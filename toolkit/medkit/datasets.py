@@ -26,6 +26,8 @@ from medkit.tasks import TASKS, Task
 _PATIENT = re.compile(r"^(person\d+)_|^((?:NORMAL2-)?IM-\d+)-")
 """Patient in the X-rays' file names: ``person12_virus_3``, ``NORMAL2-IM-0501-0001``."""
 
+_ISIC = re.compile(r"^ISIC_(\d{7})")
+
 
 @dataclass(frozen=True)
 class Item:
@@ -51,6 +53,11 @@ class Item:
     label: int
     sha256: str
     group: str
+
+    @property
+    def source(self) -> str:
+        """Which contribution to the archive the file name tells; see :func:`source_of`."""
+        return source_of(self.path.name)
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,20 @@ def patient_of(file_name: str) -> str:
     """Return the patient that an X-ray's file name tells, else the name's stem."""
     match = _PATIENT.match(file_name)
     return (match.group(1) or match.group(2)) if match else Path(file_name).stem
+
+
+def source_of(file_name: str) -> str:
+    """Return the contribution to the ISIC archive that a file name tells, else ``""``.
+
+    The archive numbered its images as contributions came in. HAM10000 has
+    24306 to 34320 (Tschandl et al. 2018); the others are told apart by
+    thousands.
+    """
+    match = _ISIC.match(file_name)
+    if match is None:
+        return ""
+    number = int(match.group(1))
+    return "HAM10000" if 24306 <= number <= 34320 else f"ISIC_{number // 1000:04d}xxx"
 
 
 def drop_conflicts(dataset: Dataset) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:

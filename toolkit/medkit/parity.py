@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from medkit.bundles import Bundle, load_bundle, replacing
 from medkit.datasets import load_tensors, locate_dataset, read_dataset
-from medkit.errors import UsageError
+from medkit.errors import ImageError, UsageError
 from medkit.images import EXTENSIONS, contract_for, load_tensor
 from medkit.metrics import area_under_curve, decide
 from medkit.runtimes import load_model
@@ -240,7 +240,7 @@ def compare(
             )
         areas = [area_under_curve(task, labels, scores) for scores in (original, exported)]
         auc = (areas[0], areas[1])
-        if not abs(areas[0] - areas[1]) <= budget.auc:
+        if not abs(areas[0] - areas[1]) <= budget.auc + 1e-9:
             failures.append(
                 f"AUC {areas[0]:.4f} became {areas[1]:.4f}, more than {budget.auc:g} apart"
             )
@@ -259,10 +259,15 @@ def data_folder(given: Path | None) -> Path | None:
 
 
 def write_json(comparisons: list[Comparison], path: Path) -> None:
-    """Write the comparisons as a JSON list, atomically."""
+    """Write the comparisons as a JSON list, atomically; a difference without end is null."""
     records = [{**asdict(item), "passed": item.passed} for item in comparisons]
+    for record in records:
+        if not np.isfinite(record["largest_difference"]):
+            record["largest_difference"] = None
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(records, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(records, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def write_junit(comparisons: list[Comparison], path: Path) -> None:
@@ -299,10 +304,20 @@ def _images(
         dataset = read_dataset(task, locate_dataset(task, options.data))
         return load_tensors(dataset.test, contract)
     folder = (options.samples or Path()) / task.name
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in EXTENSIONS)
+    paths = sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() in EXTENSIONS and path.name[0] != "." and path.is_file()
+    )
     if not paths:
         raise UsageError(f"no sample image in {folder}; expected one or more of {task.title}")
-    return np.stack([load_tensor(path, contract) for path in paths]), None
+    tensors = []
+    for path in paths:
+        try:
+            tensors.append(load_tensor(path, contract))
+        except ImageError as error:
+            raise UsageError(f"{path}: {error}; remove or replace the file") from error
+    return np.stack(tensors), None
 
 
 def _predict(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], str]:

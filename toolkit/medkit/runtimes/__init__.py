@@ -94,3 +94,8 @@ def load_model(path: Path, threads: int | None = None) -> Model:
 def both_classes(raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Complete one sigmoid score, shape (n, 1), to the probabilities of both classes, (n, 2)."""
     return np.concatenate([1 - raw, raw], axis=1) if raw.shape[1] == 1 else raw
+
+
+def one_line(error: Exception) -> str:
+    """Return a library's message, which may hold line breaks, as the end of one of medkit's."""
+    return " ".join(str(error).split())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import both_classes
+from medkit.runtimes import both_classes, one_line
 
 _BATCH = 64
 
@@ -94,4 +94,4 @@ def load_keras(path: Path, threads: int | None = None) -> Any:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         # Keras passes on whatever its readers of zip, JSON and HDF5 raise.
-        raise ModelFileError(f"{path} cannot be loaded by Keras: {error}") from error
+        raise ModelFileError(f"{path} cannot be loaded by Keras: {one_line(error)}") from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import both_classes
+from medkit.runtimes import both_classes, one_line
 
 # Places of the fields in their tables, from TensorFlow Lite's schema.fbs
 # (version 3): 4 plus twice the field's position. The generated schema module
@@ -43,7 +43,7 @@ class LiteRTModel:
             (self._input,) = self._interpreter.get_input_details()
             (self._output,) = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"{path} cannot be loaded by LiteRT: {error}") from error
+            raise ModelFileError(f"{path} cannot be loaded by LiteRT: {one_line(error)}") from error
         self._batch = int(self._input["shape"][0])
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

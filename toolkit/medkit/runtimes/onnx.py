@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
-from medkit.runtimes import both_classes
+from medkit.runtimes import both_classes, one_line
 
 
 class OnnxModel:
@@ -39,7 +39,9 @@ class OnnxModel:
             self._input = self._session.get_inputs()[0].name
         except Exception as error:
             # The binding raises classes of its own that share no base but Exception.
-            raise ModelFileError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+            raise ModelFileError(
+                f"{path} cannot be loaded by ONNX Runtime: {one_line(error)}"
+            ) from error
         if CARD_NAME not in properties:
             raise no_card(path)
         self.card = ModelCard.from_json(properties[CARD_NAME], path)

@@ -10,35 +10,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard, replacing
-from medkit.errors import TrainingError
 
+_HALF_DIGITS = 2**11  # float16 has eleven significant bits
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
 
 
 def round_weights(model: Any) -> None:
-    """Round every floating-point weight to a float16-representable value, in place.
+    """Round every floating-point weight to float16's precision, in place.
 
     The file then deflates to about half, and a float16 export loses nothing.
     To be called before anything is measured, so that the figures are the file's.
-
-    Raises
-    ------
-    TrainingError
-        If a weight is too large for float16.
     """
     for variable in model.variables:
         values = variable.numpy()
-        if values.dtype != np.float32:
-            continue
+        if values.dtype == np.float32:
+            variable.assign(_rounded(values))
+
+
+def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the nearest float16-representable values, as float32.
+
+    A value beyond float16's range, such as a variance of ResNet50's first
+    batch normalisation, keeps its size and is rounded to as many digits.
+    """
+    with np.errstate(over="ignore"):
         rounded = values.astype(np.float16).astype(np.float32)
-        if not np.isfinite(rounded).all():
-            raise TrainingError(
-                f"weights of {variable.path} reach {np.abs(values).max():g}, beyond float16; "
-                "train with a lower learning rate"
-            )
-        variable.assign(rounded)
+    mantissa, exponent = np.frexp(values)
+    coarse = np.ldexp(np.rint(mantissa * _HALF_DIGITS) / _HALF_DIGITS, exponent)
+    return np.where(np.isfinite(rounded), rounded, coarse).astype(np.float32)
 
 
 def save_archive(model: Any, card: ModelCard, path: Path) -> None:

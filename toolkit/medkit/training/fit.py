@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +17,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.datasets import Item
 from medkit.errors import MedkitError, TrainingError
 from medkit.metrics import evaluate
 from medkit.runtimes import both_classes
@@ -44,10 +47,21 @@ class Observer(Protocol):
 
 @dataclass
 class Split:
-    """Tensors of one split: uint8 images (n, h, w, c) and int64 labels (n,)."""
+    """Tensors of one split.
+
+    Attributes
+    ----------
+    images
+        uint8, shape (n, height, width, channels).
+    labels
+        int64, shape (n,).
+    weights
+        float32, shape (n,): how much each image counts; see :func:`image_weights`.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
 
 
 @dataclass
@@ -192,7 +206,6 @@ def fit(
     if state.history:
         model = checkpoint.load_model(state)
     targets = _targets(task, recipe, train.labels)
-    weights = class_weights(task, recipe, train.labels)[train.labels]
     total = sum(stage.epochs for stage in recipe.stages)
     steps = math.ceil(len(train.labels) / recipe.batch_size)
     try:
@@ -209,7 +222,7 @@ def fit(
             batches = Batches(
                 train.images,
                 targets,
-                weights,
+                train.weights,
                 recipe.batch_size,
                 recipe.augmentation,
                 seed,
@@ -222,7 +235,7 @@ def fit(
                 "stage": state.stage,
                 "loss": float(fitted.history["loss"][0]),
                 "learning_rate": schedule.rate,
-                **_watch(model, task, recipe, watched),
+                **_watch(model, task, watched),
             }
             if not math.isfinite(record["loss"]):
                 raise TrainingError(
@@ -246,12 +259,22 @@ def fit(
     return model, False
 
 
-def class_weights(task: Task, recipe: Recipe, labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Make every class count alike, up to the recipe's cap; the mean image weighs 1."""
-    counts = np.bincount(labels, minlength=len(task.labels))
-    rarity = counts.max() / np.maximum(counts, 1)
-    weights = np.minimum(rarity, recipe.class_weight_cap)
-    return np.asarray(weights / weights[labels].mean(), dtype=np.float32)
+def image_weights(recipe: Recipe, items: Sequence[Item]) -> NDArray[np.float32]:
+    """Make every class count alike, up to the recipe's cap; the mean image weighs 1.
+
+    With ``balance_sources``, every class of every source counts alike, so
+    that within a source no class is the likelier one.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n,).
+    """
+    cells = [(item.label, item.source if recipe.balance_sources else "") for item in items]
+    counts = Counter(cells)
+    most = max(counts.values())
+    weights = np.array([min(most / counts[cell], recipe.weight_cap) for cell in cells])
+    return np.asarray(weights / weights.mean(), dtype=np.float32)
 
 
 def predict_probabilities(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -291,19 +314,18 @@ def _targets(task: Task, recipe: Recipe, labels: NDArray[np.int64]) -> NDArray[n
     return smooth[:, 1:] if task.binary else smooth
 
 
-def _watch(model: Any, task: Task, recipe: Recipe, split: Split) -> dict[str, float]:
-    """Loss, accuracy and AUC on the watched split, with every class counting alike if weighted."""
+def _watch(model: Any, task: Task, split: Split) -> dict[str, float]:
+    """Loss, accuracy and AUC on the watched split, the loss weighted as in training."""
     probabilities = predict_probabilities(model, split.images)
     if not np.isfinite(probabilities).all():
         raise TrainingError(
             "the network's outputs are not finite; lower the recipe's learning rate"
         )
     chosen = np.clip(probabilities[np.arange(len(split.labels)), split.labels], 1e-7, 1)
-    weights = class_weights(task, recipe, split.labels)[split.labels]
     threshold = 0.5 if task.binary else None
     figures = evaluate(task, split.labels, probabilities, threshold)
     return {
-        "watched_loss": float(np.average(-np.log(chosen), weights=weights)),
+        "watched_loss": float(np.average(-np.log(chosen), weights=split.weights)),
         "watched_accuracy": figures["accuracy"],
         "watched_auc": figures["auc"],
     }

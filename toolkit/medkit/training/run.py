@@ -142,7 +142,7 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     digests = {name: _digest(items) for name, items in splits.items()}
 
     import_tensorflow("train")
-    from medkit.training.fit import Checkpoint, Split, State, fit, load_best
+    from medkit.training.fit import Checkpoint, Split, State, fit, image_weights, load_best
     from medkit.training.networks import build_network
 
     _make_repeatable(options.seed)
@@ -156,7 +156,10 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     network = build_network(task, recipe, options.weights)
     observer.note(f"{network.name}: {network.count_params():,} parameters")
     contract = contract_for(task)
-    tensors = {name: Split(*load_tensors(items, contract)) for name, items in splits.items()}
+    tensors = {
+        name: Split(*load_tensors(items, contract), image_weights(recipe, items))
+        for name, items in splits.items()
+    }
     watched = tensors.get("validation", tensors["test"])
     _, interrupted = fit(
         network, task, recipe, tensors["train"], watched, options.seed, checkpoint, state, observer

@@ -1,0 +1,406 @@
+"""Model files of all three kinds behind one interface, and files that are refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from medkit.errors import ContractMismatchError, MissingExtraError, ModelFileError
+from medkit.images import contract_for
+from medkit.runtimes import SUFFIXES, both_classes, load_model
+from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
+
+BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+
+FILES = {".tflite": "model-fp32.tflite", ".onnx": "model-fp32.onnx", ".keras": "model.keras"}
+RUNTIMES = {".tflite": "LiteRT", ".onnx": "ONNX Runtime", ".keras": "Keras"}
+
+EACH_KIND = pytest.mark.parametrize("suffix", SUFFIXES)
+
+
+def pictures(task: Task, count: int = 16) -> NDArray[np.uint8]:
+    """Draw images of different brightness and colour."""
+    rng = np.random.default_rng(1)
+    means = rng.uniform(0, 255, (count, 1, 1, task.channels))
+    noise = rng.normal(0, 20, (count, *contract_for(task).shape))
+    return (means + noise).clip(0, 255).astype(np.uint8)
+
+
+def by_hand(task: Task, trained: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Compute the probabilities of the pooled model with nothing but numpy."""
+    import keras
+
+    model = keras.saving.load_model(trained / task.name / "model.keras", compile=False)
+    kernel, bias = model.layers[-1].get_weights()
+    logits = images.mean(axis=(1, 2)) / 255 @ kernel.astype(np.float64) + bias
+    if task.binary:
+        sick = 1 / (1 + np.exp(-logits))
+        return np.concatenate([1 - sick, sick], axis=1)
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def refusal(path: Path) -> str:
+    """Return why a model file is refused."""
+    with pytest.raises(ModelFileError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+# Predictions
+
+
+@BOTH
+@EACH_KIND
+def test_every_runtime_gives_the_probabilities_of_the_network(
+    pooled_models: Path, task: Task, suffix: str
+) -> None:
+    images = pictures(task)
+    model = load_model(pooled_models / task.name / FILES[suffix])
+    found = model.predict(images)
+    assert found.dtype == np.float32
+    assert found.shape == (16, len(task.labels))
+    np.testing.assert_allclose(found, by_hand(task, pooled_models, images), atol=1e-4)
+    assert np.ptp(found, axis=0).max() > 0.05, "the images must differ for this to mean anything"
+
+
+@BOTH
+@EACH_KIND
+def test_the_batch_size_changes_nothing_and_may_change_between_calls(
+    pooled_models: Path, task: Task, suffix: str
+) -> None:
+    images = pictures(task)
+    model = load_model(pooled_models / task.name / FILES[suffix])
+    alone = np.concatenate([model.predict(images[index : index + 1]) for index in range(16)])
+    for size in (1, 3, 16, 3, 1):
+        np.testing.assert_allclose(model.predict(images[:size]), alone[:size], atol=1e-4)
+
+
+def test_batches_larger_than_the_keras_runtime_takes_at_once_are_put_together(
+    pooled_models: Path,
+) -> None:
+    images = np.concatenate([pictures(PNEUMONIA)] * 5)
+    model = load_model(pooled_models / "pneumonia/model.keras")
+    found = model.predict(images)
+    assert found.shape == (80, 2)
+    np.testing.assert_allclose(found[64:], found[:16], atol=1e-4)
+
+
+@EACH_KIND
+def test_one_sigmoid_score_is_completed_to_both_classes(pooled_models: Path, suffix: str) -> None:
+    model = load_model(pooled_models / "pneumonia" / FILES[suffix])
+    found = model.predict(pictures(PNEUMONIA, 3))
+    assert found.shape == (3, 2)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_the_number_of_threads_changes_no_decision(pooled_models: Path, suffix: str) -> None:
+    images, path = pictures(SKIN), pooled_models / "skin" / FILES[suffix]
+    default = load_model(path).predict(images)
+    for threads in (1, 2):
+        np.testing.assert_allclose(load_model(path, threads).predict(images), default, atol=1e-4)
+
+
+def test_threads_come_too_late_for_a_running_tensorflow(pooled_models: Path) -> None:
+    path = pooled_models / "skin/model.keras"
+    load_model(path)
+    with pytest.raises(ModelFileError, match="give --threads to a fresh process"):
+        load_model(path, threads=7)
+
+
+def test_the_score_is_of_the_second_class() -> None:
+    completed = both_classes(np.array([[0.25], [1.0]], np.float32))
+    assert completed.tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    two = np.array([[0.3, 0.7]], np.float32)
+    assert both_classes(two) is two
+
+
+@BOTH
+@EACH_KIND
+def test_a_model_brings_its_card(pooled_models: Path, task: Task, suffix: str) -> None:
+    path = pooled_models / task.name / FILES[suffix]
+    model = load_model(path)
+    assert model.path == path
+    assert (
+        model.runtime == {".tflite": "LiteRT", ".onnx": "ONNX Runtime", ".keras": "Keras"}[suffix]
+    )
+    assert (model.card.task, model.card.labels) == (task.name, task.labels)
+    assert model.card.input_contract == contract_for(task)
+    assert model.card.threshold == (0.5 if task.binary else None)
+    assert model.card.precision == ("original" if suffix == ".keras" else "fp32")
+
+
+# Refusals
+
+
+@EACH_KIND
+def test_a_missing_model_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"gone{suffix}"
+    assert refusal(path) == f"no model file {path}"
+    path.mkdir()
+    assert refusal(path) == f"no model file {path}"
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.tflite.gz", "model.TFLITE"])
+def test_other_suffixes_are_refused_with_those_accepted(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert refusal(tmp_path / name).endswith("accepted: .tflite, .onnx, .keras")
+
+
+@EACH_KIND
+def test_a_model_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.touch()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert refusal(path) == f"{path} cannot be read: Permission denied"
+
+
+@EACH_KIND
+def test_a_model_in_a_folder_that_may_not_be_entered_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert refusal(path) == f"{path} cannot be read: Permission denied"
+
+
+@EACH_KIND
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"TFL3", b"\x00" * 7, b"\x1c\x00\x00\x00TFL3", b"PK\x03\x04", b"\xff" * 5000,
+     np.random.default_rng(0).bytes(5000), b"a text that is no model\n" * 40],
+    ids=["empty", "mark", "short", "head", "zip", "ones", "random", "text"],
+)  # fmt: skip
+def test_bytes_that_are_no_model_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    says = {".tflite": "TFLite file", ".onnx": "ONNX Runtime", ".keras": "is no Keras archive"}
+    assert says[suffix] in refusal(path)
+
+
+def test_what_is_no_tflite_file_is_not_called_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"a text that is no model")
+    assert refusal(path) == f"{path} is no TFLite file"
+
+
+@BOTH
+@EACH_KIND
+def test_a_truncated_model_is_refused_wherever_it_ends(
+    pooled_models: Path, tmp_path: Path, task: Task, suffix: str
+) -> None:
+    content = (pooled_models / task.name / FILES[suffix]).read_bytes()
+    path = tmp_path / f"model{suffix}"
+    for share in (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98):
+        path.write_bytes(content[: int(share * len(content))])
+        refusal(path)
+
+
+def test_a_keras_archive_with_a_damaged_member_is_refused(
+    pooled_models: Path, tmp_path: Path
+) -> None:
+    original = pooled_models / "skin/model.keras"
+    with zipfile.ZipFile(original) as archive:
+        starts = {info.filename: info.header_offset for info in archive.infolist()}
+    assert {"medkit.json", "config.json", "model.weights.h5"} <= starts.keys()
+    for name, start in starts.items():
+        content = bytearray(original.read_bytes())
+        first = start + 30 + len(name)  # a local header of 30 bytes and the name
+        content[first : first + 20] = bytes(byte ^ 0x55 for byte in content[first : first + 20])
+        path = tmp_path / "model.keras"
+        path.write_bytes(content)
+        refusal(path)
+
+
+def test_an_original_whose_parts_do_not_fit_is_refused_in_one_line(
+    pooled_models: Path, tmp_path: Path
+) -> None:
+    changes = ((b'"units": 9', b'"units": 8'), (b'"Rescaling"', b'"Rescalink"'))
+    for old, new in changes:
+        path = tmp_path / "model.keras"
+        edit_member(pooled_models / "skin/model.keras", path, "config.json", old, new)
+        assert "cannot be loaded by Keras" in refusal(path)
+
+
+def test_no_code_from_a_file_runs(pooled_models: Path, tmp_path: Path) -> None:
+    import keras
+
+    from medkit.training.archive import save_archive
+
+    model = keras.Sequential(
+        [
+            keras.Input(contract_for(SKIN).shape, dtype="uint8"),
+            keras.layers.Lambda(lambda pixels: pixels[:, 0, 0, 0:1] * 1.0),
+        ]
+    )
+    card = load_model(pooled_models / "skin/model.keras").card
+    save_archive(model, card, tmp_path / "model.keras")
+    assert "Lambda" in refusal(tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_names_inside_a_file_that_are_no_text_are_refused_in_silence(
+    pooled_models: Path, tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = (pooled_models / "skin" / FILES[suffix]).read_bytes()
+    path = tmp_path / f"model{suffix}"
+    for count in (1, -1):  # a name that nothing else has, and one that all agree on
+        path.write_bytes(content.replace(b"pixels", b"\xff" * 6, count))
+        refusal(path)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_zip_that_is_no_keras_archive_is_refused(pooled_models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "no model")
+    assert "carries no medkit card" in refusal(path)
+    with zipfile.ZipFile(pooled_models / "skin/model.keras") as original:
+        card = original.read("medkit.json")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("medkit.json", card)
+    assert "cannot be loaded by Keras" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".tflite", ".onnx"])
+def test_a_model_that_medkit_did_not_write_is_refused(
+    pooled_models: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"foreign{suffix}"
+    without_card(pooled_models / "skin", path)
+    assert refusal(path) == (
+        f"{path} carries no medkit card (task, labels, input contract); "
+        "accepted: files written by 'medkit train' and 'medkit export'"
+    )
+
+
+def without_card(folder: Path, path: Path) -> None:
+    """Write a model as its converter leaves it, before medkit adds a card."""
+    from medkit_exporters import onnx, tflite
+    from medkit_exporters.source import open_source
+
+    if path.suffix == ".keras":
+        with (
+            zipfile.ZipFile(folder / "model.keras") as source,
+            zipfile.ZipFile(path, "w") as target,
+        ):
+            for name in source.namelist():
+                if name != "medkit.json":
+                    target.writestr(name, source.read(name))
+    else:
+        exporter = {".tflite": tflite, ".onnx": onnx}[path.suffix]
+        path.write_bytes(exporter.convert(open_source(folder / "model.keras"), "fp32", None))
+
+
+@EACH_KIND
+def test_a_model_for_other_preprocessing_is_refused(
+    pooled_models: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    other_card(pooled_models / "skin", path, b'"squash', b'"squish')
+    with pytest.raises(ContractMismatchError, match="resize 'squish.* instead of 'squash"):
+        load_model(path)
+
+
+@EACH_KIND
+def test_a_model_with_foreign_labels_is_refused(
+    pooled_models: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    other_card(pooled_models / "skin", path, b'"nevus"', b'"naevi"')
+    assert "'naevi'" in refusal(path)
+    assert "are not those of task skin" in refusal(path)
+
+
+def other_card(folder: Path, path: Path, old: bytes, new: bytes) -> None:
+    """Copy a model and change its card, by as many bytes as there were."""
+    original = folder / FILES[path.suffix]
+    assert len(old) == len(new)
+    if path.suffix == ".keras":
+        edit_member(original, path, "medkit.json", old, new)
+    else:
+        content = original.read_bytes()
+        assert content.count(old) == 1
+        path.write_bytes(content.replace(old, new))
+
+
+def edit_member(original: Path, path: Path, member: str, old: bytes, new: bytes) -> None:
+    """Copy a Keras archive and change one of its members."""
+    with zipfile.ZipFile(original) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == member:
+                assert old in content
+                content = content.replace(old, new)
+            target.writestr(name, content)
+
+
+# Libraries
+
+
+@pytest.mark.parametrize(
+    ("suffix", "module", "install"),
+    [
+        (".tflite", "ai_edge_litert.interpreter", "ai-edge-litert is needed to run a .tflite file"),
+        (".onnx", "onnxruntime", 'onnxruntime is needed .*"medkit-edge\\[onnx\\]"'),
+        (".keras", "tensorflow", 'tensorflow is needed .*"medkit-edge\\[export\\]"'),
+    ],
+)
+def test_a_runtime_that_is_not_installed_is_named_with_its_extra(
+    pooled_models: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, module: str, install: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=install):
+        load_model(pooled_models / "skin" / FILES[suffix])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "absent"),
+    [
+        (".tflite", {"onnxruntime", "onnx", "tensorflow", "keras"}),
+        (".onnx", {"ai_edge_litert", "onnx", "tensorflow", "keras"}),
+    ],
+)
+def test_a_runtime_imports_no_other(pooled_models: Path, suffix: str, absent: set[str]) -> None:
+    code = (
+        "import sys; from pathlib import Path; from medkit.runtimes import load_model; "
+        "load_model(Path(sys.argv[1])); print(*sys.modules)"
+    )
+    path = pooled_models / "skin" / FILES[suffix]
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    assert not absent & set(done.stdout.split())
+
+
+def test_a_relative_path_loads(
+    pooled_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for suffix, name in FILES.items():
+        shutil.copy(pooled_models / "skin" / name, tmp_path / f"ein Modell ü{suffix}")
+    monkeypatch.chdir(tmp_path)
+    for name in sorted(os.listdir()):
+        assert load_model(Path(name)).card.task == SKIN.name
