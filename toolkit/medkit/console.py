@@ -183,7 +183,8 @@ def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
         shown = [item for item in comparisons if item.task == task]
         console.print(f"[bold]{task}[/]: {shown[0].images} images, exports against the original")
         table = _table("export", right=("accuracy", "change", "AUC", "change", "agree", "max diff"))
-        table.add_column("")
+        table.add_column("", no_wrap=True)
+        table.collapse_padding = True  # or the verdict would not fit 80 columns
         for item in shown:
             table.add_row(
                 item.file,

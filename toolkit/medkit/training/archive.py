@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tempfile
@@ -9,12 +10,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard, replacing
 
 _HALF_DIGITS = 2**11  # float16 has eleven significant bits
+_SMALL = 1024  # numbers; below, an array's own compression costs more than it saves
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
 
 
@@ -58,8 +61,33 @@ def save_archive(model: Any, card: ModelCard, path: Path) -> None:
                     content = json.dumps(json.loads(content) | {"date_saved": ""}).encode()
                 if name == "config.json":
                     content = _number_shared_objects(content)
+                if name.endswith(".h5"):
+                    content = _packed_weights(content)
                 _add(target, name, content)
             _add(target, f"{CARD_NAME}.json", card.to_json().encode())
+
+
+def _packed_weights(content: bytes) -> bytes:
+    """Return the HDF5 file with every array compressed byte plane by byte plane.
+
+    Rounded weights leave one byte plane in four empty and another nearly so:
+    a fifth smaller than deflating the numbers as they lie.
+    """
+    packed = io.BytesIO()
+    with h5py.File(io.BytesIO(content)) as source, h5py.File(packed, "w") as target:
+
+        def copy(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset) and item.size > _SMALL:
+                made = target.create_dataset(name, data=item[()], shuffle=True, compression="gzip")
+                made.attrs.update(item.attrs)
+            elif isinstance(item, h5py.Dataset):
+                target.create_dataset(name, data=item[()]).attrs.update(item.attrs)
+            else:
+                target.require_group(name).attrs.update(item.attrs)
+
+        source.visititems(copy)
+        target.attrs.update(source.attrs)
+    return packed.getvalue()
 
 
 def _number_shared_objects(config: bytes) -> bytes:
