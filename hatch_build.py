@@ -15,5 +15,8 @@ class ShippedModels(BuildHookInterface):  # type: ignore[type-arg]
             return
         root = Path(self.root)
         for pattern in ("trained/*/manifest.json", "trained/*/model-int8.*"):
-            for path in sorted(root.glob(pattern)):
+            found = sorted(root.glob(pattern))
+            if not found:
+                raise FileNotFoundError(f"no {pattern}: train and export before building a wheel")
+            for path in found:
                 build_data["force_include"][str(path)] = f"medkit/{path.relative_to(root)}"

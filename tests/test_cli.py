@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -430,11 +431,24 @@ def test_figures_are_on_standard_error(monkeypatch: pytest.MonkeyPatch, command:
     assert (result.exit_code, result.stdout) == (0, "")
     expected = {
         "export": ["0.22 MB", "47%", "1.25", "next: medkit parity pneumonia"],
-        "parity": ["20 images", "0.9000   -0.0500", "95.0%", "pass", DISCLAIMER],
+        "parity": ["20 images", "0.9000 -0.0500", "95.0%", "pass", DISCLAIMER],
         "classify": ["NORMAL", "7 images in 0.5 s (14 images/s), 0 errors", DISCLAIMER],
     }
+    told = " ".join(result.stderr.split())
     for text in expected[command]:
-        assert text in result.stderr
+        assert text in told
+
+
+@pytest.mark.parametrize("failures", [(), ("agreement 5.00% is below 97%",)])
+def test_the_verdict_of_parity_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, failures: tuple[str, ...]
+) -> None:
+    shown = dataclasses.replace(comparison(*failures), agreement=1.0)
+    captured(monkeypatch, medkit.parity, "check_parity", [shown])
+    lines = run("parity", env={"COLUMNS": "80"}).stderr.splitlines()
+    (line,) = [line for line in lines if line.startswith("model-int8.tflite ")]
+    assert line.split()[1:6] == ["0.9000", "-0.0500", "0.9800", "-0.0100", "100.0%"]
+    assert line.split()[-1] == ("FAIL" if failures else "pass")
 
 
 def test_a_folder_is_shown_as_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -565,3 +565,15 @@ def test_colour_tells_the_real_data_sets_apart(xrays: Dataset, skin: Dataset) ->
 )
 def test_the_source_is_told_by_the_archives_numbering(name: str, source: str) -> None:
     assert source_of(name) == source
+
+
+def test_too_few_images_for_a_validation_split_are_an_error_in_words() -> None:
+    few = [item(index % 2, f"{index}.png") for index in range(3)]
+    with pytest.raises(DatasetLayoutError, match="too few to cut a validation split of 1 in 7"):
+        split_validation(few, 0.15, 0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_a_library_refuses_are_refused(seed: int) -> None:
+    with pytest.raises(UsageError, match="accepted: 0 to 4294967295"):
+        split_validation([item(0, "a.png")], 0.15, seed)

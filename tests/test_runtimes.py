@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medkit.errors import ContractMismatchError, MissingExtraError, ModelFileError
+from medkit.errors import ContractMismatchError, MissingExtraError, ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.runtimes import SUFFIXES, both_classes, load_model
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
@@ -88,6 +88,25 @@ def test_the_batch_size_changes_nothing_and_may_change_between_calls(
         np.testing.assert_allclose(model.predict(images[:size]), alone[:size], atol=1e-4)
 
 
+@EACH_KIND
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((128, 128, 1), "uint8"),
+        ((0, 128, 128, 1), "uint8"),
+        ((1, 64, 64, 1), "uint8"),
+        ((1, 128, 128, 3), "uint8"),
+        ((1, 128, 128, 1), "float32"),
+    ],
+)
+def test_arrays_that_break_the_input_contract_are_refused(
+    pooled_models: Path, suffix: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    model = load_model(pooled_models / "pneumonia" / FILES[suffix])
+    with pytest.raises(UsageError, match=r"accepted: uint8 of shape \(n, 128, 128, 1\)"):
+        model.predict(np.zeros(shape, dtype))
+
+
 def test_batches_larger_than_the_keras_runtime_takes_at_once_are_put_together(
     pooled_models: Path,
 ) -> None:
@@ -149,15 +168,22 @@ def test_a_model_brings_its_card(pooled_models: Path, task: Task, suffix: str) -
 @EACH_KIND
 def test_a_missing_model_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"gone{suffix}"
-    assert refusal(path) == f"no model file {path}"
+    assert refusal(path) == f"no model file {path}; check the path"
     path.mkdir()
-    assert refusal(path) == f"no model file {path}"
+    assert refusal(path) == f"no model file {path}; check the path"
 
 
-@pytest.mark.parametrize("name", ["model.h5", "model", "model.tflite.gz", "model.TFLITE"])
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.tflite.gz"])
 def test_other_suffixes_are_refused_with_those_accepted(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    assert refusal(tmp_path / name).endswith("accepted: .tflite, .onnx, .keras")
+    with pytest.raises(UsageError, match="accepted: .tflite, .onnx, .keras$"):
+        load_model(tmp_path / name)
+
+
+def test_threads_beyond_what_runtimes_bear_are_refused(tmp_path: Path) -> None:
+    for threads in (0, -1, 257, 100_000):
+        with pytest.raises(UsageError, match="accepted: 1 to 256"):
+            load_model(tmp_path / "model.tflite", threads)
 
 
 @EACH_KIND

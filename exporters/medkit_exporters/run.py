@@ -17,6 +17,7 @@ from medkit.bundles import (
     PRECISIONS,
     Bundle,
     ModelCard,
+    check_writable,
     export_name,
     file_record,
     load_bundle,
@@ -24,7 +25,7 @@ from medkit.bundles import (
     sha256_of,
     write_manifest,
 )
-from medkit.datasets import check_layout, locate_dataset
+from medkit.datasets import check_layout, check_seed, locate_dataset
 from medkit.errors import MissingExtraError, UsageError
 from medkit.images import contract_for
 from medkit.runtimes import load_model
@@ -157,7 +158,9 @@ def _check(options: ExportOptions) -> list[Bundle]:
     ):
         unknown = [word for word in given if word not in known]
         if unknown or not given:
-            raise UsageError(f"{what} {unknown or 'missing'}; accepted: {', '.join(known)}")
+            problem = f"unknown {what} {', '.join(map(repr, unknown))}" if unknown else f"no {what}"
+            raise UsageError(f"{problem}; accepted: {', '.join(known)}")
+    check_seed(options.seed)
     if "int8" in options.precisions:
         if options.data is None:
             raise UsageError(
@@ -175,6 +178,7 @@ def _check(options: ExportOptions) -> list[Bundle]:
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         bundle.verify(bundle.keras_path)
+        check_writable(bundle.folder)
     return bundles
 
 

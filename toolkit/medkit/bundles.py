@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medkit.errors import ModelFileError, UsageError
+from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.images import InputContract, contract_for
 from medkit.tasks import Task, get_task
 
@@ -147,11 +147,6 @@ class Bundle:
         value: float | None = self.manifest["operating_point"]["threshold"]
         return value
 
-    def exports(self) -> list[Path]:
-        """Return the exported files that the manifest lists and that are here, in its order."""
-        listed = (self.folder / name for name in self.manifest.get("exports", {}))
-        return [path for path in listed if path.is_file()]
-
     def export_path(self, export_format: str = "tflite", precision: str = "int8") -> Path:
         """Return where the export of a format and precision lies.
 
@@ -163,8 +158,8 @@ class Bundle:
         path = self.folder / export_name(export_format, precision)
         if not path.is_file():
             raise ModelFileError(
-                f"no {path}; make it with: medkit export {self.task.name} "
-                f"--{precision} --format {export_format}"
+                f"no {path}; make it with: medkit export {self.task.name} --{precision} "
+                f"--format {export_format} --trained {self.folder.parent} --data DIR"
             )
         self.verify(path)
         return path
@@ -175,7 +170,10 @@ class Bundle:
         if listed is None:
             raise ModelFileError(f"{path} is not listed in {self.folder / MANIFEST_NAME}")
         if not path.is_file():
-            raise ModelFileError(f"{path} is missing, though {MANIFEST_NAME} lists it")
+            raise ModelFileError(
+                f"{path} is missing, though {MANIFEST_NAME} lists it; Keras originals are in the "
+                "repository and not in the wheel, exports come from: medkit export"
+            )
         if sha256_of(path) != listed["sha256"]:
             raise ModelFileError(
                 f"{path} is damaged or was replaced: its SHA-256 is not the one in "
@@ -211,10 +209,12 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
     except FileNotFoundError:
         raise ModelFileError(
             f"no trained {task.name} model in {folder}; "
-            f"train one with: medkit train {task.name} --data DIR"
+            f"name another folder with --trained, or train one with: medkit train {task.name}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} cannot be read as a manifest ({error!r})") from error
+        raise ModelFileError(
+            f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); restore it"
+        ) from error
     if labels != task.labels:
         raise ModelFileError(
             f"{path}: labels {list(labels)} are not those of task {task.name}, {list(task.labels)}"
@@ -236,6 +236,13 @@ def trained_folder() -> Path:
 def export_name(export_format: str, precision: str) -> str:
     """Return the file name of an export, such as ``model-int8.tflite``."""
     return f"model-{precision}{FORMATS[export_format]}"
+
+
+def check_writable(folder: Path) -> None:
+    """Raise :class:`UsageError` unless files can be made in ``folder``, which need not exist."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"{folder} cannot be written: {there} is no writable folder; name another")
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -273,10 +280,15 @@ def replacing(target: Path) -> Iterator[Path]:
     A reader sees the old file or the whole new one, never a part; after an
     exception the old file is untouched and the temporary one is gone.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
-    )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
+        )
+    except OSError as error:
+        raise MedkitError(
+            f"{target} cannot be written: {error.strerror}; name another place"
+        ) from error
     os.close(handle)
     temporary = Path(name)
     try:

@@ -94,7 +94,20 @@ class Observer(Protocol):
         """Take a row that has just been written."""
 
 
-def classify_files(options: ClassifyOptions, observer: Observer) -> ClassifySummary:
+class Silent:
+    """An observer that takes no notice."""
+
+    def total(self, count: int) -> None:
+        """Take the number of rows to come."""
+
+    def row(self, row: Row) -> None:
+        """Take a row."""
+
+
+def classify_files(
+    options: ClassifyOptions,
+    observer: Observer = Silent(),  # noqa: B008
+) -> ClassifySummary:
     """Classify images and write one row for each input, in the order of the listing.
 
     A file that cannot be classified is a row with its reason and stops
@@ -106,8 +119,7 @@ def classify_files(options: ClassifyOptions, observer: Observer) -> ClassifySumm
         If the options cannot be obeyed, or there is no image
         (:class:`~medkit.errors.NoImagesError`). Nothing is written then.
     ModelFileError, MissingExtraError
-        If a model cannot be loaded; with ``auto`` this can come after rows,
-        when the first image of a task turns up.
+        If a model is missing or cannot be loaded.
     MedkitError
         If a row cannot be written.
     BrokenPipeError
@@ -155,8 +167,8 @@ def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
 class _Models:
     """The models of a run, each loaded when its first image comes.
 
-    What is asked for by name is loaded at once, so that its absence is known
-    before any row.
+    What is asked for by name is loaded at once, and with ``auto`` every model
+    is looked for, so that an absence is known before any row.
     """
 
     def __init__(self, options: ClassifyOptions) -> None:
@@ -174,6 +186,9 @@ class _Models:
             self._loaded[self.fixed.name] = model
         elif self.fixed is not None:
             self.get(self.fixed)
+        else:
+            for task in TASKS.values():
+                load_bundle(task, options.trained).export_path("tflite", "int8")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -191,8 +206,8 @@ class _Models:
 
 def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models]:
     """Check all that can be checked before the first row, cheapest first."""
-    if options.task != AUTO:
-        get_task(options.task)
+    if options.task not in (AUTO, *TASKS):
+        raise UsageError(f"unknown task {options.task!r}; accepted: {AUTO}, {', '.join(TASKS)}")
     for name, number in (("batch size", options.batch_size), ("threads", options.threads)):
         if number is not None and number < 1:
             raise UsageError(f"{name} {number} is too small; give 1 or more")

@@ -185,7 +185,7 @@ def export(
     console = stderr_console()
     with console.status("starting") as status:
         files = export_models(options, _noting(console, status))
-    show_exports(console, files)
+    show_exports(console, files, options)
 
 
 @app.command()
@@ -208,19 +208,24 @@ def parity(
 ) -> None:
     """Show that the exported files decide like their originals; exit 1 if one does not."""
     from medkit import parity as library
+    from medkit.bundles import check_writable
     from medkit.console import show_parity, stderr_console
 
     options = library.ParityOptions(_tasks(tasks), library.data_folder(data), samples, trained)
     console = stderr_console()
     if options.data is None and options.samples is not None:
         typer.echo(f"no data sets, so samples only: {library.HOW_TO_GET_DATA}", err=True)
+    reports = ((json_path, library.write_json), (junit_path, library.write_junit))
+    for path, _ in reports:
+        if path is not None:
+            check_writable(path.parent)
+            path.unlink(missing_ok=True)  # an old report must not outlive a run that fails
     with console.status("starting") as status:
         comparisons = library.check_parity(options, _noting(console, status))
-    if json_path is not None:
-        library.write_json(comparisons, json_path)
-    if junit_path is not None:
-        library.write_junit(comparisons, junit_path)
     show_parity(console, comparisons)
+    for path, write in reports:
+        if path is not None:
+            write(comparisons, path)
     if not all(item.passed for item in comparisons):
         raise typer.Exit(1)
 
@@ -277,7 +282,8 @@ def classify(
         with ClassifyProgress(console) as progress:
             summary = classify_files(options, progress)
     except KeyboardInterrupt:
-        typer.echo(f"medkit: interrupted; the rows until then are in {out}", err=True)
+        where = "on standard output" if out == "-" else f"in {out}"
+        typer.echo(f"medkit: interrupted; the rows until then are {where}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     show_summary(console, summary)
     if summary.errors:

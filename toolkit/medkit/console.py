@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from medkit.classify import ClassifySummary
     from medkit.parity import Comparison
     from medkit.rows import Row
-    from medkit_exporters import ExportedFile
+    from medkit_exporters import ExportedFile, ExportOptions
 
 DISCLAIMER = "Research software: a prediction is not a diagnosis."
 
@@ -157,11 +157,14 @@ def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> N
         )
     console.print(table)
     console.print(f"written to {folder}", soft_wrap=True, markup=False)
-    console.print(f"next: medkit export {manifest['task']} --int8 --data DIR")
+    console.print(
+        f"next: medkit export {manifest['task']} --int8 --trained {folder.parent} --data DIR",
+        soft_wrap=True,
+    )
     console.print(DISCLAIMER)
 
 
-def show_exports(console: Console, files: Sequence[ExportedFile]) -> None:
+def show_exports(console: Console, files: Sequence[ExportedFile], options: ExportOptions) -> None:
     """Show what was exported, and the next command."""
     table = _table("file", "precision", right=("size", "of original", "ms an image"))
     for file in files:
@@ -173,8 +176,15 @@ def show_exports(console: Console, files: Sequence[ExportedFile]) -> None:
             f"{file.milliseconds:.2f}",
         )
     console.print(table)
-    console.print(f"written to {files[0].path.parents[1]}", soft_wrap=True, markup=False)
-    console.print(f"next: medkit parity {' '.join(dict.fromkeys(file.task for file in files))}")
+    trained = files[0].path.parents[1]
+    console.print(f"written to {trained}", soft_wrap=True, markup=False)
+    tasks = " ".join(dict.fromkeys(file.task for file in files))
+    data = options.data or "DIR"
+    console.print(
+        f"next: medkit parity {tasks} --trained {trained} --data {data}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.errors import DatasetLayoutError, ImageError, MissingExtraError
+from medkit.errors import DatasetLayoutError, ImageError, MissingExtraError, UsageError
 from medkit.images import EXTENSIONS, InputContract, load_tensor
 from medkit.tasks import TASKS, Task
 
@@ -169,7 +169,7 @@ def _hint(task: Task, root: Path) -> str:
 
 def _listing(folder: Path) -> str:
     if not folder.is_dir():
-        return "no such folder"
+        return "a file" if folder.exists() else "no such folder"
     names = sorted(entry.name for entry in folder.iterdir() if _visible(entry))
     shown = ", ".join(repr(name) for name in names[:6])
     return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) or "nothing"
@@ -257,6 +257,12 @@ def drop_conflicts(dataset: Dataset) -> tuple[tuple[Item, ...], tuple[Dropped, .
     return tuple(kept), tuple(dropped)
 
 
+def check_seed(seed: int) -> None:
+    """Raise :class:`UsageError` unless every library used here accepts ``seed``."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed {seed}; accepted: 0 to {2**32 - 1}")
+
+
 def split_validation(
     items: Sequence[Item], fraction: float, seed: int
 ) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
@@ -274,7 +280,15 @@ def split_validation(
     Returns
     -------
     train, validation
+
+    Raises
+    ------
+    DatasetLayoutError
+        If there are too few images.
+    UsageError
+        If ``seed`` is not accepted.
     """
+    check_seed(seed)
     try:
         from sklearn.model_selection import StratifiedGroupKFold
     except ImportError:
@@ -286,7 +300,13 @@ def split_validation(
     with warnings.catch_warnings():
         # A class with fewer images than folds is simply absent from some of them.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        train, validation = next(folds.split(np.zeros(len(items)), labels, groups))
+        try:
+            train, validation = next(folds.split(np.zeros(len(items)), labels, groups))
+        except ValueError as error:
+            raise DatasetLayoutError(
+                f"{len(items)} images of {len(set(groups))} patients are too few to cut a "
+                f"validation split of 1 in {folds.n_splits}; give more"
+            ) from error
     return tuple(items[i] for i in train), tuple(items[i] for i in validation)
 
 

@@ -17,12 +17,12 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import Bundle, load_bundle, replacing
-from medkit.datasets import load_tensors, locate_dataset, read_dataset
-from medkit.errors import ImageError, UsageError
+from medkit.bundles import Bundle, load_bundle, replacing, sha256_of
+from medkit.datasets import check_layout, load_tensors, locate_dataset, read_dataset
+from medkit.errors import ImageError, ModelFileError, UsageError
 from medkit.images import EXTENSIONS, contract_for, load_tensor
 from medkit.metrics import area_under_curve, decide
-from medkit.runtimes import load_model
+from medkit.runtimes import Model, load_model
 from medkit.tasks import TASKS, Task
 
 DATA_VARIABLE = "MEDKIT_DATA"
@@ -151,28 +151,32 @@ def check_parity(
     UsageError
         If there are neither data nor samples, or no export to compare.
     ModelFileError
-        If a listed file is missing or damaged.
+        If a listed file is missing or damaged, or was made from another original.
     """
     if options.data is None and options.samples is None:
         raise UsageError(f"parity needs images: {HOW_TO_GET_DATA}")
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         _verify_files(bundle)
+        if options.data is not None:
+            check_layout(bundle.task, locate_dataset(bundle.task, options.data))
     comparisons = []
     for bundle in bundles:
         note(f"{bundle.task.name}: reading images")
         images, labels = _images(bundle.task, options)
         note(f"{bundle.task.name}: {len(images)} images through the Keras original")
-        original = _predict(bundle.keras_path, images)[0]
+        original = _predict(load_model(bundle.keras_path), images)
         for name in bundle.manifest["exports"]:
             note(f"{bundle.task.name}: through {name}")
-            exported, runtime = _predict(bundle.folder / name, images)
+            model = load_model(bundle.folder / name)
+            _check_origin(bundle, model)
+            exported = _predict(model, images)
             comparisons.append(
                 compare(
                     bundle.task,
                     name,
                     bundle.manifest["exports"][name]["precision"],
-                    runtime,
+                    model.runtime,
                     original,
                     exported,
                     labels,
@@ -320,7 +324,20 @@ def _images(
     return np.stack(tensors), None
 
 
-def _predict(path: Path, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], str]:
-    model = load_model(path)
+def _check_origin(bundle: Bundle, model: Model) -> None:
+    """Raise :class:`ModelFileError` unless an export's card speaks of this bundle's original."""
+    card, listed = model.card, bundle.manifest["exports"][model.path.name]
+    for what, found, expected in (
+        ("source model", card.source_sha256, sha256_of(bundle.keras_path)),
+        ("threshold", card.threshold, bundle.threshold),
+        ("precision", card.precision, listed["precision"]),
+    ):
+        if found != expected:
+            raise ModelFileError(
+                f"{model.path} has {what} {found}, and its bundle {expected}; export it again"
+            )
+
+
+def _predict(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    return np.concatenate([model.predict(batch) for batch in batches]), model.runtime
+    return np.concatenate([model.predict(batch) for batch in batches])

@@ -64,6 +64,8 @@ def columns(labels: Sequence[str]) -> list[str]:
 def check_output(out: str | Path) -> None:
     """Raise :class:`UsageError` unless ``out`` can name an output; nothing is written."""
     if str(out) == STDOUT:
+        if sys.stdout is None:
+            raise UsageError("standard output is closed; name a file instead")
         return
     path = Path(out)
     if path.is_dir():

@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.bundles import ModelCard
-from medkit.errors import ModelFileError
+from medkit.errors import ModelFileError, UsageError
 
 SUFFIXES = (".tflite", ".onnx", ".keras")
 """Model files that can be loaded."""
+
+MOST_THREADS = 256
+"""Threads that one inference may ask for; the runtimes crash on absurd numbers."""
 
 
 class Model(Protocol):
@@ -48,6 +51,11 @@ class Model(Protocol):
         -------
         numpy.ndarray
             float32, shape (n, classes), columns in the card's label order.
+
+        Raises
+        ------
+        UsageError
+            If the array is not what the card's input contract asks for.
         """
 
 
@@ -63,32 +71,55 @@ def load_model(path: Path, threads: int | None = None) -> Model:
 
     Raises
     ------
+    UsageError
+        If the suffix or the number of threads is not accepted.
     ModelFileError
-        If the file is missing, damaged, of another kind or without a card.
+        If the file is missing, damaged or without a card.
     ContractMismatchError
         If it was made for other preprocessing.
     MissingExtraError
         If its runtime is not installed.
     """
-    if path.suffix not in SUFFIXES:
-        raise ModelFileError(f"{path} is no model file; accepted: {', '.join(SUFFIXES)}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{path} is no model file; accepted: {', '.join(SUFFIXES)}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"{threads} threads; accepted: 1 to {MOST_THREADS}")
     try:
         if not path.is_file():
-            raise ModelFileError(f"no model file {path}")
+            raise ModelFileError(f"no model file {path}; check the path")
         path.open("rb").close()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
-    if path.suffix == ".tflite":
+    if suffix == ".tflite":
         from medkit.runtimes.litert import LiteRTModel
 
         return LiteRTModel(path, threads)
-    if path.suffix == ".onnx":
+    if suffix == ".onnx":
         from medkit.runtimes.onnx import OnnxModel
 
         return OnnxModel(path, threads)
     from medkit.runtimes.keras import KerasModel
 
     return KerasModel(path, threads)
+
+
+def check_images(card: ModelCard, images: NDArray[np.uint8]) -> None:
+    """Raise :class:`UsageError` unless an array fits a model's input contract.
+
+    The runtimes would take some other shapes and compute nonsense from them.
+    """
+    expected = card.input_contract.shape
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[1:] != expected
+        or not len(images)
+    ):
+        raise UsageError(
+            f"images are {images.dtype} of shape {images.shape}; "
+            f"accepted: uint8 of shape (n, {', '.join(map(str, expected))}), n at least 1"
+        )
 
 
 def both_classes(raw: NDArray[np.float32]) -> NDArray[np.float32]:

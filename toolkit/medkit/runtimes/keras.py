@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import both_classes, one_line
+from medkit.runtimes import both_classes, check_images, one_line
 
 _BATCH = 64
 
@@ -29,6 +29,7 @@ class KerasModel:
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
+        check_images(self.card, images)
         parts = [
             np.asarray(self._model(images[start : start + _BATCH], training=False))
             for start in range(0, len(images), _BATCH)

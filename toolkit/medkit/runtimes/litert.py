@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import both_classes, one_line
+from medkit.runtimes import both_classes, check_images, one_line
 
 # Places of the fields in their tables, from TensorFlow Lite's schema.fbs
 # (version 3): 4 plus twice the field's position. The generated schema module
@@ -48,6 +48,7 @@ class LiteRTModel:
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
+        check_images(self.card, images)
         if len(images) != self._batch:
             self._interpreter.resize_tensor_input(self._input["index"], images.shape)
             self._interpreter.allocate_tensors()

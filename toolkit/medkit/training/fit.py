@@ -108,10 +108,6 @@ class Checkpoint:
         """Return where the best epoch's weights lie."""
         return self._folder / f"best-{state.best_epoch}.weights.h5"
 
-    def exists(self) -> bool:
-        """Whether an unfinished run lies here."""
-        return self._state.is_file()
-
     def load(self) -> State:
         """Return the state of the unfinished run.
 

@@ -20,6 +20,7 @@ from medkit.bundles import (
     MANIFEST_NAME,
     PRECISIONS,
     ModelCard,
+    check_writable,
     export_name,
     file_record,
     trained_folder,
@@ -29,13 +30,14 @@ from medkit.datasets import (
     Dropped,
     Item,
     check_layout,
+    check_seed,
     class_counts,
     drop_conflicts,
     load_tensors,
     read_dataset,
     split_validation,
 )
-from medkit.errors import MissingExtraError, TrainingError, UsageError
+from medkit.errors import MissingExtraError, UsageError
 from medkit.images import contract_for
 from medkit.metrics import balanced_threshold, evaluate
 from medkit.runtimes.keras import import_tensorflow
@@ -181,8 +183,7 @@ def _check(options: TrainOptions, folder: Path) -> None:
     """Refuse what cannot work before anything heavy is imported or read."""
     if options.resume and options.overwrite:
         raise UsageError("--resume continues a run and --overwrite discards it; give one of them")
-    if options.seed < 0:
-        raise UsageError(f"seed {options.seed} is negative; accepted: 0 or more")
+    check_seed(options.seed)
     check_layout(options.task, options.data)
     if options.weights is not None and not options.weights.is_file():
         raise UsageError(
@@ -191,9 +192,10 @@ def _check(options: TrainOptions, folder: Path) -> None:
     for module, package in (("tensorflow", "tensorflow"), ("sklearn", "scikit-learn")):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(package, "export", "train")
+    check_writable(folder)
     unfinished = folder / CHECKPOINT_FOLDER / "state.json"
     if options.resume and not unfinished.is_file():
-        raise TrainingError(f"no unfinished run in {folder}; leave --resume out to start one")
+        raise UsageError(f"no unfinished run in {folder}; leave --resume out to start one")
     if not options.resume and not options.overwrite:
         for path in (unfinished, folder / MANIFEST_NAME):
             if path.is_file():
