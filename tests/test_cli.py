@@ -293,6 +293,7 @@ def test_the_environment_names_the_data_unless_they_are_given(
         "classify . --out o.txt",
         "classify . --out o.csv --task brain",
         "classify . --out o.csv --batch-size 0",
+        "classify . --out o.csv --model a.png",
         "diagnose a.png",
         "--unknown",
     ],
@@ -314,8 +315,8 @@ def test_wrong_usage_exits_2_with_its_reason_on_standard_error(
     "line",
     [
         "classify . --out o.csv --task pneumonia --trained nowhere",
+        "classify . --out o.csv --trained nowhere",
         "classify . --out o.csv --model missing.tflite",
-        "classify . --out o.csv --model a.png",
         "export pneumonia --fp16 --trained nowhere",
         "parity pneumonia --samples . --trained nowhere",
     ],
@@ -409,6 +410,19 @@ def test_a_broken_budget_exits_1_and_still_writes_the_reports(
     assert ElementTree.parse(tmp_path / "p.xml").getroot().get("failures") == "1"
 
 
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_a_report_that_cannot_be_written_is_wrong_usage_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str
+) -> None:
+    calls = captured_parity(monkeypatch)
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file/report"):
+        result = run("parity", option, path)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].startswith("medkit: error: ")
+    assert calls == []
+
+
 def test_parity_on_samples_alone_says_that_it_is_less(monkeypatch: pytest.MonkeyPatch) -> None:
     captured_parity(monkeypatch)
     result = run("parity", "--samples", "s")
@@ -480,12 +494,17 @@ def test_training_without_a_terminal_is_told_in_plain_lines(
         assert word in epoch
     assert not [line for line in lines if "step" in line]
     assert f"written to {out}/pneumonia" in lines
-    assert "next: medkit export pneumonia --int8 --data DIR" in lines
+    assert f"next: medkit export pneumonia --int8 --trained {out} --data DIR" in lines
     assert any("official test" in line for line in lines)
     assert DISCLAIMER in lines[-1]
 
 
 # Classification for real
+
+
+def xray_model(trained: Path) -> list[str]:
+    """Name the task too: the made folder has no model for the other one."""
+    return ["--task", "pneumonia", "--trained", str(trained)]
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -497,7 +516,7 @@ def test_classify_writes_csv_and_json_lines_alike(
 ) -> None:
     for suffix in ("csv", "jsonl"):
         out = tmp_path / f"o.{suffix}"
-        result = run("classify", xrays, "--out", out, "--trained", tiny_exported)
+        result = run("classify", xrays, "--out", out, *xray_model(tiny_exported))
         assert (result.exit_code, result.stdout) == (0, "")
         assert "3 images in" in result.stderr
         assert DISCLAIMER in result.stderr
@@ -525,7 +544,7 @@ def test_standard_output_holds_rows_only_and_no_training_library_is_loaded(
         "print('loaded', *heavy & set(sys.modules), file=sys.stderr)\n"
         "sys.exit(status)"
     )
-    arguments = ["classify", str(xrays), "--out", "-", "--trained", str(tiny_exported)]
+    arguments = ["classify", str(xrays), "--out", "-", *xray_model(tiny_exported)]
     command = [sys.executable, "-c", script, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 3
@@ -564,7 +583,8 @@ def test_wrong_usage_is_found_before_any_model_is_loaded(
 
 
 def test_the_environment_names_the_models(tiny_exported: Path, xrays: Path) -> None:
-    result = run("classify", xrays, "--out", "-", env={"MEDKIT_TRAINED": str(tiny_exported)})
+    arguments = ["classify", xrays, "--out", "-", "--task", "pneumonia"]
+    result = run(*arguments, env={"MEDKIT_TRAINED": str(tiny_exported)})
     assert result.exit_code == 0
     assert len(read_csv(result.stdout)) == 3
 
@@ -575,7 +595,7 @@ def test_the_environment_names_the_models(tiny_exported: Path, xrays: Path) -> N
 def test_a_reader_that_is_gone_from_the_start_exits_141(tiny_exported: Path, xrays: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [*PROGRAM, "classify", str(xrays), "--out", "-", "--trained", str(tiny_exported)]
+    command = [*PROGRAM, "classify", str(xrays), "--out", "-", *xray_model(tiny_exported)]
     with os.fdopen(writer, "wb") as closed:
         ended = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
     assert ended.returncode == 141
@@ -590,7 +610,7 @@ def test_a_reader_that_leaves_after_the_first_line_exits_141(
     folder.mkdir()
     Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(folder / "a.png")
     arguments = [str(folder / "a.png")] * 600
-    command = [*PROGRAM, "classify", *arguments, "--out", "-", "--trained", str(tiny_exported)]
+    command = [*PROGRAM, "classify", *arguments, "--out", "-", *xray_model(tiny_exported)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

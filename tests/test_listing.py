@@ -213,3 +213,15 @@ def test_counting_agrees_with_the_walk_and_can_be_stopped(tmp_path: Path) -> Non
     assert count_images([tmp_path], stop=stop) == 0
     with counting([tmp_path], exclude=("b",)) as total:
         assert total.result(timeout=10) == 1
+
+
+def test_every_argument_must_hold_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, "full/a.png", "empty/notes.txt")
+    with pytest.raises(NoImagesError, match="no image in .*empty; accepted in a folder"):
+        find_images([tmp_path / "full", tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("pattern", ["b/", "./b", "./b/"])
+def test_patterns_may_be_written_as_shells_write_folders(tmp_path: Path, pattern: str) -> None:
+    touch(tmp_path, "a.png", "b/c.png")
+    assert [found.name for found in find_images([tmp_path], exclude=[pattern])] == ["a.png"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 import warnings
@@ -29,6 +31,16 @@ from medkit_exporters.source import Source
 
 OPSET = 17
 """ONNX operator set; ONNX Runtime has had all of it since 1.12 (2022)."""
+
+_PERCENTILE = 99.99
+
+_MOST_IMAGES = 64
+"""The calibrator keeps the histograms' inputs in memory, 25 MB an image of ResNet50."""
+
+CALIBRATION = f"percentile {_PERCENTILE} over the first {_MOST_IMAGES} images"
+"""How int8 ranges are chosen, for the manifest."""
+
+_IDENTITY = {"scale": np.array(1.0, np.float32), "zero_point": np.array(0, np.uint8)}
 
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
 
@@ -107,23 +119,34 @@ def _quantize(model: Any, calibration: NDArray[np.uint8]) -> Any:
         onnx.save(model, plain)
         # Folds batch normalisation into the convolutions, which the quantiser does not.
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            quantized,
-            _Images(model.graph.input[0].name, calibration),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            calibrate_method=CalibrationMethod.MinMax,
-            # The logits stay as fine as the integer product made them, so
-            # that ranking, and with it the AUC, is not lost to ties.
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
-            op_types_to_quantize=[
-                "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
-                "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
-            ],
-        )  # fmt: skip
+        with contextlib.redirect_stdout(io.StringIO()):  # the calibrator prints its progress
+            quantize_static(
+                prepared,
+                quantized,
+                _Images(model.graph.input[0].name, calibration[:_MOST_IMAGES]),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                # Ranges from the extremes of all images cost ResNet50 one decision in
+                # thirty on validation images, ranges without the outermost 0.01 % one
+                # in fifty.
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={
+                    "CalibPercentile": _PERCENTILE,
+                    # Histograms are filled as activations come; all of them would fill the memory.
+                    "CalibMaxIntermediateOutputs": 4,
+                    # Pixels go in as they are, whatever the images' range.
+                    "TensorQuantOverrides": {model.graph.input[0].name: [_IDENTITY]},
+                    # The logits stay as fine as the integer product made them, so
+                    # that ranking, and with it the AUC, is not lost to ties.
+                    "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+                },
+                op_types_to_quantize=[
+                    "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
+                    "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
+                ],
+            )  # fmt: skip
         return onnx.load(quantized)
 
 

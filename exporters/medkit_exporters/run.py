@@ -210,7 +210,7 @@ def _export_one(
     record = file_record(path)
     entry: dict[str, Any] = {**record, "format": export_format, "precision": precision}
     if calibration is not None:
-        entry["calibration"] = calibration.record
+        entry["calibration"] = {**calibration.record, "method": exporter.CALIBRATION}
     bundle.manifest["exports"][path.name] = entry
     write_manifest(bundle.folder, bundle.manifest)
     return ExportedFile(

@@ -18,7 +18,10 @@ from medkit.quiet import native_stderr_closed
 from medkit_exporters.flatbuffer import append_activation, attach_card
 from medkit_exporters.source import Source
 
-__all__ = ["attach_card", "convert"]
+__all__ = ["CALIBRATION", "attach_card", "convert"]
+
+CALIBRATION = "minimum and maximum over all images"
+"""How int8 ranges are chosen, for the manifest."""
 
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from medkit.errors import MedkitError
+from medkit.errors import MedkitError, UsageError
 from medkit.tasks import TASKS, Task, get_task
 from medkit.version import __version__
 
@@ -219,6 +219,8 @@ def parity(
     for path, _ in reports:
         if path is not None:
             check_writable(path.parent)
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder; name a file in it")
             path.unlink(missing_ok=True)  # an old report must not outlive a run that fails
     with console.status("starting") as status:
         comparisons = library.check_parity(options, _noting(console, status))

@@ -160,6 +160,7 @@ def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> N
     console.print(
         f"next: medkit export {manifest['task']} --int8 --trained {folder.parent} --data DIR",
         soft_wrap=True,
+        markup=False,
     )
     console.print(DISCLAIMER)
 

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import chain
 from pathlib import Path
 from threading import Event
 
@@ -61,7 +60,7 @@ def check_inputs(inputs: Sequence[Path]) -> None:
 def find_images(
     inputs: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> Iterator[Found]:
-    """Check the arguments, make sure that there is an image, and walk.
+    """Check the arguments, make sure that each holds an image, and walk.
 
     Parameters
     ----------
@@ -73,20 +72,19 @@ def find_images(
     UsageError
         If an argument does not exist or cannot be listed.
     NoImagesError
-        If there is nothing to classify. Both are raised by the call, not by
-        the first step of the iterator; only as much is listed as it takes to
-        find one image.
+        If an argument holds nothing to classify. Both are raised by the call,
+        not by the first step of the iterator; only as much is listed as it
+        takes to find one image in each.
     """
     check_inputs(inputs)
-    found = walk(inputs, include, exclude)
-    first = next(found, None)
-    if first is None:
-        filters = " that the include and exclude patterns let through" if include or exclude else ""
-        raise NoImagesError(
-            f"no image{filters} in {', '.join(map(str, inputs))}; "
-            f"accepted in a folder: {', '.join(sorted(EXTENSIONS))}"
-        )
-    return chain([first], found)
+    for argument in inputs:
+        if next(walk([argument], include, exclude), None) is None:
+            passing = " that the include and exclude patterns let through"
+            raise NoImagesError(
+                f"no image{passing if include or exclude else ''} in {argument}; "
+                f"accepted in a folder: {', '.join(sorted(EXTENSIONS))}"
+            )
+    return walk(inputs, include, exclude)
 
 
 def walk(
@@ -212,4 +210,6 @@ def _wanted(relative: str, include: Sequence[str], exclude: Sequence[str]) -> bo
 def _matches(relative: str, patterns: Sequence[str]) -> bool:
     path = relative.lower()
     name = path.rpartition("/")[2]
-    return any(fnmatchcase(text, pattern.lower()) for pattern in patterns for text in (path, name))
+    # "./scans/" is a habit of shells and means the folder "scans".
+    plain = [pattern.lower().removeprefix("./").rstrip("/") for pattern in patterns]
+    return any(fnmatchcase(text, pattern) for pattern in plain for text in (path, name))
