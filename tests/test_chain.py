@@ -60,7 +60,8 @@ def test_from_a_data_folder_to_rows_that_agree(tiny_data: Path, tmp_path: Path) 
     models = [("--model", folder / name) for name in (*FILES, "model.keras")]
     decided = {}
     for number, source in enumerate([*models, ("--trained", tmp_path / "trained")]):
-        told = medkit("classify", data / "test", "--out", "-", *source, out=f"{number}.csv")
+        arguments = ("classify", data / "test", "--task", "pneumonia", *source)
+        told = medkit(*arguments, "--out", "-", out=f"{number}.csv")
         assert "20 images" in told
         rows = list(csv.DictReader(io.StringIO((tmp_path / f"{number}.csv").read_text())))
         assert {row["status"] for row in rows} == {"ok"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medkit.bundles import load_bundle
-from medkit.errors import UsageError
+from medkit.errors import ModelFileError, UsageError
 from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
 from medkit.rows import STDOUT, Row, check_output, open_writer
@@ -188,7 +188,10 @@ class _Models:
             self.get(self.fixed)
         else:
             for task in TASKS.values():
-                load_bundle(task, options.trained).export_path("tflite", "int8")
+                try:
+                    load_bundle(task, options.trained).export_path("tflite", "int8")
+                except ModelFileError as error:
+                    raise ModelFileError(f"{error}; or name the other task with --task") from None
 
     @property
     def labels(self) -> tuple[str, ...]:
