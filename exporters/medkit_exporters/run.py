@@ -22,7 +22,6 @@ from medkit.bundles import (
     file_record,
     load_bundle,
     replacing,
-    sha256_of,
     write_manifest,
 )
 from medkit.datasets import check_layout, check_seed, locate_dataset
@@ -200,7 +199,7 @@ def _export_one(
         threshold=bundle.threshold,
         precision=precision,
         version=__version__,
-        source_sha256=sha256_of(bundle.keras_path),
+        source_sha256=bundle.keras_sha256,
     )
     path = bundle.folder / export_name(export_format, precision)
     with replacing(path) as temporary:

@@ -142,6 +142,12 @@ class Bundle:
         return self.folder / KERAS_NAME
 
     @property
+    def keras_sha256(self) -> str:
+        """The SHA-256 that the manifest gives for the original; :meth:`verify` compares it."""
+        value: str = self.manifest["files"][KERAS_NAME]["sha256"]
+        return value
+
+    @property
     def threshold(self) -> float | None:
         """The operating point chosen on validation."""
         value: float | None = self.manifest["operating_point"]["threshold"]

@@ -174,6 +174,7 @@ class _Models:
     def __init__(self, options: ClassifyOptions) -> None:
         self._options = options
         self._loaded: dict[str, Model] = {}
+        self._paths: dict[str, Path] = {}
         self.fixed = None if options.task == AUTO else get_task(options.task)
         if options.model is not None:
             model = load_model(options.model, options.threads)
@@ -189,7 +190,7 @@ class _Models:
         else:
             for task in TASKS.values():
                 try:
-                    load_bundle(task, options.trained).export_path("tflite", "int8")
+                    self._paths[task.name] = self._find(task)
                 except ModelFileError as error:
                     raise ModelFileError(f"{error}; or name the other task with --task") from None
 
@@ -202,9 +203,13 @@ class _Models:
     def get(self, task: Task) -> Model:
         """Return the model of a task."""
         if task.name not in self._loaded:
-            path = load_bundle(task, self._options.trained).export_path("tflite", "int8")
+            path = self._paths.get(task.name) or self._find(task)
             self._loaded[task.name] = load_model(path, self._options.threads)
         return self._loaded[task.name]
+
+    def _find(self, task: Task) -> Path:
+        """Return the verified file of a task; verifying reads the whole file, so once is enough."""
+        return load_bundle(task, self._options.trained).export_path("tflite", "int8")
 
 
 def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models]:

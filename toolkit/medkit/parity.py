@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import Bundle, load_bundle, replacing, sha256_of
+from medkit.bundles import Bundle, load_bundle, replacing
 from medkit.datasets import check_layout, load_tensors, locate_dataset, read_dataset
 from medkit.errors import ImageError, ModelFileError, UsageError
 from medkit.images import EXTENSIONS, contract_for, load_tensor
@@ -328,7 +328,7 @@ def _check_origin(bundle: Bundle, model: Model) -> None:
     """Raise :class:`ModelFileError` unless an export's card speaks of this bundle's original."""
     card, listed = model.card, bundle.manifest["exports"][model.path.name]
     for what, found, expected in (
-        ("source model", card.source_sha256, sha256_of(bundle.keras_path)),
+        ("source model", card.source_sha256, bundle.keras_sha256),
         ("threshold", card.threshold, bundle.threshold),
         ("precision", card.precision, listed["precision"]),
     ):

@@ -123,9 +123,10 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     Raises
     ------
     UsageError
-        For arguments or a data folder that do not fit, before anything heavy.
+        For arguments or a data folder that do not fit, or if there is nothing
+        to resume, before anything heavy.
     TrainingError
-        If there is nothing to resume, or the loss stops being finite.
+        If the unfinished run is another's, or the loss stops being finite.
     WeightsUnavailableError
         If ImageNet weights are needed and cannot be had.
     """
