@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from medkit.bundles import Bundle
 from medkit.datasets import (
-    drop_conflicts,
     load_tensors,
     locate_dataset,
     read_dataset,
+    resolve_conflicts,
     split_validation,
     stratified_sample,
 )
@@ -64,8 +64,8 @@ def draw_calibration_set(
     task = bundle.task
     dataset = read_dataset(task, locate_dataset(task, data))
     recipe = bundle.manifest["recipe"]
-    # Clean in any case: an image that is also in the test split must not calibrate.
-    items, _ = drop_conflicts(dataset)
+    # Freed of conflicts in any case: an image that is also in the test split must not calibrate.
+    items, _ = resolve_conflicts(dataset, bundle.manifest["data"]["on_conflict"] or "drop")
     if recipe["validation_fraction"]:
         items, _ = split_validation(items, recipe["validation_fraction"], bundle.manifest["seed"])
     sample = stratified_sample(items, count, seed)

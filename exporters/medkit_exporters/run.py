@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medkit.bundles import (
     FORMATS,
@@ -24,9 +25,18 @@ from medkit.bundles import (
     replacing,
     write_manifest,
 )
-from medkit.datasets import check_layout, check_seed, locate_dataset
-from medkit.errors import MissingExtraError, UsageError
+from medkit.datasets import (
+    UNTWINNED,
+    check_layout,
+    check_seed,
+    load_tensors,
+    locate_dataset,
+    read_dataset,
+    without_twins,
+)
+from medkit.errors import ExportError, MissingExtraError, UsageError
 from medkit.images import contract_for
+from medkit.metrics import evaluate_points
 from medkit.runtimes import load_model
 from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import TASKS, Task
@@ -41,6 +51,7 @@ if TYPE_CHECKING:
     from medkit_exporters.source import Source
 
 _TIMED_RUNS = 15
+_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,9 @@ class ExportOptions:
     formats, precisions
         Every combination is written.
     data
-        Folder with the data sets (or, for one task, that set itself), of
-        which the training images calibrate int8.
+        Folder with the data sets (or, for one task, that set itself). Its
+        training images calibrate int8; on its official test split every
+        file is measured for the manifest.
     trained
         Folder of bundles; ``None`` is where the shipped models lie.
     calibration_images
@@ -96,6 +108,15 @@ class ExportedFile:
     bytes: int
     ratio: float
     milliseconds: float
+
+
+@dataclass(frozen=True)
+class _TestSplit:
+    """The official test split as tensors; ``untwinned`` tells which lie in no training folder."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    untwinned: NDArray[np.bool_]
 
 
 def export_models(
@@ -141,11 +162,14 @@ def export_models(
     for bundle in bundles:
         note(f"{bundle.task.name}: loading {bundle.keras_path.name}")
         source = open_source(bundle.keras_path)
+        test = None if options.data is None else _read_test_split(bundle.task, options.data)
         for export_format in options.formats:
             for precision in options.precisions:
                 note(f"{bundle.task.name}: converting to {export_format} {precision}")
                 calibration = calibrations.get(bundle.task.name) if precision == "int8" else None
-                written.append(_export_one(bundle, source, export_format, precision, calibration))
+                written.append(
+                    _export_one(bundle, source, export_format, precision, calibration, test)
+                )
     return written
 
 
@@ -160,12 +184,13 @@ def _check(options: ExportOptions) -> list[Bundle]:
             problem = f"unknown {what} {', '.join(map(repr, unknown))}" if unknown else f"no {what}"
             raise UsageError(f"{problem}; accepted: {', '.join(known)}")
     check_seed(options.seed)
-    if "int8" in options.precisions:
-        if options.data is None:
+    if options.data is None:
+        if "int8" in options.precisions:
             raise UsageError(
                 "int8 is calibrated on training images: give their folder with --data DIR or "
                 "MEDKIT_DATA, or ask for --fp16 or --fp32"
             )
+    else:
         for task in options.tasks:
             check_layout(task, locate_dataset(task, options.data))
     needed = [("tensorflow", "tensorflow")]
@@ -187,6 +212,7 @@ def _export_one(
     export_format: str,
     precision: str,
     calibration: CalibrationSet | None,
+    test: _TestSplit | None,
 ) -> ExportedFile:
     exporter = _exporter(export_format)
     content = exporter.convert(
@@ -196,7 +222,8 @@ def _export_one(
         task=bundle.task.name,
         labels=bundle.task.labels,
         contract=contract_for(bundle.task).to_dict(),
-        threshold=bundle.threshold,
+        temperature=bundle.temperature,
+        operating_points=bundle.operating_points,
         precision=precision,
         version=__version__,
         source_sha256=bundle.keras_sha256,
@@ -206,10 +233,13 @@ def _export_one(
         temporary.write_bytes(exporter.attach_card(content, card))
         # Loaded and run before it gets its name: a file that no runtime takes is none.
         milliseconds = time_one_image(temporary)
+        metrics = _measure(temporary, bundle, test) if test is not None else None
     record = file_record(path)
     entry: dict[str, Any] = {**record, "format": export_format, "precision": precision}
     if calibration is not None:
         entry["calibration"] = {**calibration.record, "method": exporter.CALIBRATION}
+    if metrics is not None:
+        entry["metrics"] = metrics
     bundle.manifest["exports"][path.name] = entry
     write_manifest(bundle.folder, bundle.manifest)
     return ExportedFile(
@@ -221,6 +251,29 @@ def _export_one(
         ratio=record["bytes"] / bundle.keras_path.stat().st_size,
         milliseconds=milliseconds,
     )
+
+
+def _read_test_split(task: Task, data: Path) -> _TestSplit:
+    dataset = read_dataset(task, locate_dataset(task, data))
+    images, labels = load_tensors(dataset.test, contract_for(task))
+    return _TestSplit(images, labels, np.array(without_twins(dataset)))
+
+
+def _measure(path: Path, bundle: Bundle, test: _TestSplit) -> dict[str, Any]:
+    """Return a file's figures on the official test split, in the form of the original's."""
+    model = load_model(path)
+    probabilities = np.concatenate(
+        [model.predict(test.images[i : i + _BATCH]) for i in range(0, len(test.images), _BATCH)]
+    )
+    if not np.isfinite(probabilities).all():
+        raise ExportError(f"{path.suffix} export gives a probability that is not finite")
+    points = bundle.operating_points
+    metrics = {"test": evaluate_points(bundle.task, test.labels, probabilities, points)}
+    if not test.untwinned.all():
+        metrics[UNTWINNED] = evaluate_points(
+            bundle.task, test.labels[test.untwinned], probabilities[test.untwinned], points
+        )
+    return metrics
 
 
 def _exporter(export_format: str) -> ModuleType:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from medkit.decisions import OperatingPoints, points_from
 from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.images import InputContract, contract_for
 from medkit.tasks import Task, get_task
@@ -29,6 +31,7 @@ CARD_NAME = "medkit"
 
 MANIFEST_NAME = "manifest.json"
 KERAS_NAME = "model.keras"
+SEED_NAME = "seed.json"
 
 FORMATS = {"tflite": ".tflite", "onnx": ".onnx"}
 """Export formats and their suffixes."""
@@ -51,9 +54,11 @@ class ModelCard:
         Class names in output order.
     contract
         The input contract as :meth:`InputContract.to_dict` gives it.
-    threshold
-        Operating point: from which probability of the positive label it is
-        decided; ``None`` where the likeliest label wins.
+    temperature
+        What every runtime divides the logits by, so that probabilities can
+        be taken at their word; see :func:`medkit.decisions.apply_temperature`.
+    operating_points
+        By name; see :class:`medkit.decisions.OperatingPoint`.
     precision
         ``original`` for Keras, else one of :data:`PRECISIONS`.
     version
@@ -66,14 +71,16 @@ class ModelCard:
     task: str
     labels: tuple[str, ...]
     contract: dict[str, Any]
-    threshold: float | None
+    temperature: float
+    operating_points: OperatingPoints
     precision: str
     version: str
     source_sha256: str = ""
 
     def to_json(self) -> str:
         """Return the card as the JSON text that goes into a file."""
-        return json.dumps(asdict(self), sort_keys=True)
+        points = {name: point.to_dict() for name, point in self.operating_points.items()}
+        return json.dumps({**asdict(self), "operating_points": points}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: Path) -> ModelCard:
@@ -88,10 +95,15 @@ class ModelCard:
         """
         try:
             stored = json.loads(text)
-            labels, contract = tuple(stored["labels"]), dict(stored["contract"])
-            card = cls(**{**stored, "labels": labels, "contract": contract})
-            task = get_task(card.task)
-        except (ValueError, TypeError, KeyError, UsageError) as error:
+            task = get_task(stored["task"])
+            read = {
+                "labels": tuple(stored["labels"]),
+                "contract": dict(stored["contract"]),
+                "temperature": _temperature(stored["temperature"]),
+                "operating_points": points_from(stored["operating_points"], task),
+            }
+            card = cls(**{**stored, **read})
+        except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
             raise ModelFileError(
                 f"{where}: its medkit card cannot be read ({error}); export the model again"
             ) from error
@@ -108,6 +120,13 @@ class ModelCard:
         """The contract as an object."""
         known = {field.name for field in fields(InputContract)}
         return InputContract(**{key: self.contract[key] for key in known})
+
+
+def _temperature(stored: Any) -> float:
+    """Return a stored temperature; raise :class:`ValueError` for what is none."""
+    if not (isinstance(stored, int | float) and 0 < stored < math.inf):
+        raise ValueError(f"temperature {stored!r} is no positive number")
+    return float(stored)
 
 
 def no_card(path: Path) -> ModelFileError:
@@ -148,10 +167,23 @@ class Bundle:
         return value
 
     @property
-    def threshold(self) -> float | None:
-        """The operating point chosen on validation."""
-        value: float | None = self.manifest["operating_point"]["threshold"]
-        return value
+    def seed_manifest(self) -> dict[str, Any] | None:
+        """The manifest of the seed recipe's run, to compare with; ``None`` where there is none."""
+        path = self.folder / SEED_NAME
+        if not path.is_file():
+            return None
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return manifest
+
+    @property
+    def temperature(self) -> float:
+        """The original's temperature, fitted on validation."""
+        return _temperature(self.manifest["temperature"])
+
+    @property
+    def operating_points(self) -> OperatingPoints:
+        """The original's operating points by name, chosen on validation."""
+        return points_from(self.manifest["operating_points"], self.task)
 
     def export_path(self, export_format: str = "tflite", precision: str = "int8") -> Path:
         """Return where the export of a format and precision lies.
@@ -211,13 +243,15 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         labels, contract = tuple(manifest["labels"]), dict(manifest["contract"])
-        manifest["operating_point"]["threshold"], manifest["files"]
+        _temperature(manifest["temperature"])
+        points_from(manifest["operating_points"], task)
+        manifest["files"]
     except FileNotFoundError:
         raise ModelFileError(
             f"no trained {task.name} model in {folder}; "
             f"name another folder with --trained, or train one with: medkit train {task.name}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
             f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); restore it"
         ) from error

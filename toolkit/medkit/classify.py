@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medkit.bundles import load_bundle
+from medkit.decisions import BALANCED, get_point
 from medkit.errors import ModelFileError, UsageError
 from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
@@ -37,6 +38,8 @@ class ClassifyOptions:
         for a chest X-ray, a coloured one for dermoscopy.
     model
         A model file for all images, in place of the task's own.
+    operating_point
+        Name of the operating point that turns probabilities into labels.
     batch_size
         Images in one inference, at least 1.
     threads
@@ -51,6 +54,7 @@ class ClassifyOptions:
     model: Path | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    operating_point: str = BALANCED
     batch_size: int = 16
     threads: int | None = None
     trained: Path | None = None
@@ -175,6 +179,7 @@ class _Models:
         self._options = options
         self._loaded: dict[str, Model] = {}
         self._paths: dict[str, Path] = {}
+        self.operating_point = options.operating_point
         self.fixed = None if options.task == AUTO else get_task(options.task)
         if options.model is not None:
             model = load_model(options.model, options.threads)
@@ -184,6 +189,7 @@ class _Models:
                     f"{self.fixed.name}; leave out the task, or name another model"
                 )
             self.fixed = get_task(model.card.task)
+            get_point(model.card.operating_points, self.operating_point)
             self._loaded[self.fixed.name] = model
         elif self.fixed is not None:
             self.get(self.fixed)
@@ -209,7 +215,9 @@ class _Models:
 
     def _find(self, task: Task) -> Path:
         """Return the verified file of a task; verifying reads the whole file, so once is enough."""
-        return load_bundle(task, self._options.trained).export_path("tflite", "int8")
+        bundle = load_bundle(task, self._options.trained)
+        get_point(bundle.operating_points, self.operating_point)
+        return bundle.export_path("tflite", "int8")
 
 
 def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models]:

@@ -1,6 +1,6 @@
 """The command line: each command parses, makes one library call, and maps its errors.
 
-Exit status: 0 done; 1 could not run, or parity failed; 2 wrong usage;
+Exit status: 0 done; 1 could not run, parity failed, or an audit found a problem; 2 wrong usage;
 3 some images could not be classified; 130 interrupted.
 
 Libraries are imported inside the commands, so that ``medkit --help`` answers
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,44 @@ def root(
 
 
 @app.command()
+def audit(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Holds CLASS/IMAGE, or SPLIT/CLASS/IMAGE.")
+    ],
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every finding as JSON.")
+    ] = None,
+    html_path: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with the worst cases' pictures."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 for duplicates and shared patients, too.")
+    ] = False,
+) -> None:
+    """Look for what is wrong with labelled images, before training on them.
+
+    Exit status 1 says that files are unreadable, or that an image lies under
+    two labels or in two splits.
+    """
+    from medkit.audit import audit_folder, write_audit_json
+    from medkit.auditpage import write_audit_page
+    from medkit.console import show_audit, stderr_console
+
+    reports = ((json_path, write_audit_json), (html_path, write_audit_page))
+    _check_reports(path for path, _ in reports)
+    console = stderr_console()
+    with console.status("looking for images") as status:
+        found = audit_folder(folder, _noting(console, status))
+    show_audit(console, found)
+    for path, write in reports:
+        if path is not None:
+            write(found, path)
+    if found.problems or (strict and found.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help=f"{_TASK_NAMES}.")],
     data: Annotated[
@@ -120,6 +159,14 @@ def train(
         typer.Option(metavar="FILE", help="ImageNet weights of ResNet50. [default: download]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Makes a run repeatable on the same machine.")] = 0,
+    on_conflict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="Images under two labels: error, drop, keep-first, keep-rarer. "
+            "[default: the recipe's, which refuses unknown ones]",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model that is there.")
@@ -132,7 +179,9 @@ def train(
     from medkit.console import TrainingProgress, show_training, stderr_console
     from medkit.training import TrainOptions, train_model
 
-    options = TrainOptions(get_task(task), data, recipe, out, weights, seed, resume, overwrite)
+    options = TrainOptions(
+        get_task(task), data, recipe, out, weights, seed, on_conflict, resume, overwrite
+    )
     console = stderr_console()
     with TrainingProgress(console) as progress:
         result = train_model(options, progress)
@@ -208,7 +257,6 @@ def parity(
 ) -> None:
     """Show that the exported files decide like their originals; exit 1 if one does not."""
     from medkit import parity as library
-    from medkit.bundles import check_writable
     from medkit.console import show_parity, stderr_console
 
     options = library.ParityOptions(_tasks(tasks), library.data_folder(data), samples, trained)
@@ -216,12 +264,7 @@ def parity(
     if options.data is None and options.samples is not None:
         typer.echo(f"no data sets, so samples only: {library.HOW_TO_GET_DATA}", err=True)
     reports = ((json_path, library.write_json), (junit_path, library.write_junit))
-    for path, _ in reports:
-        if path is not None:
-            check_writable(path.parent)
-            if path.is_dir():
-                raise UsageError(f"{path} is a folder; name a file in it")
-            path.unlink(missing_ok=True)  # an old report must not outlive a run that fails
+    _check_reports(path for path, _ in reports)
     with console.status("starting") as status:
         comparisons = library.check_parity(options, _noting(console, status))
     show_parity(console, comparisons)
@@ -247,6 +290,10 @@ def classify(
         Path | None,
         typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
     ] = None,
+    operating_point: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="balanced, or high-sensitivity: miss less, alarm more."),
+    ] = "balanced",
     include: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only images that match; repeat for several."),
@@ -275,6 +322,7 @@ def classify(
         model=model,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
+        operating_point=operating_point,
         batch_size=batch_size,
         threads=threads,
         trained=trained,
@@ -290,6 +338,95 @@ def classify(
     show_summary(console, summary)
     if summary.errors:
         raise typer.Exit(SOME_ROWS_FAILED)
+
+
+@app.command()
+def evaluate(
+    tasks: TasksArgument = None,
+    data: DataOption = None,
+    runtime: Annotated[
+        str, typer.Option(help="litert or onnx: the exported files. keras: the original.")
+    ] = "litert",
+    precision: Annotated[str, typer.Option(help="int8, fp16 or fp32, of an export.")] = "int8",
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+    ] = None,
+    operating_point: Annotated[
+        str, typer.Option(metavar="NAME", help="balanced or high-sensitivity.")
+    ] = "balanced",
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write figures and rows as JSON.")
+    ] = None,
+    trained: TrainedOption = None,
+) -> None:
+    """Measure a model on labelled images of your own, or on an official test split.
+
+    The data folder holds a folder of images for each class, or a data set.
+    """
+    from medkit import evaluation as library
+    from medkit.console import show_evaluation, stderr_console
+    from medkit.parity import HOW_TO_GET_DATA, data_folder
+
+    folder = data_folder(data)
+    if folder is None:
+        raise UsageError(f"evaluate needs labelled images: give --data DIR, or {HOW_TO_GET_DATA}")
+    if model is not None and tasks and len(tasks) > 1:
+        raise UsageError("one model file has one task; name that one, or none")
+    _check_reports([json_path])
+    asked = [None] if model is not None and not tasks else _tasks(tasks)
+    console = stderr_console()
+    found = []
+    with console.status("starting") as status:
+        for task in asked:
+            options = library.EvaluateOptions(
+                task, folder, runtime, precision, model, operating_point, trained
+            )
+            found.append(library.evaluate_folder(options, _noting(console, status)))
+    for evaluation in found:
+        show_evaluation(console, evaluation)
+    if json_path is not None:
+        library.write_evaluations(found, json_path)
+    if any(evaluation.unreadable for evaluation in found):
+        raise typer.Exit(SOME_ROWS_FAILED)
+
+
+@app.command()
+def report(
+    task: Annotated[str, typer.Argument(metavar="TASK", help=f"{_TASK_NAMES}.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: TASK-report.html]")
+    ] = None,
+    data: DataOption = None,
+    trained: TrainedOption = None,
+) -> None:
+    """Write one HTML page that shows how good a model is and where it fails."""
+    from medkit.console import stderr_console
+    from medkit.parity import data_folder
+    from medkit.report import ReportOptions, write_report
+
+    path = out or Path(f"{get_task(task).name}-report.html")
+    _check_reports([path])
+    options = ReportOptions(get_task(task), path, data_folder(data), trained)
+    console = stderr_console()
+    with console.status("starting") as status:
+        write_report(options, _noting(console, status))
+    console.print(f"written to {path}", soft_wrap=True, markup=False)
+
+
+def _check_reports(paths: Iterable[Path | None]) -> None:
+    """Refuse what cannot be written before any work, and remove what is there.
+
+    An old report must not outlive a run that fails.
+    """
+    from medkit.bundles import check_writable
+
+    for path in paths:
+        if path is not None:
+            check_writable(path.parent)
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder; name a file in it")
+            path.unlink(missing_ok=True)
 
 
 def _tasks(names: list[str] | None) -> tuple[Task, ...]:

@@ -25,8 +25,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from medkit.decisions import BALANCED
+
 if TYPE_CHECKING:
+    from medkit.audit import Audit
     from medkit.classify import ClassifySummary
+    from medkit.evaluation import Evaluation
     from medkit.parity import Comparison
     from medkit.rows import Row
     from medkit_exporters import ExportedFile, ExportOptions
@@ -145,11 +149,64 @@ class TrainingProgress:
         )
 
 
+def show_audit(console: Console, audit: Audit) -> None:
+    """Show what an audit found: counts by class, findings by kind, the first of each problem."""
+    from medkit.audit import PROBLEMS, REMARKS
+
+    splits = list(audit.counts)
+    table = _table("class", right=tuple(split or "images" for split in splits))
+    for label in dict.fromkeys(label for classes in audit.counts.values() for label in classes):
+        table.add_row(label, *(str(audit.counts[split].get(label, 0)) for split in splits))
+    console.print(table)
+    table = _table("finding", right=("number",))
+    for kinds, colour in ((PROBLEMS, "red"), (REMARKS, "yellow")):
+        for kind, meaning in kinds.items():
+            count = len(audit.of(kind))
+            table.add_row(meaning, f"[{colour}]{count}[/]" if count else "0")
+    console.print(table)
+    for kind in PROBLEMS:
+        for finding in audit.of(kind)[:3]:
+            console.print(
+                f"{kind}: {'; '.join(finding.images)} ({finding.detail})",
+                soft_wrap=True,
+                markup=False,
+            )
+    verdict = f"{audit.problems} problems" if audit.problems else "no problem"
+    console.print(f"{audit.images:,} images, {verdict}", soft_wrap=True)
+
+
+def show_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """Show every figure of an evaluation with its interval, and the files left out."""
+    figures = evaluation.figures
+    console.print(
+        f"{evaluation.task.name}: {evaluation.file} on {evaluation.runtime}, {figures['images']} "
+        f"images of {evaluation.folder}, operating point {figures['operating_point']}",
+        soft_wrap=True,
+        markup=False,
+    )
+    table = _table("figure", right=("value", "95 % interval"))
+    for key in ("accuracy", "balanced_accuracy", "auc", "calibration_error"):
+        table.add_row(key.replace("_", " "), *_spread(figures[key], figures["intervals"][key]))
+    console.print(table)
+    table = _table("class", right=("images", "sensitivity", "", "specificity", ""))
+    for index, label in enumerate(evaluation.task.labels):
+        cells: list[str] = []
+        for key in ("sensitivity", "specificity"):
+            value, interval = figures[key][label], figures["intervals"][key][label]
+            cells += _spread(value, interval, digits=2)
+        table.add_row(label, str(sum(figures["confusion"][index])), *cells)
+    console.print(table)
+    for name, error in evaluation.unreadable:
+        console.print(f"left out: {name}: {error}", soft_wrap=True, markup=False)
+    console.print(DISCLAIMER)
+
+
 def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> None:
     """Show a finished run's figures."""
     console.print(f"[bold]{manifest['task']}[/], recipe {manifest['recipe']['name']}")
     table = _table("split", right=("images", "accuracy", "balanced accuracy", "AUC"))
-    for split, figures in manifest["metrics"].items():
+    for split, points in manifest["metrics"].items():
+        figures = points[BALANCED]
         table.add_row(
             "official test" if split == "test" else split,
             str(figures["images"]),
@@ -245,6 +302,15 @@ def _change(original: float | None, export: float | None) -> tuple[str, str]:
     if original is None or export is None:
         return ("-", "-")
     return (f"{export:.4f}", f"{export - original:+.4f}")
+
+
+def _spread(value: float | None, interval: Any, digits: int = 4) -> tuple[str, str]:
+    """Return a figure and its interval as text."""
+    if value is None:
+        return ("-", "-")
+    if interval is None:
+        return (f"{value:.{digits}f}", "-")
+    return (f"{value:.{digits}f}", f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}")
 
 
 def _duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The two data sets on disk: checked, hashed, cleaned of conflicts, and split.
+"""The two data sets on disk: checked, hashed, freed of conflicts, and split.
 
 A data set is a folder with a folder for each split, which holds one folder
 for each class, as Kaggle ships them. Nothing is read from elsewhere, and no
@@ -19,7 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.errors import DatasetLayoutError, ImageError, MissingExtraError, UsageError
+from medkit.errors import (
+    DatasetConflictError,
+    DatasetLayoutError,
+    ImageError,
+    MissingExtraError,
+    UsageError,
+)
 from medkit.images import EXTENSIONS, InputContract, load_tensor
 from medkit.tasks import TASKS, Task
 
@@ -27,6 +33,20 @@ _PATIENT = re.compile(r"^(person\d+)_|^((?:NORMAL2-)?IM-\d+)-")
 """Patient in the X-rays' file names: ``person12_virus_3``, ``NORMAL2-IM-0501-0001``."""
 
 _ISIC = re.compile(r"^ISIC_(\d{7})")
+
+
+POLICIES = ("error", "drop", "keep-first", "keep-rarer")
+"""What to do with an image that lies under several labels.
+
+Refuse, train on none of its copies, on the one under the first label, or on
+the one under the label with fewest training images: where files of one class
+strayed into the folder of another, the rare class is the one that would
+otherwise vanish.
+"""
+
+
+UNTWINNED = "test without twins"
+"""Name of the part of the test split whose images lie in no training folder."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +168,7 @@ def _check_classes(task: Task, split: Path) -> None:
             f"class folders of {split} do not fit task {task.name}: {', '.join(problems)}; "
             f"expected exactly {list(task.labels)}"
         )
-    empty = [label for label in task.labels if not _images(split / label)]
+    empty = [label for label in task.labels if not class_images(split / label)]
     if empty:
         raise DatasetLayoutError(
             f"no image in {[str(split / label) for label in empty]}; "
@@ -180,7 +200,13 @@ def _visible(entry: Path) -> bool:
     return not entry.name.startswith(".") and entry.name != "__MACOSX"
 
 
-def _images(folder: Path) -> list[Path]:
+def visible_folders(folder: Path) -> list[Path]:
+    """Return the folders in ``folder`` that a person would see, by name."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and _visible(entry))
+
+
+def class_images(folder: Path) -> list[Path]:
+    """Return the image files in a class folder, by name, as told by their suffixes."""
     return sorted(
         entry
         for entry in folder.iterdir()
@@ -191,7 +217,7 @@ def _images(folder: Path) -> list[Path]:
 def _items(task: Task, root: Path, split: str) -> tuple[Item, ...]:
     items = []
     for index, label in enumerate(task.labels):
-        for path in _images(root / split / label):
+        for path in class_images(root / split / label):
             items.append(
                 Item(
                     path=path,
@@ -224,37 +250,124 @@ def source_of(file_name: str) -> str:
     return "HAM10000" if 24306 <= number <= 34320 else f"ISIC_{number // 1000:04d}xxx"
 
 
-def drop_conflicts(dataset: Dataset) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:
+@dataclass(frozen=True)
+class Conflicts:
+    """What contradicts itself in a data set, judged by content hash.
+
+    Attributes
+    ----------
+    mislabelled
+        For each content that lies under several labels, in training alone or
+        in training and test: its images' names.
+    leaked
+        Names of the training images whose content lies in the test split.
+    digest
+        SHA-256 over the file stems and labels of ``mislabelled``: whoever has
+        the same published data set has the same digest, whatever the size of
+        their copies.
+    """
+
+    mislabelled: tuple[tuple[str, ...], ...]
+    leaked: tuple[str, ...]
+    digest: str
+
+    def __bool__(self) -> bool:
+        return bool(self.mislabelled or self.leaked)
+
+
+def find_conflicts(dataset: Dataset) -> Conflicts:
+    """Find label conflicts and leaks between the splits by content hash."""
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in (*dataset.train, *dataset.test):
+        groups[item.sha256].append(item)
+    in_test = {item.sha256 for item in dataset.test}
+    mislabelled = [group for group in groups.values() if len({item.label for item in group}) > 1]
+    lines = sorted(
+        f"{item.path.stem} {dataset.task.labels[item.label]}\n"
+        for group in mislabelled
+        for item in group
+    )
+    return Conflicts(
+        mislabelled=tuple(tuple(item.name for item in group) for group in mislabelled),
+        leaked=tuple(item.name for item in dataset.train if item.sha256 in in_test),
+        digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
+    )
+
+
+def resolve_conflicts(
+    dataset: Dataset, policy: str
+) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:
     """Keep out of training what would teach it wrongly, judged by content hash.
 
-    Dropped are images whose bytes lie under two labels, images whose bytes
-    are in the test split, and all but the first of exact duplicates.
+    Images whose bytes lie in the test split always leave training, and so do
+    all but one of exact duplicates.
+
+    Parameters
+    ----------
+    dataset
+        Both splits.
+    policy
+        One of :data:`POLICIES`: what becomes of an image that lies under
+        several labels of the training split.
 
     Returns
     -------
     kept, dropped
         The clean training items in their order, and the others with reasons.
+
+    Raises
+    ------
+    DatasetConflictError
+        Under the policy ``error``, if there is a label conflict or a leak.
+    UsageError
+        For another word than those of :data:`POLICIES`.
     """
+    check_policy(policy)
+    conflicts = find_conflicts(dataset)
+    if policy == "error" and conflicts:
+        raise DatasetConflictError(
+            f"{dataset.root}: {len(conflicts.mislabelled)} images lie under two labels and "
+            f"{len(conflicts.leaked)} training images in the test split; look at them with "
+            f"'medkit audit', then say what to keep: --on-conflict {', '.join(POLICIES[1:])}"
+        )
     in_test = {item.sha256: item.name for item in dataset.test}
-    labels: dict[str, set[int]] = defaultdict(set)
+    totals = Counter(item.label for item in dataset.train)
+    twins: dict[str, list[Item]] = defaultdict(list)
     for item in dataset.train:
-        labels[item.sha256].add(item.label)
-    first: dict[str, str] = {}
+        twins[item.sha256].append(item)
     kept, dropped = [], []
     for item in dataset.train:
+        group = twins[item.sha256]
+        labels = sorted({twin.label for twin in group})
+        names = " and ".join(dataset.task.labels[label] for label in labels)
+        chosen = group[0]
+        if policy == "keep-rarer":
+            chosen = min(group, key=lambda twin: totals[twin.label])
         if item.sha256 in in_test:
-            dropped.append(
-                Dropped(item.name, f"same bytes in the test split: {in_test[item.sha256]}")
-            )
-        elif len(labels[item.sha256]) > 1:
-            names = sorted(dataset.task.labels[label] for label in labels[item.sha256])
-            dropped.append(Dropped(item.name, f"same bytes under labels {' and '.join(names)}"))
-        elif item.sha256 in first:
-            dropped.append(Dropped(item.name, f"exact duplicate of {first[item.sha256]}"))
+            reason = f"same bytes in the test split: {in_test[item.sha256]}"
+        elif len(labels) > 1 and policy == "drop":
+            reason = f"same bytes under labels {names}"
+        elif item is not chosen and len(labels) > 1:
+            reason = f"same bytes under labels {names}: kept is {chosen.name}"
+        elif item is not chosen:
+            reason = f"exact duplicate of {chosen.name}"
         else:
-            first[item.sha256] = item.name
             kept.append(item)
+            continue
+        dropped.append(Dropped(item.name, reason))
     return tuple(kept), tuple(dropped)
+
+
+def without_twins(dataset: Dataset) -> list[bool]:
+    """Tell of each test image whether its bytes lie in no training folder."""
+    in_train = {item.sha256 for item in dataset.train}
+    return [item.sha256 not in in_train for item in dataset.test]
+
+
+def check_policy(policy: str) -> None:
+    """Raise :class:`UsageError` unless ``policy`` is one of :data:`POLICIES`."""
+    if policy not in POLICIES:
+        raise UsageError(f"unknown way {policy!r} with conflicts; accepted: {', '.join(POLICIES)}")
 
 
 def check_seed(seed: int) -> None:

@@ -5,6 +5,7 @@
     MedkitError                     could not run                     exit 1
     ├── UsageError                  arguments that cannot be obeyed   exit 2
     │   ├── DatasetLayoutError      a data folder of another shape
+    │   ├── DatasetConflictError    a data set that contradicts itself
     │   └── NoImagesError           nothing to classify
     ├── MissingExtraError           an optional package is absent
     ├── WeightsUnavailableError     ImageNet weights out of reach
@@ -36,6 +37,10 @@ class UsageError(MedkitError):
 
 class DatasetLayoutError(UsageError):
     """A data folder does not have the layout that its task expects."""
+
+
+class DatasetConflictError(UsageError):
+    """A data set holds an image under two labels, or in two splits."""
 
 
 class NoImagesError(UsageError):

@@ -1,4 +1,4 @@
-"""How good a set of probabilities is, as numbers that go into manifests and gates."""
+"""How good a set of probabilities is, as numbers that go into manifests, cards and reports."""
 
 from __future__ import annotations
 
@@ -8,36 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.decisions import OperatingPoint, OperatingPoints, decide
 from medkit.errors import MedkitError, MissingExtraError
+from medkit.intervals import Interval, auc_interval, bootstrap_interval, share_interval
 from medkit.tasks import Task
 
-
-def decide(
-    task: Task, probabilities: NDArray[np.float32], threshold: float | None
-) -> NDArray[np.int64]:
-    """Turn probabilities into label indices.
-
-    Parameters
-    ----------
-    task
-        The task.
-    probabilities
-        Shape (n, classes).
-    threshold
-        From which probability of the positive label it is chosen, for a
-        two-class task; ``None`` takes the likeliest label.
-
-    Returns
-    -------
-    numpy.ndarray
-        int64, shape (n,).
-    """
-    if task.positive is None or threshold is None:
-        likeliest: NDArray[np.int64] = probabilities.argmax(axis=1)
-        return likeliest
-    positive = task.labels.index(task.positive)
-    chosen = probabilities[:, positive] >= threshold
-    return np.where(chosen, positive, 1 - positive).astype(np.int64)
+CALIBRATION_BINS = 10
+"""Bins of equal width, over 0..1, of the reliability diagram and the calibration error."""
 
 
 def area_under_curve(
@@ -53,6 +30,24 @@ def area_under_curve(
     MedkitError
         If no class has an AUC, or a probability is not finite.
     """
+    areas = [area for area in class_areas(task, labels, probabilities).values() if area is not None]
+    if not areas:
+        raise MedkitError("images of one class alone have no AUC; give images of every class")
+    return float(np.mean(areas))
+
+
+def class_areas(
+    task: Task, labels: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> dict[str, float | None]:
+    """Return each label's ROC AUC against the rest, for a two-class task the positive one's only.
+
+    A label without an image, or with nothing but its images, has ``None``.
+
+    Raises
+    ------
+    MedkitError
+        If a probability is not finite.
+    """
     try:
         from sklearn.metrics import roc_auc_score
     except ImportError:
@@ -60,58 +55,90 @@ def area_under_curve(
 
     if not np.isfinite(probabilities).all():
         raise MedkitError("a probability is not finite, so there is no AUC")
-    classes = range(len(task.labels)) if task.positive is None else [_positive_index(task)]
-    areas = [
-        roc_auc_score(labels == index, probabilities[:, index])
-        for index in classes
+    return {
+        task.labels[index]: float(roc_auc_score(labels == index, probabilities[:, index]))
         if 0 < (labels == index).sum() < len(labels)
-    ]
-    if not areas:
-        raise MedkitError("images of one class alone have no AUC; give images of every class")
-    return float(np.mean(areas))
+        else None
+        for index in _scored(task)
+    }
 
 
 def evaluate(
     task: Task,
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float32],
-    threshold: float | None,
+    point: OperatingPoint,
 ) -> dict[str, Any]:
-    """Measure accuracy, AUC and per-class sensitivity.
+    """Measure decisions, ranking and calibration, each with its 95 % interval.
 
     Parameters
     ----------
     task
         The task.
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,), n at least 1.
     probabilities
-        Shape (n, classes).
-    threshold
-        As in :func:`decide`.
+        Shape (n, classes), finite.
+    point
+        Turns them into decisions.
 
     Returns
     -------
     dict
-        ``images``, ``accuracy``, ``balanced_accuracy``, ``auc``,
-        ``sensitivity`` by label (``None`` without images of it),
-        ``confusion`` (rows true, columns decided), and for a two-class task
-        ``specificity`` of the positive label. All shares are 0..1.
+        ``images``, ``operating_point`` (its name), ``threshold``,
+        ``accuracy``, ``balanced_accuracy``, ``auc`` (``None`` for images of one class),
+        ``calibration_error``; by label ``sensitivity``, ``specificity`` and
+        ``class_auc``; ``confusion`` (rows true, columns decided);
+        ``reliability`` (see :func:`reliability_bins`); and ``intervals``
+        with a pair under the name of each figure, or under name and label.
+        All shares are 0..1; ``None`` stands where there is no image to tell.
     """
-    confusion = confusion_matrix(len(task.labels), labels, decide(task, probabilities, threshold))
-    totals = confusion.sum(axis=1)
-    recalls = [float(confusion[i, i] / total) if total else None for i, total in enumerate(totals)]
-    result: dict[str, Any] = {
+    decided = decide(task, probabilities, point)
+    confusion = confusion_matrix(len(task.labels), labels, decided)
+    right = int(np.trace(confusion))
+    sensitivity, specificity, intervals = _by_label(task, confusion)
+    recalls = [value for value in sensitivity.values() if value is not None]
+    areas = class_areas(task, labels, probabilities)
+    known = [area for area in areas.values() if area is not None]
+    bins = reliability_bins(labels, probabilities)
+    return {
         "images": len(labels),
-        "accuracy": float(np.trace(confusion) / len(labels)),
-        "balanced_accuracy": float(np.mean([recall for recall in recalls if recall is not None])),
-        "auc": area_under_curve(task, labels, probabilities),
-        "sensitivity": dict(zip(task.labels, recalls, strict=True)),
+        "operating_point": point.name,
+        "threshold": point.threshold,
+        "accuracy": right / len(labels),
+        "balanced_accuracy": float(np.mean(recalls)),
+        "auc": float(np.mean(known)) if known else None,
+        "calibration_error": calibration_error(bins),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "class_auc": areas,
         "confusion": confusion.tolist(),
+        "reliability": bins,
+        "intervals": {
+            "accuracy": share_interval(right, len(labels)),
+            "balanced_accuracy": bootstrap_interval(
+                labels, lambda drawn: _mean_recall(labels[drawn], decided[drawn])
+            ),
+            "auc": _auc_interval(task, labels, probabilities) if known else None,
+            "calibration_error": bootstrap_interval(
+                labels,
+                lambda drawn: calibration_error(
+                    reliability_bins(labels[drawn], probabilities[drawn])
+                ),
+            ),
+            **intervals,
+        },
     }
-    if task.positive is not None:
-        result["specificity"] = recalls[1 - _positive_index(task)]
-    return result
+
+
+def evaluate_points(
+    task: Task,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    points: OperatingPoints,
+) -> dict[str, dict[str, Any]]:
+    """Return :func:`evaluate` at each operating point, by its name."""
+    return {name: evaluate(task, labels, probabilities, points[name]) for name in points}
 
 
 def confusion_matrix(
@@ -123,34 +150,90 @@ def confusion_matrix(
     return matrix
 
 
-def balanced_threshold(
-    task: Task, labels: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> float | None:
-    """Choose the threshold with the highest mean of sensitivity and specificity.
-
-    Of several equally good ones, the middle of the widest gap between
-    neighbouring scores is taken, which leaves most room for a shift.
+def reliability_bins(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> list[dict[str, float]]:
+    """Compare how sure the likeliest label is with how often it is right, by bins of sureness.
 
     Returns
     -------
-    float or None
-        ``None`` for a task that has no threshold.
+    list of dict
+        For each of :data:`CALIBRATION_BINS` that holds an image: ``lower``
+        and ``upper`` bound, number of ``images``, their mean ``confidence``
+        and their ``accuracy``.
     """
-    if task.positive is None:
-        return None
-    index = _positive_index(task)
-    scores = np.unique(np.concatenate([[0.0, 1.0], probabilities[:, index].astype(np.float64)]))
-    middles, widths = (scores[1:] + scores[:-1]) / 2, np.diff(scores)
-    positive = np.sort(probabilities[labels == index, index])
-    negative = np.sort(probabilities[labels != index, index])
-    sensitivity = 1 - np.searchsorted(positive, middles) / len(positive)
-    specificity = np.searchsorted(negative, middles) / len(negative)
-    quality = np.round(sensitivity + specificity, 9)
-    best = np.flatnonzero(quality == quality.max())
-    return float(middles[best[widths[best].argmax()]])
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    places = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return [
+        {
+            "lower": place / CALIBRATION_BINS,
+            "upper": (place + 1) / CALIBRATION_BINS,
+            "images": int((places == place).sum()),
+            "confidence": float(confidence[places == place].mean()),
+            "accuracy": float(right[places == place].mean()),
+        }
+        for place in np.unique(places).tolist()
+    ]
 
 
-def _positive_index(task: Task) -> int:
-    if task.positive is None:
-        raise ValueError(f"task {task.name} has no positive label")
-    return task.labels.index(task.positive)
+def calibration_error(bins: Sequence[dict[str, float]]) -> float:
+    """Return the expected calibration error (Naeini et al. 2015), 0..1.
+
+    The mean distance of confidence and accuracy over the bins, weighted by
+    their images.
+    """
+    total = sum(entry["images"] for entry in bins)
+    gaps = (entry["images"] * abs(entry["confidence"] - entry["accuracy"]) for entry in bins)
+    return sum(gaps) / total
+
+
+def _by_label(
+    task: Task, confusion: NDArray[np.int64]
+) -> tuple[dict[str, float | None], dict[str, float | None], dict[str, Any]]:
+    """Return sensitivity, specificity and the intervals of both, by label."""
+    figures: dict[str, dict[str, float | None]] = {"sensitivity": {}, "specificity": {}}
+    intervals: dict[str, dict[str, Interval | None]] = {"sensitivity": {}, "specificity": {}}
+    for index, label in enumerate(task.labels):
+        rest = np.delete(confusion, index, axis=0)
+        counts = {
+            "sensitivity": (int(confusion[index, index]), int(confusion[index].sum())),
+            "specificity": (int(rest.sum() - rest[:, index].sum()), int(rest.sum())),
+        }
+        for name, (found, total) in counts.items():
+            figures[name][label] = found / total if total else None
+            intervals[name][label] = share_interval(found, total) if total else None
+    return figures["sensitivity"], figures["specificity"], intervals
+
+
+def _mean_recall(labels: NDArray[np.int64], decided: NDArray[np.int64]) -> float:
+    return float(np.mean([(decided[labels == c] == c).mean() for c in np.unique(labels)]))
+
+
+def _auc_interval(
+    task: Task, labels: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> Interval:
+    """DeLong's interval for one label's AUC, the bootstrap's for a mean over labels."""
+    columns = [index for index in _scored(task) if 0 < (labels == index).sum() < len(labels)]
+    if len(columns) == 1:
+        index = columns[0]
+        return auc_interval(labels == index, probabilities[:, index].astype(np.float64))
+    from scipy.stats import rankdata
+
+    def macro(drawn: NDArray[np.int64]) -> float:
+        # Mann and Whitney's form of the AUC, many times faster than the ROC curve's.
+        ranks, truth = rankdata(probabilities[drawn], axis=0), labels[drawn]
+        areas = []
+        for index in columns:
+            positive = truth == index
+            count = int(positive.sum())
+            above = ranks[positive, index].sum() - count * (count + 1) / 2
+            areas.append(above / (count * (len(truth) - count)))
+        return float(np.mean(areas))
+
+    return bootstrap_interval(labels, macro)
+
+
+def _scored(task: Task) -> Sequence[int]:
+    """Return the indices of the labels that have an AUC of their own."""
+    return range(len(task.labels)) if task.positive is None else [task.labels.index(task.positive)]

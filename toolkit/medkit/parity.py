@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from medkit.bundles import Bundle, load_bundle, replacing
 from medkit.datasets import check_layout, load_tensors, locate_dataset, read_dataset
+from medkit.decisions import BALANCED, OperatingPoint, decide
 from medkit.errors import ImageError, ModelFileError, UsageError
 from medkit.images import EXTENSIONS, contract_for, load_tensor
-from medkit.metrics import area_under_curve, decide
+from medkit.metrics import area_under_curve
 from medkit.runtimes import Model, load_model
 from medkit.tasks import TASKS, Task
 
@@ -180,7 +181,7 @@ def check_parity(
                     original,
                     exported,
                     labels,
-                    bundle.threshold,
+                    bundle.operating_points[BALANCED],
                 )
             )
     return comparisons
@@ -194,7 +195,7 @@ def compare(
     original: NDArray[np.float32],
     exported: NDArray[np.float32],
     labels: NDArray[np.int64] | None,
-    threshold: float | None,
+    point: OperatingPoint,
 ) -> Comparison:
     """Apply the budget of ``precision`` to two sets of probabilities.
 
@@ -210,7 +211,7 @@ def compare(
         Probabilities, shape (n, classes).
     labels
         True label indices, shape (n,); ``None`` leaves accuracy and AUC out.
-    threshold
+    point
         The operating point of both.
     """
     budget, count = BUDGETS[precision], len(original)
@@ -220,7 +221,7 @@ def compare(
             agreement=0.0, largest_difference=float("inf"),
             failures=("a probability is not finite",),
         )  # fmt: skip
-    decided = decide(task, original, threshold), decide(task, exported, threshold)
+    decided = decide(task, original, point), decide(task, exported, point)
     flips = int((decided[0] != decided[1]).sum())
     largest = float(np.abs(original - exported).max())
     failures = []
@@ -329,7 +330,8 @@ def _check_origin(bundle: Bundle, model: Model) -> None:
     card, listed = model.card, bundle.manifest["exports"][model.path.name]
     for what, found, expected in (
         ("source model", card.source_sha256, bundle.keras_sha256),
-        ("threshold", card.threshold, bundle.threshold),
+        ("temperature", card.temperature, bundle.temperature),
+        ("operating points", card.operating_points, bundle.operating_points),
         ("precision", card.precision, listed["precision"]),
     ):
         if found != expected:

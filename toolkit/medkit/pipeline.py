@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.decisions import decide, get_point
 from medkit.errors import ImageError
 from medkit.images import (
     COLOUR_THRESHOLD,
@@ -28,7 +29,6 @@ from medkit.images import (
     open_image,
 )
 from medkit.listing import Found
-from medkit.metrics import decide
 from medkit.rows import Row
 from medkit.runtimes import Model
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
@@ -37,9 +37,18 @@ _DECODERS = min(4, os.cpu_count() or 1)
 
 
 class Models(Protocol):
-    """Where the pipeline gets a task's model; ``fixed`` is the task of all images, if given."""
+    """Where the pipeline gets a task's model.
+
+    Attributes
+    ----------
+    fixed
+        The task of all images, if given.
+    operating_point
+        Name of the operating point by which every model decides.
+    """
 
     fixed: Task | None
+    operating_point: str
 
     def get(self, task: Task) -> Model:
         """Return the model of a task, loading it if need be."""
@@ -97,7 +106,8 @@ def _infer(batch: list[_Image], models: Models) -> None:
     task = batch[0].task
     model = models.get(task)
     probabilities = model.predict(np.stack([image.tensor for image in batch]))
-    decided = decide(task, np.nan_to_num(probabilities), model.card.threshold)
+    point = get_point(model.card.operating_points, models.operating_point)
+    decided = decide(task, np.nan_to_num(probabilities), point)
     for image, values, index in zip(batch, probabilities, decided, strict=True):
         if np.isfinite(values).all():
             by_label = dict(zip(task.labels, values.tolist(), strict=True))

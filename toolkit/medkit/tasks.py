@@ -25,6 +25,8 @@ class Task:
     positive
         The label whose probability is the score of a two-class task;
         ``None`` for a task with more classes.
+    alert
+        The label that must not be missed: what ``high-sensitivity`` looks for.
     train_folder, test_folder
         Names of the split folders as Kaggle ships them.
     dataset_folders
@@ -38,6 +40,7 @@ class Task:
     labels: tuple[str, ...]
     channels: int
     positive: str | None
+    alert: str
     train_folder: str
     test_folder: str
     dataset_folders: tuple[str, ...]
@@ -55,6 +58,7 @@ PNEUMONIA = Task(
     labels=("NORMAL", "PNEUMONIA"),
     channels=1,
     positive="PNEUMONIA",
+    alert="PNEUMONIA",
     train_folder="train",
     test_folder="test",
     dataset_folders=("chest_xray",),
@@ -77,6 +81,7 @@ SKIN = Task(
     ),
     channels=3,
     positive=None,
+    alert="melanoma",
     train_folder="Train",
     test_folder="Test",
     dataset_folders=(

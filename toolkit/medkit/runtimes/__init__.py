@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.bundles import ModelCard
+from medkit.decisions import apply_temperature
 from medkit.errors import ModelFileError, UsageError
 
 SUFFIXES = (".tflite", ".onnx", ".keras")
@@ -50,7 +51,8 @@ class Model(Protocol):
         Returns
         -------
         numpy.ndarray
-            float32, shape (n, classes), columns in the card's label order.
+            float32, shape (n, classes), columns in the card's label order,
+            calibrated by the card's temperature.
 
         Raises
         ------
@@ -120,6 +122,11 @@ def check_images(card: ModelCard, images: NDArray[np.uint8]) -> None:
             f"images are {images.dtype} of shape {images.shape}; "
             f"accepted: uint8 of shape (n, {', '.join(map(str, expected))}), n at least 1"
         )
+
+
+def finish(card: ModelCard, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn what a network computed into the probabilities that its card promises."""
+    return apply_temperature(both_classes(raw), card.temperature)
 
 
 def both_classes(raw: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import both_classes, check_images, one_line
+from medkit.runtimes import check_images, finish, one_line
 
 _BATCH = 64
 
@@ -25,16 +25,16 @@ class KerasModel:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
         self.card = ModelCard.from_json(read_card(path), path)
-        self._model = load_keras(path, threads)
+        self.network = load_keras(path, threads)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
         check_images(self.card, images)
         parts = [
-            np.asarray(self._model(images[start : start + _BATCH], training=False))
+            np.asarray(self.network(images[start : start + _BATCH], training=False))
             for start in range(0, len(images), _BATCH)
         ]
-        return both_classes(np.concatenate(parts))
+        return finish(self.card, np.concatenate(parts))
 
 
 def read_card(path: Path) -> bytes:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import both_classes, check_images, one_line
+from medkit.runtimes import check_images, finish, one_line
 
 # Places of the fields in their tables, from TensorFlow Lite's schema.fbs
 # (version 3): 4 plus twice the field's position. The generated schema module
@@ -55,7 +55,7 @@ class LiteRTModel:
             self._batch = len(images)
         self._interpreter.set_tensor(self._input["index"], images)
         self._interpreter.invoke()
-        return both_classes(self._interpreter.get_tensor(self._output["index"]))
+        return finish(self.card, self._interpreter.get_tensor(self._output["index"]))
 
 
 def read_card(content: bytes, path: Path) -> bytes:

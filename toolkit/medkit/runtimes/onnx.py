@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
-from medkit.runtimes import both_classes, check_images, one_line
+from medkit.runtimes import check_images, finish, one_line
 
 
 class OnnxModel:
@@ -50,4 +50,4 @@ class OnnxModel:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
         check_images(self.card, images)
         (raw,) = self._session.run(None, {self._input: images})
-        return both_classes(raw)
+        return finish(self.card, raw)

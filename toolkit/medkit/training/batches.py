@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from PIL import Image
 
 from medkit.training.recipes import Augmentation
 
@@ -89,7 +90,10 @@ def augment(
     generators = [np.random.default_rng(key) for key in keys]
     height, width = images.shape[1:3]
     toned = np.stack(
-        [_tone(image, ranges, rng) for image, rng in zip(images, generators, strict=True)]
+        [
+            _tone(_soften(image, ranges.resolution, rng), ranges, rng)
+            for image, rng in zip(images, generators, strict=True)
+        ]
     )
     transforms = np.stack([_projection(ranges, height, width, rng) for rng in generators])
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -101,6 +105,7 @@ def augment(
         fill_mode="REFLECT",
     ).numpy()
     for image, rng in zip(moved, generators, strict=True):
+        _darken_rim(image, ranges.vignette, rng)
         _erase(image, ranges.erase, rng)
         if ranges.noise:
             sigma = rng.uniform(0, ranges.noise)
@@ -108,6 +113,23 @@ def augment(
             np.add(image, grain * np.float32(sigma), out=image)
     changed: NDArray[np.uint8] = np.clip(np.rint(moved), 0, 255).astype(np.uint8)
     return changed
+
+
+def _soften(
+    image: NDArray[np.uint8], smallest: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Reduce half of the images to a share of their side, ``smallest`` at least, and enlarge them.
+
+    Their detail is then that of a smaller original.
+    """
+    if smallest >= 1 or rng.random() < 0.5:
+        return image
+    height, width, channels = image.shape
+    share = rng.uniform(smallest, 1)
+    picture = Image.fromarray(image if channels > 1 else image[..., 0])
+    small = picture.resize((round(width * share), round(height * share)), Image.Resampling.BILINEAR)
+    enlarged = small.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(enlarged).reshape(image.shape)
 
 
 def _tone(
@@ -139,6 +161,21 @@ def _projection(
     shift = rng.uniform(-ranges.shift, ranges.shift, size=2) * (width, height)
     offset = centre + shift - matrix @ centre
     return np.array([*matrix[0], offset[0], *matrix[1], offset[1], 0, 0], dtype=np.float32)
+
+
+def _darken_rim(image: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:
+    """Darken, in place, what lies outside a soft-edged ellipse, on ``share`` of the images."""
+    if rng.random() >= share:
+        return
+    height, width = image.shape[:2]
+    rows, columns = np.ogrid[:height, :width]
+    centre = rng.uniform(0.46, 0.54, size=2) * (height, width)
+    radii = rng.uniform(0.42, 0.66) * rng.uniform(0.93, 1.07, size=2) * (height, width)
+    distance = np.hypot((rows - centre[0]) / radii[0], (columns - centre[1]) / radii[1])
+    softness = rng.uniform(0.01, 0.06)
+    inside = 1 / (1 + np.exp(np.clip((distance - 1) / softness, -30, 30)))[..., None]
+    image *= inside
+    image += rng.uniform(0, 25) * (1 - inside)
 
 
 def _erase(image: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:

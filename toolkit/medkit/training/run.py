@@ -14,11 +14,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.audit import audit_folder
 from medkit.bundles import (
     FORMATS,
     KERAS_NAME,
     MANIFEST_NAME,
     PRECISIONS,
+    Bundle,
     ModelCard,
     check_writable,
     export_name,
@@ -27,22 +32,39 @@ from medkit.bundles import (
     write_manifest,
 )
 from medkit.datasets import (
+    UNTWINNED,
+    Dataset,
     Dropped,
     Item,
     check_layout,
+    check_policy,
     check_seed,
     class_counts,
-    drop_conflicts,
+    find_conflicts,
     load_tensors,
     read_dataset,
+    resolve_conflicts,
     split_validation,
+    without_twins,
 )
-from medkit.errors import MissingExtraError, UsageError
+from medkit.decisions import (
+    BALANCED,
+    OperatingPoint,
+    OperatingPoints,
+    apply_temperature,
+    choose_points,
+    decide,
+    fit_temperature,
+)
+from medkit.errors import DatasetLayoutError, MissingExtraError, UsageError
 from medkit.images import contract_for
-from medkit.metrics import balanced_threshold, evaluate
+from medkit.metrics import evaluate_points
+from medkit.modelcard import write_card
+from medkit.plots import plot_confusion, plot_curves, plot_reliability, plot_roc, save_png
 from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import Task
-from medkit.training.recipes import Recipe, get_recipe
+from medkit.training.precision import compute_type, computing_in
+from medkit.training.recipes import Augmentation, Recipe, get_recipe
 from medkit.version import __version__
 
 if TYPE_CHECKING:
@@ -50,7 +72,19 @@ if TYPE_CHECKING:
 
 CHECKPOINT_FOLDER = "unfinished"
 DROPPED_NAME = "dropped.csv"
-_PLOTS = {"curves": "curves.png", "roc": "roc.png", "confusion": "confusion.png"}
+_PLOTS = {
+    "curves": "curves.png",
+    "roc": "roc.png",
+    "confusion": "confusion.png",
+    "reliability": "reliability.png",
+}
+_CHANGED_COPIES = 4
+_NEEDED = (
+    ("tensorflow", "tensorflow"),
+    ("sklearn", "scikit-learn"),
+    ("scipy", "scipy"),
+    ("imagehash", "imagehash"),
+)
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "scikit-learn")
 
 
@@ -73,6 +107,8 @@ class TrainOptions:
         ImageNet weights file; ``None`` lets Keras download them.
     seed
         Decides split, order, augmentation and initial weights.
+    on_conflict
+        One of :data:`medkit.datasets.POLICIES`; ``None`` leaves it to the recipe.
     resume
         Continue the unfinished run in the output folder.
     overwrite
@@ -85,8 +121,19 @@ class TrainOptions:
     out: Path | None = None
     weights: Path | None = None
     seed: int = 0
+    on_conflict: str | None = None
     resume: bool = False
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class _DataNotes:
+    """What was wrong with the data and what became of it."""
+
+    policy: str | None
+    dropped: Sequence[Dropped]
+    audit: dict[str, Any]
+    untwinned: Sequence[bool]
 
 
 @dataclass(frozen=True)
@@ -135,7 +182,14 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     _check(options, folder)
 
     dataset = read_dataset(task, options.data)
-    kept, dropped = drop_conflicts(dataset) if recipe.clean else (dataset.train, ())
+    policy = _policy(options, recipe, dataset)
+    kept, dropped = resolve_conflicts(dataset, policy) if policy else (dataset.train, ())
+    audit = audit_folder(options.data)
+    if unreadable := audit.of("unreadable"):
+        raise DatasetLayoutError(
+            f"{len(unreadable)} of {audit.images} files cannot be decoded, such as "
+            f"{unreadable[0].images[0]}; remove or replace them ('medkit audit' lists them)"
+        )
     if dropped:
         observer.note(f"{len(dropped)} of {len(dataset.train)} training images kept out")
     splits: dict[str, Sequence[Item]] = {"train": kept, "test": dataset.test}
@@ -151,12 +205,19 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     _make_repeatable(options.seed)
     checkpoint = Checkpoint(
         folder / CHECKPOINT_FOLDER,
-        {"task": task.name, "recipe": _plain(recipe), "seed": options.seed, "data": digests},
+        {
+            "task": task.name,
+            "recipe": _plain(recipe),
+            "seed": options.seed,
+            "data": digests,
+            "compute type": compute_type(recipe),
+        },
     )
     state = checkpoint.load() if options.resume else State()
     if state.history:
         observer.note(f"continuing after epoch {len(state.history)}")
-    network = build_network(task, recipe, options.weights)
+    with computing_in(compute_type(recipe)):
+        network = build_network(task, recipe, options.weights)
     observer.note(f"{network.name}: {network.count_params():,} parameters")
     contract = contract_for(task)
     tensors = {
@@ -173,7 +234,15 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     model = build_network(task, recipe, options.weights)
     load_best(model, checkpoint, state)
     manifest = _write_bundle(
-        options, recipe, model, folder, state, tensors, splits, dropped, interrupted
+        options,
+        recipe,
+        model,
+        folder,
+        state,
+        tensors,
+        splits,
+        _DataNotes(policy, dropped, audit.summary(), without_twins(dataset)),
+        interrupted,
     )
     if not interrupted:
         shutil.rmtree(folder / CHECKPOINT_FOLDER)
@@ -185,12 +254,14 @@ def _check(options: TrainOptions, folder: Path) -> None:
     if options.resume and options.overwrite:
         raise UsageError("--resume continues a run and --overwrite discards it; give one of them")
     check_seed(options.seed)
+    if options.on_conflict is not None:
+        check_policy(options.on_conflict)
     check_layout(options.task, options.data)
     if options.weights is not None and not options.weights.is_file():
         raise UsageError(
             f"no file {options.weights}; --weights takes Keras' ResNet50 weights without top (.h5)"
         )
-    for module, package in (("tensorflow", "tensorflow"), ("sklearn", "scikit-learn")):
+    for module, package in _NEEDED:
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(package, "export", "train")
     check_writable(folder)
@@ -204,6 +275,14 @@ def _check(options: TrainOptions, folder: Path) -> None:
                 raise UsageError(
                     f"{path} exists: {way}--overwrite replaces it, --out DIR goes elsewhere"
                 )
+
+
+def _policy(options: TrainOptions, recipe: Recipe, dataset: Dataset) -> str | None:
+    """Return what to do with conflicts: as asked, else as the recipe says of these or of any."""
+    if options.on_conflict is not None or recipe.on_conflict is None:
+        return options.on_conflict
+    known = find_conflicts(dataset).digest == recipe.known_conflicts
+    return recipe.on_known_conflicts if known else recipe.on_conflict
 
 
 def _make_repeatable(seed: int) -> None:
@@ -222,52 +301,60 @@ def _write_bundle(
     state: State,
     tensors: dict[str, Split],
     splits: dict[str, Sequence[Item]],
-    dropped: Sequence[Dropped],
+    data: _DataNotes,
     interrupted: bool,
 ) -> dict[str, Any]:
     """Round, measure and save the model; draw the plots; write the manifest last."""
     from medkit.training.archive import round_weights, save_archive
     from medkit.training.fit import predict_probabilities
-    from medkit.training.plots import plot_confusion, plot_curves, plot_roc
 
     task = options.task
     round_weights(model)
+    held_out = {name: split for name, split in tensors.items() if name != "train"}
+    temperature, points = _calibrate(task, recipe, model, held_out.get("validation"), options.seed)
     scores = {
-        name: predict_probabilities(model, split.images)
-        for name, split in tensors.items()
-        if name != "train"
+        name: apply_temperature(predict_probabilities(model, split.images), temperature)
+        for name, split in held_out.items()
     }
-    threshold = 0.5 if task.binary else None
-    chosen_on = "fixed"
-    if "validation" in scores:
-        threshold = balanced_threshold(task, tensors["validation"].labels, scores["validation"])
-        chosen_on = "validation"
     metrics = {
-        name: evaluate(task, tensors[name].labels, probabilities, threshold)
-        for name, probabilities in scores.items()
+        name: evaluate_points(task, split.labels, scores[name], points)
+        for name, split in held_out.items()
     }
+    if not all(data.untwinned):
+        alone = np.array(data.untwinned)
+        metrics[UNTWINNED] = evaluate_points(
+            task, tensors["test"].labels[alone], scores["test"][alone], points
+        )
 
     folder.mkdir(parents=True, exist_ok=True)
     _remove_exports(folder)
     contract = contract_for(task).to_dict()
-    card = ModelCard(task.name, task.labels, contract, threshold, "original", __version__)
+    card = ModelCard(task.name, task.labels, contract, temperature, points, "original", __version__)
     save_archive(model, card, folder / KERAS_NAME)
     watched = "validation" if "validation" in splits else "official test (not used to choose)"
-    plot_curves(state.history, state.best_epoch, watched, folder / _PLOTS["curves"])
-    test = tensors["test"]
-    plot_roc(task, test.labels, scores["test"], threshold, folder / _PLOTS["roc"])
-    plot_confusion(task, metrics["test"]["confusion"], folder / _PLOTS["confusion"])
-    _write_dropped(dropped, folder / DROPPED_NAME)
+    balanced, test = metrics["test"][BALANCED], tensors["test"]
+    for name, figure in (
+        ("curves", plot_curves(state.history, state.best_epoch, watched)),
+        ("roc", plot_roc(task, test.labels, scores["test"], points)),
+        ("confusion", plot_confusion(task, balanced["confusion"])),
+        ("reliability", plot_reliability(balanced)),
+    ):
+        save_png(figure, folder / _PLOTS[name])
+    _write_dropped(data.dropped, folder / DROPPED_NAME)
 
     manifest: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "task": task.name,
         "labels": list(task.labels),
         "contract": contract,
-        "operating_point": {"name": "balanced", "threshold": threshold, "chosen_on": chosen_on},
+        "temperature": temperature,
+        "operating_points": {name: point.to_dict() for name, point in points.items()},
+        "chosen_on": "validation" if "validation" in held_out else "nothing: fixed",
         "metrics": metrics,
+        "by_source": _by_source(task, splits, scores, points),
         "recipe": _plain(recipe),
         "seed": options.seed,
+        "compute_type": compute_type(recipe),
         "kept_epoch": state.best_epoch,
         "epochs": len(state.history),
         "interrupted": interrupted,
@@ -275,7 +362,9 @@ def _write_bundle(
         "data": {
             "source": task.source,
             "counts": {name: class_counts(task, items) for name, items in splits.items()},
-            "kept_out": len(dropped),
+            "on_conflict": data.policy,
+            "kept_out": len(data.dropped),
+            "audit": data.audit,
             "sha256": {name: _digest(items) for name, items in splits.items()},
         },
         "history": state.history,
@@ -287,7 +376,64 @@ def _write_bundle(
         "exports": {},
     }
     write_manifest(folder, manifest)
+    write_card(Bundle(folder, task, manifest))
     return manifest
+
+
+def _calibrate(
+    task: Task, recipe: Recipe, model: Any, validation: Split | None, seed: int
+) -> tuple[float, OperatingPoints]:
+    """Fit the temperature and choose the operating points on changed validation images.
+
+    Each validation image is seen as it is and, with the recipe's
+    augmentation, :data:`_CHANGED_COPIES` times otherwise: what comes from
+    another room or device looks different, and a temperature or threshold
+    fitted to the unchanged images alone would be too sure of itself (Tomani
+    et al. 2021, Post-hoc Uncertainty Calibration for Domain Drift Scenarios).
+    """
+    from medkit.training.batches import augment
+    from medkit.training.fit import predict_probabilities
+
+    if validation is None:
+        alert = OperatingPoint(BALANCED, task.alert, 0.5) if task.binary else None
+        return 1.0, {BALANCED: alert or OperatingPoint(BALANCED)}
+    images, labels = [validation.images], [validation.labels]
+    for copy in range(1, _CHANGED_COPIES + 1 if recipe.augmentation else 1):
+        keys: list[tuple[int, ...]] = [
+            (seed, copy, index) for index in range(len(validation.labels))
+        ]
+        images.append(augment(validation.images, recipe.augmentation or Augmentation(), keys))
+        labels.append(validation.labels)
+    probabilities = predict_probabilities(model, np.concatenate(images))
+    truth = np.concatenate(labels)
+    temperature = fit_temperature(truth, probabilities)
+    return temperature, choose_points(task, truth, apply_temperature(probabilities, temperature))
+
+
+def _by_source(
+    task: Task,
+    splits: dict[str, Sequence[Item]],
+    scores: dict[str, NDArray[np.float32]],
+    points: OperatingPoints,
+) -> list[dict[str, Any]]:
+    """Count, by class and source, the training images and how many others are found."""
+    cells: dict[tuple[int, str], dict[str, Any]] = {}
+    for split, items in splits.items():
+        decided = decide(task, scores[split], points[BALANCED]) if split in scores else None
+        for index, item in enumerate(items):
+            if not item.source:
+                continue
+            empty = {"train": 0, **{name: {"images": 0, "found": 0} for name in scores}}
+            cell = cells.setdefault((item.label, item.source), empty)
+            if decided is None:
+                cell["train"] += 1
+            else:
+                cell[split]["images"] += 1
+                cell[split]["found"] += int(decided[index] == item.label)
+    return [
+        {"label": task.labels[label], "source": source, **cells[label, source]}
+        for label, source in sorted(cells)
+    ]
 
 
 def _remove_exports(folder: Path) -> None:

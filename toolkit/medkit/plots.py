@@ -1,7 +1,11 @@
-"""Plots of a run as PNG, drawn with matplotlib and no display."""
+"""Plots of a model's figures, drawn with matplotlib and no display.
+
+Each function returns a figure; :func:`save_png` and :func:`png_bytes` take one.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.bundles import replacing
+from medkit.decisions import OperatingPoints
 from medkit.errors import MissingExtraError
+from medkit.intervals import roc_band
 from medkit.tasks import Task
 
 _DPI = 110
 _BLUE, _ORANGE, _GREY = "#2459a6", "#d1651f", "#8a8f98"
 
 
-def plot_curves(history: Sequence[dict[str, Any]], best: int, watched: str, path: Path) -> None:
+def plot_curves(history: Sequence[dict[str, Any]], best: int, watched: str) -> Any:
     """Draw loss, and accuracy with AUC, by epoch.
 
     Parameters
@@ -28,8 +34,6 @@ def plot_curves(history: Sequence[dict[str, Any]], best: int, watched: str, path
         Number of the epoch that was kept.
     watched
         Name of the split that was watched.
-    path
-        PNG to write.
     """
     figure = _figure(9.0, 3.6)
     epochs = [record["epoch"] for record in history]
@@ -45,17 +49,20 @@ def plot_curves(history: Sequence[dict[str, Any]], best: int, watched: str, path
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    _save(figure, path)
+    return figure
 
 
 def plot_roc(
     task: Task,
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float32],
-    threshold: float | None,
-    path: Path,
-) -> None:
-    """Draw the ROC curve of the positive label, or one a class against the rest."""
+    points: OperatingPoints,
+) -> Any:
+    """Draw the ROC curve of the positive label, or one a class against the rest.
+
+    The alert label's curve has a band: the 95 % interval of its sensitivity
+    at each specificity, over images redrawn class by class.
+    """
     from matplotlib import colormaps
     from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -71,14 +78,22 @@ def plot_roc(
         colour = _BLUE if task.binary else colormaps["tab10"](number)
         name = f"{task.labels[index]} (AUC {area:.3f})"
         axes.plot(false_rate, true_rate, color=colour, label=name)
-        if task.binary and threshold is not None:
+        if task.labels[index] == task.alert:
+            grid, low, high = roc_band(truth, scores.astype(np.float64))
+            axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+        chosen_here = [
+            (point.name, point.threshold)
+            for point in points.values()
+            if point.label == task.labels[index] and point.threshold is not None
+        ]
+        for marker, (point, threshold) in zip("os", chosen_here, strict=False):
             chosen = scores >= threshold
             axes.plot(
                 chosen[~truth].mean(),
                 chosen[truth].mean(),
-                "o",
-                color=_ORANGE,
-                label=f"operating point, threshold {threshold:.3f}",
+                marker,
+                color=_ORANGE if task.binary else colour,
+                label=f"{point}, from {threshold:.3f}",
             )
     axes.set(
         title=f"ROC on the official test split ({len(labels)} images)",
@@ -89,10 +104,10 @@ def plot_roc(
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7.5, loc="lower right")
-    _save(figure, path)
+    return figure
 
 
-def plot_confusion(task: Task, confusion: list[list[int]], path: Path) -> None:
+def plot_confusion(task: Task, confusion: list[list[int]]) -> Any:
     """Draw a confusion matrix: rows true, columns decided, shaded by share of the row."""
     matrix = np.array(confusion)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -112,7 +127,37 @@ def plot_confusion(task: Task, confusion: list[list[int]], path: Path) -> None:
     )
     axes.set_yticks(ticks, task.labels)
     axes.set(title=f"Official test split ({matrix.sum()} images)", xlabel="decided", ylabel="true")
-    _save(figure, path)
+    return figure
+
+
+def plot_reliability(figures: dict[str, Any]) -> Any:
+    """Draw how often decisions are right against how sure the network is of them.
+
+    Parameters
+    ----------
+    figures
+        What :func:`medkit.metrics.evaluate` gives.
+    """
+    figure = _figure(5.2, 4.6)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1, label="as sure as right")
+    for entry in figures["reliability"]:
+        width = entry["upper"] - entry["lower"]
+        axes.bar(entry["lower"], entry["accuracy"], width, align="edge", color=_BLUE, alpha=0.35)
+        axes.text(entry["lower"] + width / 2, 0.02, entry["images"], ha="center", fontsize=7.5)
+    sure = [entry["confidence"] for entry in figures["reliability"]]
+    right = [entry["accuracy"] for entry in figures["reliability"]]
+    axes.plot(sure, right, "o-", ms=4, color=_ORANGE, label="images (their number below)")
+    axes.set(
+        title=f"Reliability, calibration error {figures['calibration_error']:.3f}",
+        xlabel="probability of the likeliest label",
+        ylabel="share that is right",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="upper left")
+    return figure
 
 
 def _figure(width: float, height: float) -> Any:
@@ -134,7 +179,15 @@ def _line(
     axes.plot(epochs, [record[key] for record in history], "o-", ms=3, color=colour, label=name)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_png(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, atomically; the same figures give the same bytes."""
     with replacing(path) as temporary:
-        # No date and version inside: the same figures give the same file.
-        figure.savefig(temporary, dpi=_DPI, format="png", metadata={"Software": None})
+        temporary.write_bytes(png_bytes(figure))
+
+
+def png_bytes(figure: Any) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    # No date and version inside: the same figures give the same file.
+    figure.savefig(buffer, dpi=_DPI, format="png", metadata={"Software": None})
+    return buffer.getvalue()

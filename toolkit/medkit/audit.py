@@ -1,0 +1,302 @@
+"""What is wrong with a folder of labelled images, before anything is trained on it.
+
+Any folder with one folder a class is looked through, or one with such
+folders in splits (``train/cat``, ``test/cat``). Exact copies are told by
+content hash, near ones by perceptual hash (ImageHash, a discrete cosine
+transform of 256 bits).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.bundles import replacing
+from medkit.datasets import class_images, patient_of, source_of, visible_folders
+from medkit.errors import DatasetLayoutError, ImageError, MissingExtraError
+from medkit.images import open_image
+
+NEAR_BITS = 16
+"""Bits of 256 up to which two images count as near duplicates.
+
+On the ISIC set the pairs up to 4 bits are the same photograph under two
+archive numbers, and the next pair lies at 26; on the X-rays the closest
+pair of different images lies at 38.
+"""
+
+_HASH_SIDE = 16  # 16 x 16 bits
+
+PROBLEMS = {
+    "unreadable": "files that cannot be decoded",
+    "label conflict": "the same image under several labels",
+    "split leak": "the same image in several splits",
+}
+"""Kinds of findings that make a data set unfit for training as it is."""
+
+REMARKS = {
+    "duplicate": "the same image several times",
+    "near duplicate": "almost the same image twice",
+    "shared patient": "a patient in several splits",
+}
+"""Kinds of findings that are worth knowing."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes
+    ----------
+    kind
+        A key of :data:`PROBLEMS` or :data:`REMARKS`.
+    images
+        Names of the images, relative to the folder.
+    detail
+        What there is to say of them.
+    """
+
+    kind: str
+    images: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes
+    ----------
+    root
+        The folder.
+    counts
+        Images by split (``""`` without splits) and class.
+    sizes
+        Images by ``WIDTHxHEIGHT``, the commonest first.
+    sources
+        Images by split, class and source, where file names tell one.
+    patients
+        Number of patients by split, where file names tell them.
+    findings
+        In the order of kinds, then of names.
+    """
+
+    root: Path
+    counts: dict[str, dict[str, int]]
+    sizes: dict[str, int]
+    sources: dict[str, dict[str, dict[str, int]]]
+    patients: dict[str, int]
+    findings: tuple[Finding, ...]
+
+    def of(self, kind: str) -> list[Finding]:
+        """Return the findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    @property
+    def images(self) -> int:
+        """Number of image files, unreadable ones included."""
+        return sum(sum(classes.values()) for classes in self.counts.values())
+
+    @property
+    def problems(self) -> int:
+        """Number of findings that make the set unfit for training as it is."""
+        return sum(finding.kind in PROBLEMS for finding in self.findings)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers alone, as they go into a manifest."""
+        kinds = Counter(finding.kind for finding in self.findings)
+        crossing = sum(_crosses(finding.images) for finding in self.of("label conflict"))
+        return {
+            "images": self.images,
+            **{kind: kinds[kind] for kind in (*PROBLEMS, *REMARKS)},
+            "label conflict across splits": crossing if len(self.counts) > 1 else 0,
+        }
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One image file; ``print`` is its perceptual hash, ``None`` where it is unreadable."""
+
+    path: Path
+    name: str
+    split: str
+    label: str
+    sha256: str
+    size: str
+    print: NDArray[np.uint64] | None
+    error: str
+
+
+def audit_folder(root: Path, note: Callable[[str], None] = lambda text: None) -> Audit:
+    """Look through a folder of class folders.
+
+    Parameters
+    ----------
+    root
+        Holds a folder for each class, or for each split one that does.
+    note
+        Called with a line before each lengthy step.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If there are no class folders with images.
+    MissingExtraError
+        If the perceptual hashes' library is not installed.
+    """
+    files = list(_files(root))
+    if not files:
+        raise DatasetLayoutError(
+            f"no class folder with images in {root}; expected {root}/CLASS/IMAGE or "
+            f"{root}/SPLIT/CLASS/IMAGE"
+        )
+    _import_imagehash()
+    note(f"reading {len(files):,} images")
+    with ThreadPoolExecutor() as pool:
+        entries = list(pool.map(lambda file: _read(root, *file), files))
+    note("comparing them")
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    sources: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for entry in entries:
+        counts[entry.split][entry.label] += 1
+        if source := source_of(entry.path.name):
+            sources[entry.split][entry.label][source] += 1
+    patients = {split: len(_patients(entries, split)) for split in counts}
+    return Audit(
+        root=root,
+        counts={split: dict(labels) for split, labels in counts.items()},
+        sizes=dict(Counter(entry.size for entry in entries if entry.size).most_common()),
+        sources={
+            split: {label: dict(found.most_common()) for label, found in labels.items()}
+            for split, labels in sources.items()
+        },
+        patients={split: number for split, number in patients.items() if number},
+        findings=(
+            *_unreadable(entries),
+            *_copies(entries),
+            *_near_copies(entries),
+            *_shared_patients(entries),
+        ),
+    )
+
+
+def write_audit_json(audit: Audit, path: Path) -> None:
+    """Write everything that was found as JSON, atomically."""
+    record = {**asdict(audit), "root": str(audit.root), "summary": audit.summary()}
+    with replacing(path) as temporary:
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _files(root: Path) -> Iterator[tuple[str, str, Path]]:
+    """Give split, class and path of every image; without splits the split is ``""``."""
+    for folder in visible_folders(root):
+        inner = visible_folders(folder)
+        for split, classes in ((folder.name, inner),) if inner else (("", [folder]),):
+            for label in classes:
+                for path in class_images(label):
+                    yield split, label.name, path
+
+
+def _read(root: Path, split: str, label: str, path: Path) -> _Entry:
+    name = path.relative_to(root).as_posix()
+    try:
+        content = path.read_bytes()
+        image = open_image(path)
+        bits = _import_imagehash().phash(image, hash_size=_HASH_SIDE).hash
+    except (OSError, ImageError) as error:
+        reason = str(error.strerror if isinstance(error, OSError) else error)
+        return _Entry(path, name, split, label, "", "", None, reason)
+    digest = hashlib.sha256(content).hexdigest()
+    fingerprint = np.packbits(bits.ravel()).view(np.uint64)
+    return _Entry(path, name, split, label, digest, _stored_size(path), fingerprint, "")
+
+
+def _stored_size(path: Path) -> str:
+    """Return the size in the file's header: decoding may have scaled a JPEG down."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return f"{image.width}x{image.height}"
+
+
+def _unreadable(entries: Iterable[_Entry]) -> list[Finding]:
+    return [Finding("unreadable", (entry.name,), entry.error) for entry in entries if entry.error]
+
+
+def _copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
+    """Give label conflicts, leaks between splits and duplicates, by content hash."""
+    groups: dict[str, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        if not entry.error:
+            groups[entry.sha256].append(entry)
+    copies = [group for group in groups.values() if len(group) > 1]
+    for kind, key in (("label conflict", "label"), ("split leak", "split")):
+        for group in copies:
+            values = list(dict.fromkeys(str(getattr(entry, key)) for entry in group))
+            if len(values) > 1:
+                yield Finding(kind, _names(group), " and ".join(values))
+    for group in copies:
+        yield Finding("duplicate", _names(group), f"{len(group)} files of the same bytes")
+
+
+def _near_copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
+    """Give pairs of different content whose perceptual hashes almost agree, the nearest first."""
+    unique = list({entry.sha256: entry for entry in entries if entry.print is not None}.values())
+    if not unique:
+        return
+    prints = np.stack([entry.print for entry in unique if entry.print is not None])
+    found = []
+    for index in range(len(unique) - 1):
+        distances = np.bitwise_count(prints[index + 1 :] ^ prints[index]).sum(axis=1)
+        for other in np.flatnonzero(distances <= NEAR_BITS).tolist():
+            found.append((int(distances[other]), index, index + 1 + other))
+    for distance, first, second in sorted(found):
+        pair = (unique[first], unique[second])
+        yield Finding("near duplicate", _names(pair), f"{distance} of 256 bits differ")
+
+
+def _shared_patients(entries: list[_Entry]) -> Iterator[Finding]:
+    """Give the patients, as file names tell them, whose images lie in several splits."""
+    splits = dict.fromkeys(entry.split for entry in entries)
+    seen: dict[str, list[_Entry]] = defaultdict(list)
+    for split in splits:
+        for patient, images in _patients(entries, split).items():
+            seen[patient] += images
+    for patient, images in seen.items():
+        if len({entry.split for entry in images}) > 1:
+            yield Finding("shared patient", _names(images), patient)
+
+
+def _patients(entries: Iterable[_Entry], split: str) -> dict[str, list[_Entry]]:
+    """Return a split's images by patient, for those whose file name tells one."""
+    found: dict[str, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        patient = patient_of(entry.path.name)
+        if entry.split == split and patient != entry.path.stem:
+            found[patient].append(entry)
+    return found
+
+
+def _names(entries: Iterable[_Entry]) -> tuple[str, ...]:
+    return tuple(entry.name for entry in entries)
+
+
+def _crosses(names: Iterable[str]) -> bool:
+    return len({name.partition("/")[0] for name in names}) > 1
+
+
+def _import_imagehash() -> Any:
+    try:
+        import imagehash
+    except ImportError:
+        raise MissingExtraError("imagehash", "export", "find near duplicates") from None
+    return imagehash

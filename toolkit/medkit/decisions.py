@@ -1,0 +1,231 @@
+"""From a network's output to a decision: temperature, operating points, labels.
+
+A network says how sure it is; whether that share can be taken at its word,
+and from which share on a finding is reported, are choices of their own. Both
+are made once, on validation images, and travel with every model file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.errors import MissingExtraError, UsageError
+from medkit.tasks import Task
+
+BALANCED, HIGH_SENSITIVITY = "balanced", "high-sensitivity"
+"""Names of the operating points that every trained model has."""
+
+SCREENING_SENSITIVITY = 0.98
+"""Share of the alert label's validation images that ``high-sensitivity`` finds, at least."""
+
+# Float32 cannot tell a probability nearer to 1 than this from 1.
+_TINY = 1e-7
+_COLDEST, _HOTTEST = 0.05, 20.0
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """How probabilities become a label.
+
+    Attributes
+    ----------
+    name
+        The word by which it is asked for.
+    label
+        The label that ``threshold`` is for; ``None`` without a threshold.
+    threshold
+        From which probability on ``label`` is decided, 0..1, whatever the
+        others have; below it the likeliest other label is. ``None`` takes
+        the likeliest of all.
+    """
+
+    name: str
+    label: str | None = None
+    threshold: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the point for JSON, without its name."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
+
+
+OperatingPoints = dict[str, OperatingPoint]
+
+
+def points_from(stored: dict[str, dict[str, Any]], task: Task) -> OperatingPoints:
+    """Read the operating points that a manifest or a card holds, by name.
+
+    Raises
+    ------
+    ValueError
+        If there is no point :data:`BALANCED`, or one cannot be obeyed.
+    """
+    points = {
+        name: OperatingPoint(name, entry["label"], entry["threshold"])
+        for name, entry in stored.items()
+    }
+    if BALANCED not in points:
+        raise ValueError(f"no operating point {BALANCED!r}")
+    for point in points.values():
+        if (point.label is None) != (point.threshold is None) or (
+            point.threshold is not None
+            and (point.label not in task.labels or not 0 <= point.threshold <= 1)
+        ):
+            raise ValueError(f"operating point {point} cannot be obeyed")
+    return points
+
+
+def get_point(points: OperatingPoints, name: str) -> OperatingPoint:
+    """Return the operating point of a name; raise :class:`UsageError` for any other word."""
+    try:
+        return points[name]
+    except KeyError:
+        raise UsageError(
+            f"unknown operating point {name!r}; this model has: {', '.join(points)}"
+        ) from None
+
+
+def decide(
+    task: Task, probabilities: NDArray[np.float32], point: OperatingPoint
+) -> NDArray[np.int64]:
+    """Turn probabilities, shape (n, classes), into label indices, int64 of shape (n,)."""
+    if point.label is None or point.threshold is None:
+        likeliest: NDArray[np.int64] = probabilities.argmax(axis=1)
+        return likeliest
+    index = task.labels.index(point.label)
+    others = probabilities.copy()
+    others[:, index] = -1
+    chosen = probabilities[:, index] >= point.threshold
+    return np.where(chosen, index, others.argmax(axis=1)).astype(np.int64)
+
+
+def apply_temperature(
+    probabilities: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
+    """Soften (above 1) or sharpen (below 1) probabilities; their order stays.
+
+    Divides the logits, which the probabilities tell up to a constant, by
+    ``temperature`` (Guo et al. 2017, On Calibration of Modern Neural Networks).
+
+    Parameters
+    ----------
+    probabilities
+        Shape (n, classes), rows summing to 1.
+    temperature
+        Above 0; 1 changes nothing, not even the last bit.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, classes). What is not finite stays so.
+    """
+    if temperature == 1.0:
+        return probabilities
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    powers = np.exp(logits)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def fit_temperature(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    """Find the temperature under which ``labels`` are likeliest.
+
+    Parameters
+    ----------
+    labels
+        True label indices, shape (n,).
+    probabilities
+        Shape (n, classes), at temperature 1.
+
+    Raises
+    ------
+    MissingExtraError
+        If SciPy is not installed.
+    """
+    try:
+        from scipy.optimize import minimize_scalar
+    except ImportError:
+        raise MissingExtraError("scipy", "export", "calibrate probabilities") from None
+
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        scaled = apply_temperature(probabilities, float(np.exp(log_temperature)))
+        return float(-np.log(np.maximum(scaled[rows, labels], _TINY)).mean())
+
+    bounds = (np.log(_COLDEST), np.log(_HOTTEST))
+    # Few digits: more would only repeat the noise of the validation images.
+    return round(float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)), 3)
+
+
+def choose_points(
+    task: Task, labels: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> OperatingPoints:
+    """Choose the operating points on validation images.
+
+    ``balanced`` has the highest mean of sensitivity and specificity for a
+    two-class task, and takes the likeliest label for others.
+    ``high-sensitivity`` finds :data:`SCREENING_SENSITIVITY` of the task's
+    alert label at least, with the highest threshold that does.
+
+    Parameters
+    ----------
+    labels
+        True label indices, shape (n,).
+    probabilities
+        Shape (n, classes), calibrated.
+    """
+    alert = task.labels.index(task.alert)
+    scores, truth = probabilities[:, alert].astype(np.float64), labels == alert
+    balanced = OperatingPoint(BALANCED)
+    if task.binary:
+        balanced = OperatingPoint(BALANCED, task.alert, balanced_threshold(scores, truth))
+    screening = sensitivity_threshold(scores, truth, SCREENING_SENSITIVITY)
+    if balanced.threshold is not None:
+        screening = min(screening, balanced.threshold)
+    return {
+        BALANCED: balanced,
+        HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, screening),
+    }
+
+
+def balanced_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """Return the threshold with the highest mean of sensitivity and specificity.
+
+    Of several equally good ones, the middle of the widest gap between
+    neighbouring scores is taken, which leaves most room for a shift.
+
+    Parameters
+    ----------
+    scores
+        Probability of the label, shape (n,).
+    truth
+        Whether an image has the label, shape (n,); both must occur.
+    """
+    levels = np.unique(np.concatenate([[0.0, 1.0], scores]))
+    middles, widths = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
+    positive, negative = np.sort(scores[truth]), np.sort(scores[~truth])
+    sensitivity = 1 - np.searchsorted(positive, middles) / len(positive)
+    specificity = np.searchsorted(negative, middles) / len(negative)
+    quality = np.round(sensitivity + specificity, 9)
+    best = np.flatnonzero(quality == quality.max())
+    return float(middles[best[widths[best].argmax()]])
+
+
+def sensitivity_threshold(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_], sensitivity: float
+) -> float:
+    """Return the highest threshold at which a share ``sensitivity`` of the label is found.
+
+    It lies halfway between the last score that must be found and the next
+    lower one of any image.
+    """
+    positive = np.sort(scores[truth])
+    missed = int(np.floor((1 - sensitivity) * len(positive) + 1e-9))
+    last = positive[missed]
+    below: Sequence[float] = [0.0, *scores[scores < last]]
+    return float((last + max(below)) / 2)

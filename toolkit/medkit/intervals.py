@@ -1,0 +1,119 @@
+"""95 % intervals: how far a figure measured on so many images can be trusted.
+
+Shares have Wilson's interval (Wilson 1927). The AUC of one label has
+DeLong's (DeLong et al. 1988, in the form of Sun and Xu 2014). What is a mean
+over classes is resampled within each class (stratified bootstrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.errors import MissingExtraError
+
+LEVEL = 0.95
+"""Coverage of every interval."""
+
+_RESAMPLES = 2000
+_SEED = 0  # the same images give the same interval
+
+Interval = tuple[float, float]
+
+
+def share_interval(successes: int, total: int) -> Interval:
+    """Return Wilson's interval of a share, 0..1; ``total`` is at least 1."""
+    try:
+        from scipy.stats import binomtest
+    except ImportError:
+        raise _scipy_missing() from None
+
+    found = binomtest(successes, total).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def auc_interval(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Interval:
+    """Return DeLong's interval of an AUC, cut to 0..1.
+
+    Parameters
+    ----------
+    truth
+        Whether an image has the label, shape (n,); both must occur.
+    scores
+        Shape (n,), finite.
+    """
+    try:
+        from scipy.stats import norm, rankdata
+    except ImportError:
+        raise _scipy_missing() from None
+
+    positive, negative = scores[truth], scores[~truth]
+    m, n = len(positive), len(negative)
+    if min(m, n) < 2:
+        return 0.0, 1.0  # one image has no spread to judge by
+    ranks = rankdata(np.concatenate([positive, negative]))
+    # Placement values: the share of the other group that each score beats.
+    placed_positive = (ranks[:m] - rankdata(positive)) / n
+    placed_negative = 1 - (ranks[m:] - rankdata(negative)) / m
+    area = float(placed_positive.mean())
+    spread = np.sqrt(placed_positive.var(ddof=1) / m + placed_negative.var(ddof=1) / n)
+    reach = float(norm.ppf((1 + LEVEL) / 2) * spread)
+    return max(0.0, area - reach), min(1.0, area + reach)
+
+
+def bootstrap_interval(
+    labels: NDArray[np.int64], figure: Callable[[NDArray[np.int64]], float]
+) -> Interval:
+    """Return the percentile interval of a figure when images are redrawn class by class.
+
+    Parameters
+    ----------
+    labels
+        True label indices, shape (n,).
+    figure
+        Computes the figure of the images at some indices, shape (n,).
+    """
+    rng = np.random.default_rng(_SEED)
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    drawn = [
+        figure(np.concatenate([rng.choice(images, len(images)) for images in members]))
+        for _ in range(_RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def roc_band(
+    truth: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the interval of the sensitivity at each of 101 false positive rates.
+
+    Parameters
+    ----------
+    truth, scores
+        As for :func:`auc_interval`.
+
+    Returns
+    -------
+    rates, low, high
+        Shape (101,) each, all 0..1.
+    """
+    rng = np.random.default_rng(_SEED)
+    positive, negative = scores[truth], scores[~truth]
+    rates = np.linspace(0, 1, 101)
+    curves = np.empty((_RESAMPLES, len(rates)))
+    for curve in curves:
+        found = np.sort(rng.choice(positive, len(positive)))
+        others = np.sort(rng.choice(negative, len(negative)))[::-1]
+        # At a rate r, the threshold lies just above the negative of rank r * n.
+        ranks = np.minimum((rates * len(others)).astype(int), len(others) - 1)
+        missed = np.searchsorted(found, others[ranks], side="right")
+        curve[:] = np.where(rates * len(others) >= len(others), 1, 1 - missed / len(found))
+    low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return rates, low, high
+
+
+def _scipy_missing() -> MissingExtraError:
+    return MissingExtraError("scipy", "export", "compute an interval")
