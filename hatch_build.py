@@ -1,4 +1,4 @@
-"""Puts the models that ship into the wheel: int8 files and manifests, not the originals."""
+"""Puts the models that ship into the wheel: int8 files, manifests and cards, not the originals."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,23 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
+_SHIPPED = (
+    "trained/*/manifest.json",
+    "trained/*/seed.json",
+    "trained/*/MODEL_CARD.md",
+    "trained/*/model-int8.*",
+)
+
+
 class ShippedModels(BuildHookInterface):  # type: ignore[type-arg]
-    """Adds ``trained/*/manifest.json`` and ``trained/*/model-int8.*`` as ``medkit/trained/``."""
+    """Adds what of ``trained/`` is needed to classify and to report, as ``medkit/trained/``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Name the files; an editable install reads them from the repository instead."""
         if version == "editable":
             return
         root = Path(self.root)
-        for pattern in ("trained/*/manifest.json", "trained/*/model-int8.*"):
+        for pattern in _SHIPPED:
             found = sorted(root.glob(pattern))
             if not found:
                 raise FileNotFoundError(f"no {pattern}: train and export before building a wheel")

@@ -1,9 +1,8 @@
-"""Brings the tables in README.md and docs/baseline.md up to date with the files they report.
+"""Brings the tables in README.md and docs/, and the model cards, up to date with the manifests.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` and is made
-from the manifests in ``trained/`` and ``docs/baseline/`` and from the figures
-that ``medkit parity --json`` wrote. With ``--check`` nothing is written, and
-the exit status is 1 if a table is out of date.
+from the manifests in ``trained/``. With ``--check`` nothing is written, and
+the exit status is 1 if a page is out of date.
 """
 
 from __future__ import annotations
@@ -13,6 +12,9 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from medkit.modelcard import CARD_FILE, render_card, with_interval
+from medkit.tasks import get_task
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "baseline.md")
@@ -33,14 +35,15 @@ def read_json(path: str) -> Any:
 def manifests(task: str) -> dict[str, Any]:
     """Return a task's manifests: of the seed recipe's run here, and of the shipped model."""
     return {
-        "seed": read_json(f"docs/baseline/{task}-seed.json"),
+        "seed": read_json(f"trained/{task}/seed.json"),
         "default": read_json(f"trained/{task}/manifest.json"),
     }
 
 
-def share(value: float | None) -> str:
-    """Format a share as a percentage."""
-    return "not reported" if value is None else f"{100 * value:.2f} %"
+def figures(metrics: dict[str, Any], split: str = "test") -> dict[str, Any]:
+    """Return a split's figures at the operating point ``balanced``."""
+    found: dict[str, Any] = metrics.get(split, {}).get("balanced", {})
+    return found
 
 
 def results() -> str:
@@ -49,32 +52,27 @@ def results() -> str:
         "| task | model | test accuracy | test AUC | file |",
         "|---|---|---:|---:|---:|",
     ]
-    parity = read_json("docs/baseline/parity.json")
     for task in TASKS:
-        seed = SEED_PROJECT[task]
-        found = manifests(task)
+        reported = SEED_PROJECT[task]
         rows.append(
-            f"| {task} | the student project | {share(seed['accuracy'])} | "
-            f"{seed['auc'] or 'not reported'} | |"
+            f"| {task} | the student project | {_number(reported['accuracy'])} | "
+            f"{reported['auc'] or 'not reported'} | |"
         )
-        for recipe, name in (
-            ("seed", "`--recipe seed`, run here"),
-            ("default", "**shipped**, Keras"),
-        ):
-            manifest = found[recipe]
-            test, size = manifest["metrics"]["test"], manifest["files"]["model.keras"]["bytes"]
-            rows.append(
-                f"| {task} | {name} | {share(test['accuracy'])} | {test['auc']:.4f} | "
-                f"{size / 1e6:.2f} MB |"
-            )
-        for item in parity:
-            if item["task"] == task:
-                size = found["default"]["exports"][item["file"]]["bytes"]
-                accuracy, auc = share(item["export_accuracy"]), item["export_auc"]
-                rows.append(
-                    f"| {task} | **shipped**, `{item['file']}` | {accuracy} | {auc:.4f} | "
-                    f"{size / 1e6:.2f} MB |"
-                )
+        found = manifests(task)
+        seed, shipped = found["seed"], found["default"]
+        runs = [
+            ("`--recipe seed`, run here", seed["metrics"], seed["files"]["model.keras"]),
+            ("**shipped**, Keras", shipped["metrics"], shipped["files"]["model.keras"]),
+        ]
+        runs += [
+            (f"**shipped**, `{name}`", entry["metrics"], entry)
+            for name, entry in shipped["exports"].items()
+        ]
+        for name, metrics, file in runs:
+            test = figures(metrics)
+            cells = [with_interval(test[k], test["intervals"][k]) for k in ("accuracy", "auc")]
+            size = f"{file['bytes'] / 1e6:.2f} MB"
+            rows.append(f"| {task} | {name} | {cells[0]} | {cells[1]} | {size} |")
     return "\n".join(rows)
 
 
@@ -93,9 +91,10 @@ def details() -> str:
         "validation images",
         lambda m: f"{sum(m['data']['counts'].get('validation', {}).values()):,}",
     )
-    row("kept out of training", lambda m: f"{m['data']['kept_out']:,}")
+    row("kept out of training", lambda m: f"{len(m['data']['kept_out']):,}")
     row("epochs, kept one", lambda m: f"{m['epochs']}, {m['kept_epoch']}")
-    row("threshold", lambda m: _number(m["operating_point"]["threshold"]))
+    row("threshold", lambda m: _number(m["operating_points"]["balanced"]["threshold"]))
+    row("temperature", lambda m: _number(m["temperature"]))
     for split, title in (("validation", "validation"), ("test", "official test")):
         for key, name in (
             ("accuracy", "accuracy"),
@@ -103,7 +102,8 @@ def details() -> str:
             ("auc", "AUC"),
         ):
             row(
-                f"{title} {name}", lambda m, s=split, k=key: _number(m["metrics"].get(s, {}).get(k))
+                f"{title} {name}",
+                lambda m, s=split, k=key: _number(figures(m["metrics"], s).get(k)),
             )
     return "\n".join(lines)
 
@@ -116,7 +116,11 @@ def sensitivities() -> str:
         found = manifests(task)
         counts = found["default"]["data"]["counts"]["test"]
         for label, count in counts.items():
-            cells = [share(found[r]["metrics"]["test"]["sensitivity"][label]) for r in found]
+            tests = [figures(found[run]["metrics"]) for run in found]
+            cells = [
+                with_interval(test["sensitivity"][label], test["intervals"]["sensitivity"][label])
+                for test in tests
+            ]
             lines.append(f"| {task} | {label} | {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -143,19 +147,28 @@ def updated(text: str) -> str:
     return text
 
 
+def pages() -> dict[Path, str]:
+    """Return the pages that manifests decide, and the text that each should have."""
+    wanted = {page: updated(page.read_text(encoding="utf-8")) for page in PAGES}
+    for task in TASKS:
+        card = render_card(get_task(task), manifests(task)["default"])
+        wanted[ROOT / "trained" / task / CARD_FILE] = card
+    return wanted
+
+
 def main() -> int:
     """Update the pages, or with ``--check`` tell whether they are up to date."""
-    stale = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        if updated(text) != text:
-            stale.append(page)
-            if "--check" not in sys.argv:
-                page.write_text(updated(text), encoding="utf-8")
-    if "--check" in sys.argv and stale:
-        names = ", ".join(str(page.relative_to(ROOT)) for page in stale)
-        print(f"out of date: {names}; run: make docs", file=sys.stderr)
-        return 1
+    stale = [
+        page
+        for page, text in pages().items()
+        if not page.is_file() or page.read_text(encoding="utf-8") != text
+    ]
+    if "--check" in sys.argv:
+        for page in stale:
+            print(f"out of date: {page.relative_to(ROOT)}; run: make docs", file=sys.stderr)
+        return 1 if stale else 0
+    for page in stale:
+        page.write_text(pages()[page], encoding="utf-8")
     return 0
 
 

@@ -145,7 +145,8 @@ def tiny_trained(tiny_xrays: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     out = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as monkeypatch:
         shorten(monkeypatch, ("pneumonia", "default"))
-        train_model(TrainOptions(PNEUMONIA, tiny_xrays, out=out), Recorder())
+        options = TrainOptions(PNEUMONIA, tiny_xrays, out=out, on_conflict="drop")
+        train_model(options, Recorder())
     return out
 
 
@@ -192,11 +193,12 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder of bundles with untrained models of three layers; not to be changed.
 
     Beside each original lie its fp32 exports and, as what is used by default,
-    a copy of one under the name of the int8 export.
+    a copy of one under the name of the int8 export. The temperature is 1.5.
     """
     import keras
 
-    from medkit.bundles import ModelCard, export_name, file_record, write_manifest
+    from medkit.bundles import ModelCard, export_name, file_record, sha256_of, write_manifest
+    from medkit.decisions import BALANCED, HIGH_SENSITIVITY, OperatingPoint
     from medkit.images import contract_for
     from medkit.tasks import TASKS
     from medkit.training.archive import save_archive
@@ -218,13 +220,19 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         weights = rng.normal(0, 4, (task.channels, units)), rng.normal(0, 1, units)
         model.layers[-1].set_weights(weights)
-        threshold = 0.5 if task.binary else None
-        card = ModelCard(task.name, task.labels, contract.to_dict(), threshold, "original", "0.1.0")
+        likeliest = OperatingPoint(BALANCED)
+        points = {
+            BALANCED: OperatingPoint(BALANCED, task.alert, 0.5) if task.binary else likeliest,
+            HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, 0.125),
+        }
+        card = ModelCard(
+            task.name, task.labels, contract.to_dict(), 1.5, points, "original", "0.1.0"
+        )
         folder = trained / task.name
         original = folder / "model.keras"
         save_archive(model, card, original)
         source = open_source(original)
-        exported = dataclasses.replace(card, precision="fp32")
+        exported = dataclasses.replace(card, precision="fp32", source_sha256=sha256_of(original))
         for name, exporter in (("tflite", tflite), ("onnx", onnx)):
             content = exporter.attach_card(exporter.convert(source, "fp32", None), exported)
             (folder / export_name(name, "fp32")).write_bytes(content)
@@ -234,9 +242,11 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         manifest = {
             "labels": list(task.labels),
             "contract": contract.to_dict(),
-            "operating_point": {"threshold": threshold},
+            "temperature": card.temperature,
+            "operating_points": {name: point.to_dict() for name, point in points.items()},
+            "data": {"on_conflict": "drop"},
             "files": {original.name: files.pop(original.name)},
-            "exports": files,
+            "exports": {name: {**record, "precision": "fp32"} for name, record in files.items()},
         }
         write_manifest(folder, manifest)
     return trained

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from medkit.datasets import Item, drop_conflicts, load_tensors, locate_dataset, read_dataset
+from medkit.datasets import Item, load_tensors, locate_dataset, read_dataset, resolve_conflicts
 from medkit.images import InputContract
 from medkit.tasks import PNEUMONIA, SKIN, Task
 
@@ -205,7 +205,7 @@ def common_closeness(images: Floats, groups: Sequence[str], mean: Floats) -> flo
 def training_items(task: Task, root: Path) -> list[list[Item]]:
     """Return each class's training images, in label order."""
     dataset = read_dataset(task, root)
-    clean, _ = drop_conflicts(dataset)
+    clean, _ = resolve_conflicts(dataset, "drop")
     in_test = {item.sha256 for item in dataset.test}
     classes = []
     for label in range(len(task.labels)):

@@ -290,3 +290,34 @@ def test_an_images_changes_are_those_of_seed_and_epoch_whatever_the_batch_size()
     for other in (shown(1, 2, size=4), shown(2, 1, size=4)):
         same = [np.array_equal(a, b) for a, b in zip(shown(1, 1, size=4), other, strict=True)]
         assert not any(same)
+
+
+# Sharpness and rim
+
+
+def test_resolution_blurs_about_half_of_the_images_and_leaves_the_others() -> None:
+    images = noise(len(KEYS), 3)
+    changed = augment(images, Augmentation(resolution=0.4), KEYS)
+    blurred = [not np.array_equal(a, b) for a, b in zip(changed, images, strict=True)]
+    assert 10 <= sum(blurred) <= 30
+
+    def detail(image: NDArray[np.uint8]) -> float:
+        return float(np.abs(np.diff(image.astype(float), axis=1)).mean())
+
+    for before, after, softer in zip(images, changed, blurred, strict=True):
+        if softer:
+            assert detail(after) < detail(before)
+            assert after.mean() == pytest.approx(before.mean(), abs=3)
+
+
+def test_a_vignette_darkens_the_corners_and_not_the_centre() -> None:
+    images = np.full((len(KEYS), SIDE, SIDE, 3), 200, np.uint8)
+    changed = augment(images, Augmentation(vignette=0.5), KEYS)
+    rimmed = (changed != images).any(axis=(1, 2, 3))
+    assert 10 <= rimmed.sum() <= 30
+    centre = slice(SIDE // 2 - 4, SIDE // 2 + 4)
+    assert (changed[:, centre, centre] >= 198).all()
+    corners = changed[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean(axis=(1, 2))
+    assert (corners[rimmed] < 199).all()
+    assert (corners[rimmed] < 60).sum() > 5
+    assert len({int(count) for count in (changed[rimmed] < 100).sum(axis=(1, 2, 3))}) > 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
 from dataclasses import replace
@@ -22,6 +23,7 @@ from medkit.bundles import (
     trained_folder,
     write_manifest,
 )
+from medkit.decisions import BALANCED, HIGH_SENSITIVITY, OperatingPoint, OperatingPoints
 from medkit.errors import ContractMismatchError, ModelFileError, UsageError
 from medkit.images import InputContract, contract_for
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
@@ -30,16 +32,30 @@ WHERE = Path("model.tflite")
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
+def points(task: Task = PNEUMONIA) -> OperatingPoints:
+    """Return operating points as training chooses them."""
+    balanced = (task.alert, 0.4375) if task.binary else ()
+    return {
+        BALANCED: OperatingPoint(BALANCED, *balanced),
+        HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, 0.125),
+    }
+
+
+def stored(task: Task = PNEUMONIA, **changes: Any) -> dict[str, Any]:
+    """Return the same operating points as JSON holds them, ``balanced`` with other values."""
+    found = {name: point.to_dict() for name, point in points(task).items()}
+    return {**found, BALANCED: {**found[BALANCED], **changes}}
+
+
 def card(task: Task = PNEUMONIA) -> ModelCard:
-    threshold = 0.4375 if task.binary else None
     contract = contract_for(task).to_dict()
-    return ModelCard(task.name, task.labels, contract, threshold, "int8", "0.1.0", "ab12")
+    return ModelCard(task.name, task.labels, contract, 1.25, points(task), "int8", "0.1.0", "ab12")
 
 
 def edited(**changes: Any) -> str:
     """Return the JSON of a card with other values; ``None`` takes a key away."""
-    stored = {**json.loads(card().to_json()), **changes}
-    return json.dumps({key: value for key, value in stored.items() if value is not None})
+    values = {**json.loads(card().to_json()), **changes}
+    return json.dumps({key: value for key, value in values.items() if value is not None})
 
 
 def bundle_of(trained: Path, task: Task = PNEUMONIA, **changes: Any) -> Path:
@@ -51,7 +67,8 @@ def bundle_of(trained: Path, task: Task = PNEUMONIA, **changes: Any) -> Path:
     manifest = {
         "labels": list(task.labels),
         "contract": contract_for(task).to_dict(),
-        "operating_point": {"threshold": 0.4375 if task.binary else None},
+        "temperature": 1.25,
+        "operating_points": stored(task),
         "files": {"model.keras": file_record(folder / "model.keras")},
         "exports": {
             name: file_record(folder / name) for name in ("model-int8.tflite", "model-int8.onnx")
@@ -59,6 +76,25 @@ def bundle_of(trained: Path, task: Task = PNEUMONIA, **changes: Any) -> Path:
     }
     write_manifest(folder, {**manifest, **changes})
     return folder
+
+
+# Values that JSON can hold and no model can obey.
+NO_TEMPERATURES = [0, -1, "warm", [1], math.inf, math.nan]
+NO_POINTS = [
+    {},
+    [],
+    "balanced",
+    {BALANCED: None},
+    {BALANCED: {"label": None}},
+    {HIGH_SENSITIVITY: {"label": "PNEUMONIA", "threshold": 0.5}},
+    stored(label=None),
+    stored(threshold=None),
+    stored(label="melanoma"),
+    stored(threshold=1.001),
+    stored(threshold=-0.001),
+    stored(threshold=math.nan),
+    stored(threshold="half"),
+]
 
 
 # Cards
@@ -102,6 +138,10 @@ def test_the_same_card_gives_the_same_json() -> None:
         edited(contract=[1]),
         edited(version=None),
         edited(colour="red"),
+        edited(temperature=None),
+        edited(operating_points=None),
+        *(edited(temperature=value) for value in NO_TEMPERATURES),
+        *(edited(operating_points=value) for value in NO_POINTS),
     ],
 )
 def test_a_damaged_card_is_refused_in_one_line(text: str | bytes) -> None:
@@ -137,13 +177,14 @@ def test_a_foreign_contract_is_refused(contract: dict[str, Any], message: str) -
 
 
 @BOTH
-def test_a_bundle_gives_its_task_files_and_threshold(tmp_path: Path, task: Task) -> None:
+def test_a_bundle_gives_its_task_files_and_ways_to_decide(tmp_path: Path, task: Task) -> None:
     folder = bundle_of(tmp_path, task)
     for asked in (task, task.name):
         bundle = load_bundle(asked, tmp_path)
         assert (bundle.folder, bundle.task) == (folder, task)
         assert bundle.keras_path == folder / "model.keras"
-        assert bundle.threshold == (0.4375 if task.binary else None)
+        assert bundle.temperature == 1.25
+        assert bundle.operating_points == points(task)
         assert bundle.export_path() == folder / "model-int8.tflite"
         assert bundle.export_path("onnx") == folder / "model-int8.onnx"
 
@@ -229,15 +270,43 @@ def test_an_unknown_task_has_no_bundle(tmp_path: Path) -> None:
         b"[]",
         b"{}",
         b'{"labels": ["NORMAL"]}',
-        b'{"labels": [], "contract": null, "operating_point": {"threshold": 1}, "files": {}}',
-        b'{"labels": [], "contract": {}, "operating_point": null, "files": {}}',
-        b'{"labels": [], "contract": {}, "operating_point": {"threshold": 1}}',
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
     (bundle_of(tmp_path) / "manifest.json").write_bytes(content)
     with pytest.raises(ModelFileError, match=r"manifest\.json cannot be read as a manifest"):
         load_bundle(PNEUMONIA, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["labels", "contract", "temperature", "operating_points", "files"])
+def test_a_manifest_without_a_needed_part_is_refused(tmp_path: Path, key: str) -> None:
+    path = bundle_of(tmp_path) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest[key]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelFileError, match=rf"cannot be read as a manifest .*'{key}'"):
+        load_bundle(PNEUMONIA, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("labels", None),
+        ("contract", None),
+        ("contract", [1]),
+        ("temperature", None),
+        ("operating_points", None),
+        *(("temperature", value) for value in NO_TEMPERATURES),
+        *(("operating_points", value) for value in NO_POINTS),
+    ],
+)
+def test_a_manifest_that_cannot_be_obeyed_is_refused_in_one_line(
+    tmp_path: Path, key: str, value: Any
+) -> None:
+    bundle_of(tmp_path, **{key: value})
+    with pytest.raises(ModelFileError, match=r"cannot be read as a manifest") as caught:
+        load_bundle(PNEUMONIA, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_in_place_of_the_manifest_is_refused(tmp_path: Path) -> None:

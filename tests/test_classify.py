@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from medkit import classify as module
 from medkit import pipeline
 from medkit.bundles import ModelCard
 from medkit.classify import ClassifyOptions, classify_files, predict_paths
+from medkit.decisions import BALANCED, HIGH_SENSITIVITY, OperatingPoint, OperatingPoints
 from medkit.errors import ModelFileError, NoImagesError, UsageError
 from medkit.images import contract_for, open_image
 from medkit.listing import Found, find_images
@@ -32,15 +34,25 @@ NOT_A_NUMBER = 251
 """Grey level of an image for which the models give no number."""
 
 
+def points_of(task: Task) -> OperatingPoints:
+    """Return one point that takes the likeliest label, and one that takes the alert's for all."""
+    return {
+        BALANCED: OperatingPoint(BALANCED),
+        HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, 0.01),
+    }
+
+
 class FakeModel:
     """A model whose probabilities can be told from the mean grey level of an image."""
 
     runtime = "fake"
 
-    def __init__(self, task: Task, threshold: float | None = None) -> None:
+    def __init__(self, task: Task, points: OperatingPoints | None = None) -> None:
         contract = contract_for(task).to_dict()
         self.path = Path(f"{task.name}.tflite")
-        self.card = ModelCard(task.name, task.labels, contract, threshold, "int8", "0")
+        self.card = ModelCard(
+            task.name, task.labels, contract, 1.0, points or points_of(task), "int8", "0"
+        )
         self.batches: list[int] = []
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -63,7 +75,10 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     loaded: Models = {}
 
     def bundle(task: Task, trained: Path | None = None) -> Any:
-        return SimpleNamespace(export_path=lambda kind, precision: Path(f"{task.name}.tflite"))
+        return SimpleNamespace(
+            operating_points=points_of(task),
+            export_path=lambda kind, precision: Path(f"{task.name}.tflite"),
+        )
 
     def load(path: Path, threads: int | None = None) -> FakeModel:
         assert path.stem not in loaded, "loaded twice"
@@ -175,11 +190,90 @@ def test_the_threshold_of_the_card_decides(
     tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grey(tmp_path / "a.png", 100)
-    model = FakeModel(PNEUMONIA, threshold=0.05)
-    monkeypatch.setattr(module, "load_model", lambda path, threads: model)
-    (row,) = predict_paths(options(tmp_path, task="pneumonia"))
+    for threshold, label, confidence in ((0.1, "PNEUMONIA", 0.11), (0.12, "NORMAL", 0.9)):
+        points = {BALANCED: OperatingPoint(BALANCED, "PNEUMONIA", threshold)}
+        model = FakeModel(PNEUMONIA, points)
+        monkeypatch.setattr(module, "load_model", lambda path, threads, model=model: model)
+        (row,) = predict_paths(options(tmp_path, task="pneumonia"))
+        assert row.label == label
+        assert row.confidence == pytest.approx(confidence)
+
+
+@pytest.mark.parametrize(
+    ("point", "labels"),
+    [
+        (BALANCED, ["NORMAL", "actinic keratosis"]),
+        (HIGH_SENSITIVITY, ["PNEUMONIA", "melanoma"]),
+    ],
+)
+def test_the_asked_operating_point_decides_for_every_task(
+    tmp_path: Path, models: Models, point: str, labels: list[str]
+) -> None:
+    grey(tmp_path / "xray.png", 100)
+    coloured(tmp_path / "yellow.png", 140)
+    wanted = options(tmp_path, operating_point=point)
+    rows = list(predict_paths(wanted))
+    assert [row.label for row in rows] == labels
+    for row, task in zip(rows, (PNEUMONIA, SKIN), strict=True):
+        assert row.probabilities == pytest.approx(expected(tmp_path / row.path, task))
+        assert row.confidence == row.probabilities[row.label]
+    models.clear()
+    assert classify_files(replace(wanted, out=tmp_path / "o.csv"), Watcher()).counts == {
+        ("pneumonia", labels[0]): 1,
+        ("skin", labels[1]): 1,
+    }
+
+
+@pytest.mark.parametrize("point", [BALANCED, HIGH_SENSITIVITY])
+def test_the_asked_operating_point_of_a_model_file_decides(
+    tmp_path: Path, models: Models, point: str
+) -> None:
+    grey(tmp_path / "a.png", 100)
+    (row,) = predict_paths(options(tmp_path, model=Path("pneumonia.tflite"), operating_point=point))
+    assert row.label == {BALANCED: "NORMAL", HIGH_SENSITIVITY: "PNEUMONIA"}[point]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"task": "auto"}, {"task": "skin"}, {"model": Path("skin.tflite")}],
+    ids=["auto", "task", "model"],
+)
+def test_an_unknown_operating_point_is_refused_before_any_row(
+    tmp_path: Path, models: Models, wanted: dict[str, Any]
+) -> None:
+    grey(tmp_path / "a.png", 100)
+    out, watcher = tmp_path / "o.csv", Watcher()
+    asked = options(tmp_path, out=out, operating_point="careful", **wanted)
+    message = "unknown operating point 'careful'; this model has: balanced, high-sensitivity$"
+    with pytest.raises(UsageError, match=message):
+        classify_files(asked, watcher)
+    models.clear()
+    with pytest.raises(UsageError, match=message):
+        predict_paths(asked)
+    assert watcher.rows == []
+    assert not out.exists()
+
+
+def test_an_operating_point_that_one_task_lacks_is_refused_whatever_images_come(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey(tmp_path / "a.png", 100)
+
+    def bundle(task: Task, trained: Path | None = None) -> Any:
+        points = points_of(task)
+        if task is SKIN:
+            del points[HIGH_SENSITIVITY]
+        return SimpleNamespace(
+            operating_points=points,
+            export_path=lambda kind, precision: Path(f"{task.name}.tflite"),
+        )
+
+    monkeypatch.setattr(module, "load_bundle", bundle)
+    asked = options(tmp_path, operating_point=HIGH_SENSITIVITY)
+    with pytest.raises(UsageError, match="'high-sensitivity'; this model has: balanced$"):
+        predict_paths(asked)
+    (row,) = predict_paths(replace(asked, task="pneumonia"))
     assert row.label == "PNEUMONIA"
-    assert row.confidence == pytest.approx(0.11)
 
 
 def test_a_model_file_is_used_for_all_images_by_its_card(tmp_path: Path, models: Models) -> None:

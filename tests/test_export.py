@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medkit.bundles import FORMATS, PRECISIONS, ModelCard, export_name, load_bundle
-from medkit.datasets import drop_conflicts, load_tensors, read_dataset, split_validation
+from medkit.datasets import load_tensors, read_dataset, resolve_conflicts, split_validation
 from medkit.errors import DatasetLayoutError, ExportError, MedkitError, ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.runtimes import load_model
@@ -148,7 +148,8 @@ def test_a_lone_file_says_what_it_is_and_works(
         task="pneumonia",
         labels=("NORMAL", "PNEUMONIA"),
         contract=contract_for(PNEUMONIA).to_dict(),
-        threshold=bundle.threshold,
+        temperature=bundle.temperature,
+        operating_points=bundle.operating_points,
         precision=Path(name).stem.removeprefix("model-"),
         version=__version__,
         source_sha256=hashlib.sha256(bundle.keras_path.read_bytes()).hexdigest(),
@@ -378,7 +379,7 @@ def test_a_file_that_no_runtime_takes_gets_no_name(
 def eligible(data: Path) -> dict[str, Any]:
     """Split the made X-rays as the training of seed 0 did."""
     dataset = read_dataset(PNEUMONIA, data / "chest_xray")
-    kept, _ = drop_conflicts(dataset)
+    kept, _ = resolve_conflicts(dataset, "drop")
     training, validation = split_validation(kept, 0.15, 0)
     return {"train": training, "validation": validation, "test": dataset.test}
 

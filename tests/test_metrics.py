@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
-from itertools import pairwise
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medkit.errors import MedkitError
+from medkit import intervals as intervals_module
+from medkit.decisions import BALANCED, OperatingPoint
+from medkit.errors import MedkitError, MissingExtraError
+from medkit.intervals import auc_interval, bootstrap_interval, share_interval
 from medkit.metrics import (
     area_under_curve,
-    balanced_threshold,
+    calibration_error,
+    class_areas,
     confusion_matrix,
-    decide,
     evaluate,
+    evaluate_points,
+    reliability_bins,
 )
-from medkit.tasks import PNEUMONIA, SKIN
+from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -49,30 +55,11 @@ def pairwise_auc(positive: Floats, negative: Floats) -> float:
     return float(above + level / 2)
 
 
-def balance(labels: Labels, probabilities: Floats, threshold: float) -> float:
-    """Return the mean of sensitivity and specificity at a threshold."""
-    decided = decide(PNEUMONIA, probabilities, threshold)
-    return float(np.mean([(decided == label)[labels == label].mean() for label in (0, 1)]))
+def sick_from(threshold: float) -> OperatingPoint:
+    return OperatingPoint("careful", "PNEUMONIA", threshold)
 
 
-# Decisions
-
-
-def test_the_threshold_decides_and_belongs_to_the_positive_side() -> None:
-    decided = decide(PNEUMONIA, xrays(0.1, 0.25, 0.5, 0.9), 0.25)
-    assert decided.tolist() == [0, 1, 1, 1]
-    assert decided.dtype == np.int64
-
-
-def test_without_a_threshold_the_likeliest_label_wins() -> None:
-    assert decide(PNEUMONIA, xrays(0.4, 0.6), None).tolist() == [0, 1]
-    probabilities = np.eye(9, dtype=np.float32)[[4, 0, 8]]
-    assert decide(SKIN, probabilities, None).tolist() == [4, 0, 8]
-
-
-def test_a_task_of_many_classes_has_no_threshold() -> None:
-    probabilities = np.eye(9, dtype=np.float32)[[4, 0, 8]]
-    assert decide(SKIN, probabilities, 0.999).tolist() == [4, 0, 8]
+LIKELIEST = OperatingPoint(BALANCED)
 
 
 # Area under the curve
@@ -127,66 +114,84 @@ def test_probabilities_that_are_no_numbers_have_no_area(value: float) -> None:
     with pytest.raises(MedkitError, match="not finite"):
         area_under_curve(PNEUMONIA, truth(0, 1), xrays(0.1, value))
     with pytest.raises(MedkitError, match="not finite"):
-        evaluate(PNEUMONIA, truth(0, 1), xrays(0.1, value), 0.5)
+        evaluate(PNEUMONIA, truth(0, 1), xrays(0.1, value), LIKELIEST)
 
 
-# Operating point
+def test_each_of_many_labels_has_its_area_against_the_rest() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 3, 4], 50)
+    probabilities = rng.dirichlet(np.ones(9), 50).astype(np.float32)
+    areas = class_areas(SKIN, labels, probabilities)
+    assert list(areas) == list(SKIN.labels)
+    for index, (label, area) in enumerate(areas.items()):
+        if index in (0, 3, 4):
+            column = probabilities[:, index]
+            expected = pairwise_auc(column[labels == index], column[labels != index])
+            assert area == pytest.approx(expected), label
+        else:
+            assert area is None, label
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_no_threshold_balances_better_than_the_chosen_one(seed: int) -> None:
-    labels, probabilities = drawn(seed)
-    threshold = balanced_threshold(PNEUMONIA, labels, probabilities)
-    assert threshold is not None
-    scores = np.unique(np.append(probabilities[:, 1].astype(np.float64), [0, 1]))
-    candidates = np.concatenate([scores, (scores[1:] + scores[:-1]) / 2])
-    best = max(balance(labels, probabilities, float(value)) for value in candidates)
-    assert balance(labels, probabilities, threshold) == pytest.approx(best)
+def test_of_two_labels_only_the_positive_one_has_an_area() -> None:
+    probabilities = xrays(0.1, 0.4, 0.35, 0.8)
+    assert class_areas(PNEUMONIA, truth(0, 0, 1, 1), probabilities) == {"PNEUMONIA": 0.75}
+    assert class_areas(PNEUMONIA, truth(1, 1, 1, 1), probabilities) == {"PNEUMONIA": None}
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_threshold_lies_in_the_middle_of_the_widest_of_the_best_gaps(seed: int) -> None:
-    labels, probabilities = drawn(seed, count=12)
-    scores = np.unique(np.append(probabilities[:, 1].astype(np.float64), [0, 1]))
-    gaps = list(pairwise(scores.tolist()))
-    quality = [round(balance(labels, probabilities, (low + high) / 2), 9) for low, high in gaps]
-    best = [gap for gap, value in zip(gaps, quality, strict=True) if value == max(quality)]
-    low, high = max(best, key=lambda gap: gap[1] - gap[0])
-    assert balanced_threshold(PNEUMONIA, labels, probabilities) == pytest.approx((low + high) / 2)
+def test_an_area_without_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(
+        MissingExtraError, match=r'scikit-learn is needed .*"medkit-edge\[export\]"'
+    ):
+        class_areas(PNEUMONIA, truth(0, 1), xrays(0.1, 0.9))
 
 
-@pytest.mark.parametrize(
-    ("scores", "threshold"), [((0.2, 0.3, 0.6, 0.9), 0.75), ((0.1, 0.5, 0.7, 0.8), 0.3)]
-)
-def test_of_two_equally_good_gaps_the_wider_one_is_taken(
-    scores: tuple[float, ...], threshold: float
+# Calibration
+
+
+def test_sureness_is_held_against_being_right_bin_by_bin() -> None:
+    # The likeliest label of the last image is NORMAL, as of all whose labels are equally likely.
+    labels, probabilities = truth(0, 0, 0, 0, 1), xrays(0.0625, 0.125, 0.4375, 0.625, 0.5)
+    bins = reliability_bins(labels, probabilities)
+    assert [tuple(entry.values()) for entry in bins] == [
+        (0.5, 0.6, 2, 0.53125, 0.5),
+        (0.6, 0.7, 1, 0.625, 0.0),
+        (0.8, 0.9, 1, 0.875, 1.0),
+        (0.9, 1.0, 1, 0.9375, 1.0),
+    ]
+    assert list(bins[0]) == ["lower", "upper", "images", "confidence", "accuracy"]
+    # Both images of the first bin count: 2 * 0.03125, 0.625, 0.125 and 0.0625 over 5.
+    assert calibration_error(bins) == pytest.approx(0.175)
+
+
+def test_full_sureness_belongs_to_the_last_bin() -> None:
+    (entry,) = reliability_bins(truth(1, 0), xrays(1.0, 1.0))
+    assert (entry["lower"], entry["upper"], entry["images"]) == (0.9, 1.0, 2)
+    assert calibration_error([entry]) == 0.5
+
+
+def test_bins_are_of_the_likeliest_of_many_labels() -> None:
+    probabilities = np.full((4, 9), 0.0625, np.float32)
+    probabilities[np.arange(4), [0, 3, 3, 8]] = 0.5
+    (entry,) = reliability_bins(truth(0, 3, 4, 8), probabilities)
+    assert (entry["lower"], entry["images"]) == (0.5, 4)
+    assert (entry["confidence"], entry["accuracy"]) == (0.5, 0.75)
+
+
+@pytest.mark.parametrize(("sharpened", "expected"), [(1.0, 0.0), (2.0, np.log(2) / 2 - 0.25)])
+def test_the_calibration_error_is_the_distance_of_sureness_and_truth(
+    sharpened: float, expected: float
 ) -> None:
-    labels, probabilities = truth(0, 1, 0, 1), xrays(*scores)
-    assert balanced_threshold(PNEUMONIA, labels, probabilities) == pytest.approx(threshold)
-
-
-def test_the_threshold_of_classes_far_apart_is_half_way() -> None:
-    labels, probabilities = truth(0, 0, 1, 1), xrays(0.125, 0.25, 0.75, 0.875)
-    assert balanced_threshold(PNEUMONIA, labels, probabilities) == 0.5
-
-
-def test_the_threshold_lies_between_0_and_1_even_for_scores_without_information() -> None:
-    threshold = balanced_threshold(PNEUMONIA, truth(0, 1), xrays(0.7, 0.7))
-    assert threshold is not None
-    assert 0 < threshold < 1
-
-
-def test_the_threshold_does_not_follow_the_larger_class() -> None:
-    labels = truth(*[0] * 2, *[1] * 98)
-    probabilities = xrays(0.5, 0.6, *np.linspace(0.55, 1, 98))
-    threshold = balanced_threshold(PNEUMONIA, labels, probabilities)
-    assert threshold is not None
-    decided = decide(PNEUMONIA, probabilities, threshold)
-    assert decided[:2].tolist() == [0, 0]
-
-
-def test_a_task_of_many_classes_gets_no_threshold() -> None:
-    assert balanced_threshold(SKIN, truth(0), np.full((1, 9), 1 / 9, np.float32)) is None
+    # Sharpened, p becomes p² / (p² + (1 - p)²), by log(2) / 2 - 1/4 too sure on the mean.
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0, 1, 50_000)
+    labels = (rng.random(50_000) < scores).astype(np.int64)
+    odds = (scores / (1 - scores)) ** sharpened
+    probabilities = xrays(*(odds / (1 + odds)))
+    said, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    found = calibration_error(reliability_bins(labels, probabilities))
+    assert found == pytest.approx(expected, abs=0.01)
+    assert found == pytest.approx(abs(said.mean() - right.mean()), abs=0.01)
 
 
 # Tables
@@ -197,31 +202,148 @@ def test_the_confusion_has_the_truth_in_rows() -> None:
     assert matrix.tolist() == [[1, 2, 0], [0, 0, 0], [1, 0, 0]]
 
 
-def test_two_classes_are_measured_at_the_threshold() -> None:
-    labels, probabilities = truth(0, 0, 0, 0, 1), xrays(0.1, 0.2, 0.45, 0.6, 0.5)
+def test_two_classes_are_measured_at_the_operating_point() -> None:
+    labels, probabilities = truth(0, 0, 0, 0, 1), xrays(0.0625, 0.125, 0.4375, 0.625, 0.5)
     expected: dict[str, Any] = {
         "images": 5,
+        "operating_point": "careful",
+        "threshold": 0.4,
         "accuracy": 0.6,
         "balanced_accuracy": 0.75,
         "auc": 0.75,
+        "calibration_error": pytest.approx(0.175),
         "sensitivity": {"NORMAL": 0.5, "PNEUMONIA": 1.0},
+        "specificity": {"NORMAL": 1.0, "PNEUMONIA": 0.5},
+        "class_auc": {"PNEUMONIA": 0.75},
         "confusion": [[2, 2], [0, 1]],
-        "specificity": 0.5,
+        "reliability": reliability_bins(labels, probabilities),
     }
-    assert evaluate(PNEUMONIA, labels, probabilities, 0.4) == expected
-    strict = evaluate(PNEUMONIA, labels, probabilities, 0.55)
-    assert (strict["specificity"], strict["sensitivity"]["PNEUMONIA"]) == (0.75, 0.0)
-    assert strict["auc"] == expected["auc"]
+    result = evaluate(PNEUMONIA, labels, probabilities, sick_from(0.4))
+    assert {name: value for name, value in result.items() if name != "intervals"} == expected
+    strict = evaluate(PNEUMONIA, labels, probabilities, sick_from(0.55))
+    assert strict["specificity"] == {"NORMAL": 0.0, "PNEUMONIA": 0.75}
+    assert strict["sensitivity"] == {"NORMAL": 0.75, "PNEUMONIA": 0.0}
+    for name in ("auc", "class_auc", "calibration_error", "reliability"):
+        assert strict[name] == result[name], "no matter of decisions"
 
 
 def test_an_absent_class_has_no_sensitivity_and_no_part_in_the_means() -> None:
     labels = truth(0, 0, 3, 3)
     probabilities = np.eye(9, dtype=np.float32)[[0, 4, 3, 3]]
-    result = evaluate(SKIN, labels, probabilities, None)
+    result = evaluate(SKIN, labels, probabilities, LIKELIEST)
+    assert (result["operating_point"], result["threshold"]) == (BALANCED, None)
     assert result["accuracy"] == 0.75
     assert result["balanced_accuracy"] == 0.75
     assert result["auc"] == pytest.approx((0.75 + 1.0) / 2)
     present = {"actinic keratosis": 0.5, "melanoma": 1.0}
     assert result["sensitivity"] == {label: present.get(label) for label in SKIN.labels}
-    assert "specificity" not in result
+    assert result["class_auc"] == {
+        label: {"actinic keratosis": 0.75, "melanoma": 1.0}.get(label) for label in SKIN.labels
+    }
+    assert result["specificity"] == {
+        label: 0.75 if label == "nevus" else 1.0 for label in SKIN.labels
+    }
     assert np.sum(result["confusion"]) == result["images"] == 4
+    for label in SKIN.labels:
+        assert (result["intervals"]["sensitivity"][label] is None) is (label not in present)
+        assert result["intervals"]["specificity"][label] is not None
+
+
+@pytest.mark.parametrize(("task", "classes"), [(PNEUMONIA, 2), (SKIN, 9)], ids=TASKS)
+@pytest.mark.parametrize("label", [0, 1])
+def test_images_of_one_class_have_every_figure_but_those_that_need_two(
+    task: Task, classes: int, label: int
+) -> None:
+    probabilities = np.eye(classes, dtype=np.float32)[[label, label, 1 - label]]
+    result = evaluate(task, truth(*[label] * 3), probabilities, LIKELIEST)
+    assert result["accuracy"] == result["balanced_accuracy"] == pytest.approx(2 / 3)
+    assert result["auc"] is result["intervals"]["auc"] is None
+    assert set(result["class_auc"].values()) == {None}
+    assert result["specificity"][task.labels[label]] is None
+    assert result["intervals"]["specificity"][task.labels[label]] is None
+    assert result["specificity"][task.labels[1 - label]] == pytest.approx(2 / 3)
+
+
+def test_every_operating_point_is_measured_by_its_name() -> None:
+    labels, probabilities = drawn(0)
+    points = {BALANCED: OperatingPoint(BALANCED), "careful": sick_from(0.2)}
+    results = evaluate_points(PNEUMONIA, labels, probabilities, points)
+    assert list(results) == [BALANCED, "careful"]
+    for name, result in results.items():
+        assert result == evaluate(PNEUMONIA, labels, probabilities, points[name])
+    assert results[BALANCED]["confusion"] != results["careful"]["confusion"]
+
+
+# Intervals
+
+
+def nine_classes(count: int = 90) -> tuple[Labels, Floats]:
+    """Draw labels of three of nine classes, and probabilities that know something of them."""
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 3, 4], count)
+    logits = rng.normal(0, 1, (count, 9)) + 1.5 * np.eye(9)[labels]
+    powers = np.exp(np.round(logits, 1))
+    return labels, (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_every_share_has_an_interval_that_holds_it(task: Task) -> None:
+    labels, probabilities = drawn(0) if task.binary else nine_classes()
+    result = evaluate(task, labels, probabilities, LIKELIEST)
+    intervals = result["intervals"]
+    single = ("accuracy", "balanced_accuracy", "auc", "calibration_error")
+    assert set(intervals) == {*single, "sensitivity", "specificity"}
+    pairs = [(result[name], intervals[name]) for name in single]
+    for name in ("sensitivity", "specificity"):
+        assert list(intervals[name]) == list(task.labels)
+        pairs += [(result[name][label], intervals[name][label]) for label in task.labels]
+    known = [(value, ends) for value, ends in pairs if value is not None]
+    assert len(known) == 4 + (4 if task.binary else 3 + 9)
+    for value, (low, high) in known:
+        assert 0 <= low <= value <= high <= 1
+        assert low < high
+
+
+def test_shares_have_wilsons_intervals_of_their_counts() -> None:
+    labels, probabilities = truth(0, 0, 0, 0, 1), xrays(0.1, 0.2, 0.45, 0.6, 0.5)
+    intervals = evaluate(PNEUMONIA, labels, probabilities, sick_from(0.4))["intervals"]
+    assert intervals["accuracy"] == pytest.approx(share_interval(3, 5))
+    assert intervals["sensitivity"]["NORMAL"] == pytest.approx(share_interval(2, 4))
+    assert intervals["sensitivity"]["PNEUMONIA"] == pytest.approx(share_interval(1, 1))
+    assert intervals["specificity"]["NORMAL"] == pytest.approx(share_interval(1, 1))
+    assert intervals["specificity"]["PNEUMONIA"] == pytest.approx(share_interval(2, 4))
+
+
+def test_the_area_of_two_classes_has_delongs_interval() -> None:
+    labels, probabilities = drawn(0)
+    found = evaluate(PNEUMONIA, labels, probabilities, LIKELIEST)["intervals"]["auc"]
+    scores = probabilities[:, 1].astype(np.float64)
+    assert found == pytest.approx(auc_interval(labels == 1, scores))
+
+
+def test_means_over_classes_have_the_intervals_of_redrawn_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        intervals_module, "_RESAMPLES", 40
+    )  # the full number is slow through scikit-learn
+    labels, probabilities = nine_classes()
+    found = evaluate(SKIN, labels, probabilities, LIKELIEST)["intervals"]
+    decided = probabilities.argmax(axis=1)
+
+    def recall(drawn: Labels) -> float:
+        hits = (decided == labels)[drawn]
+        return float(np.mean([hits[labels[drawn] == label].mean() for label in (0, 3, 4)]))
+
+    def area(drawn: Labels) -> float:
+        return area_under_curve(SKIN, labels[drawn], probabilities[drawn])
+
+    assert found["balanced_accuracy"] == pytest.approx(bootstrap_interval(labels, recall))
+    assert found["auc"] == pytest.approx(bootstrap_interval(labels, area))
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_results_survive_json(task: Task) -> None:
+    labels, probabilities = drawn(0) if task.binary else nine_classes()
+    result = evaluate(task, labels, probabilities, LIKELIEST)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.bundles import file_record
+from medkit.decisions import BALANCED, OperatingPoint
 from medkit.errors import DatasetLayoutError, ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.parity import (
@@ -31,11 +32,18 @@ from medkit.tasks import PNEUMONIA, SKIN
 
 Scores = NDArray[np.float32]
 
+LIKELIEST = OperatingPoint(BALANCED)
+
 
 def both(positive: list[float] | NDArray[Any]) -> Scores:
     """Return the probabilities of both classes."""
     scores = np.asarray(positive, dtype=np.float32)
     return np.stack([1 - scores, scores], axis=1)
+
+
+def sick_from(threshold: float) -> OperatingPoint:
+    """Return the operating point that finds pneumonia from a probability on."""
+    return OperatingPoint(BALANCED, "PNEUMONIA", threshold)
 
 
 def held(
@@ -46,7 +54,7 @@ def held(
 ) -> Comparison:
     """Compare for the two-class task at a threshold of one half."""
     truth = None if labels is None else np.asarray(labels, dtype=np.int64)
-    return compare(PNEUMONIA, "f", precision, "r", original, exported, truth, 0.5)
+    return compare(PNEUMONIA, "f", precision, "r", original, exported, truth, sick_from(0.5))
 
 
 def turned(count: int, wrong: int, right: int = 0) -> tuple[Scores, Scores, NDArray[np.int64]]:
@@ -151,7 +159,7 @@ def test_auc_may_move_by_one_hundredth(swaps: int, passes: bool) -> None:
     labels = np.repeat([0, 1], 100)
     # Decided at a threshold that neither of them crosses.
     result = compare(
-        PNEUMONIA, "f", "int8", "r", both(original), both(exported), labels, threshold=0.05
+        PNEUMONIA, "f", "int8", "r", both(original), both(exported), labels, sick_from(0.05)
     )
     assert result.original_auc == 1
     assert result.export_auc == pytest.approx(1 - swaps / 10_000)
@@ -195,22 +203,28 @@ def test_without_labels_there_is_neither_accuracy_nor_auc() -> None:
     assert (result.agreement, result.largest_difference, result.images) == (1, 0, 4)
 
 
-def test_the_threshold_decides_agreement() -> None:
+def test_the_operating_point_decides_agreement() -> None:
     original, exported = both([0.3, 0.3, 0.9]), both([0.4, 0.4, 0.9])
     assert held(original, exported, None).agreement == 1
-    moved = compare(PNEUMONIA, "f", "int8", "r", original, exported, None, threshold=0.35)
+    moved = compare(PNEUMONIA, "f", "int8", "r", original, exported, None, sick_from(0.35))
     assert moved.agreement == pytest.approx(1 / 3)
+    healthy = OperatingPoint(BALANCED, "NORMAL", 0.65)
+    assert compare(
+        PNEUMONIA, "f", "int8", "r", original, exported, None, healthy
+    ).agreement == pytest.approx(1 / 3)
 
 
-def test_nine_classes_are_decided_by_the_likeliest() -> None:
+def test_nine_classes_are_decided_by_the_likeliest_or_by_the_label_of_the_operating_point() -> None:
     original = np.full((40, 9), 0.05, dtype=np.float32)
     original[np.arange(40), np.arange(40) % 9] = 0.6
     labels = np.arange(40) % 9
-    assert compare(SKIN, "f", "int8", "r", original, original, labels, None).passed
+    assert compare(SKIN, "f", "int8", "r", original, original, labels, LIKELIEST).passed
     exported = np.roll(original, 1, axis=1)
-    result = compare(SKIN, "f", "int8", "r", original, exported, labels, None)
+    result = compare(SKIN, "f", "int8", "r", original, exported, labels, LIKELIEST)
     assert result.agreement == 0
     assert [line.split()[0] for line in result.failures] == ["agreement", "accuracy", "AUC"]
+    melanoma = OperatingPoint(BALANCED, "melanoma", 0.04)
+    assert compare(SKIN, "f", "int8", "r", original, exported, None, melanoma).agreement == 1
 
 
 # Reports
@@ -274,9 +288,9 @@ def options(trained: Path, data: Path | None = None, **others: Any) -> ParityOpt
     return ParityOptions(tasks=(PNEUMONIA,), data=data, trained=trained, **others)
 
 
-def relist(trained: Path, name: str) -> None:
+def relist(trained: Path, name: str, task: str = "pneumonia") -> None:
     """Write a file's present hash into the manifest, as if it had been exported so."""
-    path = trained / "pneumonia/manifest.json"
+    path = trained / task / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["exports"][name] |= file_record(path.parent / name)
     path.write_text(json.dumps(manifest))
@@ -294,8 +308,9 @@ def test_honest_exports_pass_on_the_official_test_split(
         assert item.failures == ()
         assert item.precision == manifest["exports"][item.file]["precision"]
         assert item.images == 20
-        assert item.original_accuracy == manifest["metrics"]["test"]["accuracy"]
-        assert item.original_auc == manifest["metrics"]["test"]["auc"]
+        figures = manifest["metrics"]["test"][BALANCED]
+        assert item.original_accuracy == figures["accuracy"]
+        assert item.original_auc == pytest.approx(figures["auc"], abs=1e-12)
     assert sum(note.startswith("pneumonia: through ") for note in notes) == 6
 
 
@@ -363,6 +378,52 @@ def test_swapped_labels_are_refused(exported_copy: Path, tiny_data: Path) -> Non
     relist(exported_copy, "model-fp32.onnx")
     with pytest.raises(ModelFileError, match="its labels .* are not those of task pneumonia"):
         check_parity(options(exported_copy, tiny_data))
+
+
+def drawn_samples(folder: Path) -> Path:
+    """Write one image for each task, into a folder of its own."""
+    for task in (PNEUMONIA, SKIN):
+        (folder / task.name).mkdir(parents=True)
+        Image.new("RGB", (40, 60), (200, 120, 90)).save(folder / task.name / "a.png")
+    return folder
+
+
+def test_untrained_exports_decide_like_their_originals(pooled_models: Path, tmp_path: Path) -> None:
+    samples = drawn_samples(tmp_path)
+    found = check_parity(ParityOptions(samples=samples, trained=pooled_models))
+    assert [(item.task, item.failures) for item in found] == [
+        (task, ()) for task in ("pneumonia", "skin") for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"source_sha256": "ab12"}, "has source model ab12, and its bundle [0-9a-f]{64};"),
+        ({"temperature": 1.25}, "has temperature 1.25, and its bundle 1.5;"),
+        (
+            {"operating_points": {"balanced": {"label": "nevus", "threshold": 0.5}}},
+            "has operating points .*nevus.*, and its bundle .*melanoma",
+        ),
+        ({"precision": "fp16"}, "has precision fp16, and its bundle fp32;"),
+    ],
+    ids=["source", "temperature", "operating points", "precision"],
+)
+def test_an_export_that_would_decide_by_other_rules_is_refused(
+    pooled_models: Path, tmp_path: Path, change: dict[str, Any], what: str
+) -> None:
+    import onnx
+
+    trained = Path(shutil.copytree(pooled_models, tmp_path / "trained"))
+    path = trained / "skin/model-fp32.onnx"
+    model = onnx.load(path)
+    (card,) = model.metadata_props
+    card.value = json.dumps({**json.loads(card.value), **change})
+    onnx.save(model, path)
+    relist(trained, path.name, "skin")
+    samples = drawn_samples(tmp_path / "samples")
+    with pytest.raises(ModelFileError, match=rf"fp32\.onnx {what}.* export it again$"):
+        check_parity(ParityOptions((SKIN,), samples=samples, trained=trained))
 
 
 @pytest.mark.parametrize("name", ["model-int8.tflite", "model-fp16.onnx", "model.keras"])

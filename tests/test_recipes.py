@@ -144,7 +144,7 @@ def test_seed_recipes_do_nothing_against_overfitting(task: Task) -> None:
     untouched = Recipe(recipe.name, recipe.network, recipe.batch_size, recipe.stages)
     assert recipe == untouched
     assert recipe.augmentation is None
-    assert not recipe.clean
+    assert recipe.on_conflict is None
     assert recipe.validation_fraction == recipe.label_smoothing == recipe.weight_decay == 0
     assert recipe.dropout == 0
     assert recipe.weight_cap == 1

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from medkit.bundles import load_bundle
 from medkit.errors import ContractMismatchError, MissingExtraError, ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.runtimes import SUFFIXES, both_classes, load_model
@@ -35,13 +36,15 @@ def pictures(task: Task, count: int = 16) -> NDArray[np.uint8]:
     return (means + noise).clip(0, 255).astype(np.uint8)
 
 
-def by_hand(task: Task, trained: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def by_hand(
+    task: Task, trained: Path, images: NDArray[np.uint8], temperature: float
+) -> NDArray[np.float64]:
     """Compute the probabilities of the pooled model with nothing but numpy."""
     import keras
 
     model = keras.saving.load_model(trained / task.name / "model.keras", compile=False)
     kernel, bias = model.layers[-1].get_weights()
-    logits = images.mean(axis=(1, 2)) / 255 @ kernel.astype(np.float64) + bias
+    logits = (images.mean(axis=(1, 2)) / 255 @ kernel.astype(np.float64) + bias) / temperature
     if task.binary:
         sick = 1 / (1 + np.exp(-logits))
         return np.concatenate([1 - sick, sick], axis=1)
@@ -72,8 +75,28 @@ def test_every_runtime_gives_the_probabilities_of_the_network(
     found = model.predict(images)
     assert found.dtype == np.float32
     assert found.shape == (16, len(task.labels))
-    np.testing.assert_allclose(found, by_hand(task, pooled_models, images), atol=1e-4)
+    np.testing.assert_allclose(found, by_hand(task, pooled_models, images, 1.5), atol=1e-4)
     assert np.ptp(found, axis=0).max() > 0.05, "the images must differ for this to mean anything"
+
+
+@BOTH
+@EACH_KIND
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_every_runtime_divides_the_logits_by_the_temperature_in_the_card(
+    pooled_models: Path, tmp_path: Path, task: Task, suffix: str, temperature: float
+) -> None:
+    images, path = pictures(task), tmp_path / f"model{suffix}"
+    other_card(
+        pooled_models / task.name,
+        path,
+        b'"temperature": 1.5',
+        f'"temperature": {temperature}'.encode(),
+    )
+    found = load_model(path).predict(images)
+    assert found.dtype == np.float32
+    expected = by_hand(task, pooled_models, images, temperature)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(expected - by_hand(task, pooled_models, images, 1.5)).max() > 0.01
 
 
 @BOTH
@@ -158,7 +181,10 @@ def test_a_model_brings_its_card(pooled_models: Path, task: Task, suffix: str) -
     )
     assert (model.card.task, model.card.labels) == (task.name, task.labels)
     assert model.card.input_contract == contract_for(task)
-    assert model.card.threshold == (0.5 if task.binary else None)
+    bundle = load_bundle(task, pooled_models)
+    assert model.card.temperature == bundle.temperature == 1.5
+    assert model.card.operating_points == bundle.operating_points
+    assert list(model.card.operating_points) == ["balanced", "high-sensitivity"]
     assert model.card.precision == ("original" if suffix == ".keras" else "fp32")
 
 

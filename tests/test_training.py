@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -21,8 +20,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.bundles import ModelCard, load_bundle
-from medkit.datasets import Item, drop_conflicts, load_tensors, read_dataset, split_validation
+from medkit.datasets import (
+    UNTWINNED,
+    Item,
+    load_tensors,
+    read_dataset,
+    resolve_conflicts,
+    split_validation,
+)
+from medkit.decisions import BALANCED, apply_temperature, points_from
 from medkit.errors import (
+    DatasetConflictError,
     DatasetLayoutError,
     MedkitError,
     TrainingError,
@@ -30,7 +38,7 @@ from medkit.errors import (
     WeightsUnavailableError,
 )
 from medkit.images import contract_for
-from medkit.metrics import balanced_threshold, evaluate
+from medkit.metrics import evaluate_points
 from medkit.runtimes import both_classes, load_model
 from medkit.tasks import PNEUMONIA, SKIN
 from medkit.training import RECIPES, TrainOptions, train_model
@@ -39,12 +47,12 @@ from medkit.version import __version__
 
 keras = pytest.importorskip("keras")
 
-from medkit.training import archive, networks, plots  # noqa: E402
+from medkit.training import archive, networks  # noqa: E402
 from medkit.training import fit as loop  # noqa: E402
 from medkit.training import run as module  # noqa: E402
 from medkit.training.batches import Batches  # noqa: E402
 
-SAVE_PLOT = plots._save
+SAVE_PLOT = module.save_png
 
 Shorten = Callable[..., None]
 MakeRecorder = Callable[..., Any]
@@ -55,6 +63,8 @@ def stages(epochs: int, learning_rate: float = 3e-3, **options: Any) -> tuple[St
 
 
 def train(data: Path, out: Path, observer: Any, task: Any = PNEUMONIA, **options: Any) -> Any:
+    """Train on the made data, whose conflicts are dropped unless asked otherwise."""
+    options.setdefault("on_conflict", None if options.get("recipe") == "seed" else "drop")
     return train_model(TrainOptions(task, data, out=out, **options), observer)
 
 
@@ -85,7 +95,7 @@ def is_picture(path: Path) -> bool:
 def splits_of(data: Path) -> dict[str, Any]:
     """Make the splits again from the data, as seed 0 of the default recipe cuts them."""
     dataset = read_dataset(PNEUMONIA, data)
-    kept, _ = drop_conflicts(dataset)
+    kept, _ = resolve_conflicts(dataset, "drop")
     fraction = RECIPES["pneumonia", "default"].validation_fraction
     training, validation = split_validation(kept, fraction, 0)
     return {"train": training, "validation": validation, "test": dataset.test}
@@ -111,7 +121,7 @@ def small(short_recipe: Shorten, monkeypatch: pytest.MonkeyPatch) -> Shorten:
 
     By itself it is the recipe that made ``whole``.
     """
-    monkeypatch.setattr(plots, "_save", lambda figure, path: path.touch())
+    monkeypatch.setattr(module, "save_png", lambda figure, path: path.touch())
     for name in networks._BACKBONES:
         monkeypatch.setitem(networks._BACKBONES, name, little_network)
 
@@ -155,11 +165,12 @@ def unfinished(
 
 def test_a_run_leaves_the_bundle_and_nothing_else(tiny_trained: Path) -> None:
     assert sorted(contents(tiny_trained)) == [
+        "pneumonia/MODEL_CARD.md",
         "pneumonia/confusion.png",
         "pneumonia/curves.png",
-        "pneumonia/dropped.csv",
         "pneumonia/manifest.json",
         "pneumonia/model.keras",
+        "pneumonia/reliability.png",
         "pneumonia/roc.png",
     ]
 
@@ -176,7 +187,10 @@ def test_the_manifest_says_what_was_trained_on_what(tiny_trained: Path, tiny_xra
     assert manifest["interrupted"] is False
     assert manifest["exports"] == {}
     assert manifest["data"]["source"] == PNEUMONIA.source
-    assert manifest["data"]["kept_out"] == 4
+    assert len(manifest["data"]["kept_out"]) == 4
+    assert manifest["data"]["on_conflict"] == "drop"
+    assert manifest["data"]["audit"]["label conflict"] == 1
+    assert manifest["data"]["audit"]["split leak"] == 1
     splits = splits_of(tiny_xrays)
     for name, items in splits.items():
         counts = [sum(item.label == label for item in items) for label in (0, 1)]
@@ -212,7 +226,8 @@ def test_patients_and_images_are_in_one_split_only(tiny_trained: Path, tiny_xray
 def test_the_manifest_lists_every_file_by_its_hash(tiny_trained: Path) -> None:
     folder = tiny_trained / "pneumonia"
     listed = manifest_of(tiny_trained)["files"]
-    assert set(listed) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    made_from_it = {"manifest.json", "MODEL_CARD.md"}
+    assert set(listed) == {path.name for path in folder.iterdir()} - made_from_it
     for name, record in listed.items():
         content = (folder / name).read_bytes()
         assert record == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -241,17 +256,91 @@ def test_the_files_weights_are_those_that_were_measured(
     tiny_trained: Path, tiny_xrays: Path
 ) -> None:
     manifest = manifest_of(tiny_trained)
-    threshold = manifest["operating_point"]["threshold"]
+    points = points_from(manifest["operating_points"], PNEUMONIA)
     splits = splits_of(tiny_xrays)
     for name in ("validation", "test"):
         images, labels = load_tensors(splits[name], contract_for(PNEUMONIA))
-        scores = keras_probabilities(tiny_trained / "pneumonia/model.keras", images)
-        measured = evaluate(PNEUMONIA, labels, scores, threshold)
+        raw = keras_probabilities(tiny_trained / "pneumonia/model.keras", images)
+        scores = apply_temperature(raw, manifest["temperature"])
+        measured = evaluate_points(PNEUMONIA, labels, scores, points)
         assert measured == manifest["metrics"][name]
-        if name == "validation":
-            assert threshold == balanced_threshold(PNEUMONIA, labels, scores)
-    assert set(manifest["metrics"]) == {"validation", "test"}
-    assert manifest["operating_point"]["chosen_on"] == "validation"
+    assert set(manifest["metrics"]) == {"validation", "test", UNTWINNED}
+    assert manifest["chosen_on"] == "validation"
+
+
+def test_figures_of_images_without_a_twin_in_training_leave_the_leaked_one_out(
+    tiny_trained: Path,
+) -> None:
+    metrics = manifest_of(tiny_trained)["metrics"]
+    assert metrics["test"][BALANCED]["images"] == 20
+    assert metrics[UNTWINNED][BALANCED]["images"] == 19
+
+
+def test_temperature_and_points_come_from_validation_images_seen_as_they_are_and_changed(
+    tiny_trained: Path, tiny_xrays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = manifest_of(tiny_trained)
+    images, labels = load_tensors(splits_of(tiny_xrays)["validation"], contract_for(PNEUMONIA))
+    model = keras.saving.load_model(tiny_trained / "pneumonia/model.keras")
+    seen = []
+
+    def watching(model: Any, images: NDArray[np.uint8]) -> Any:
+        seen.append(images)
+        return keras_probabilities(tiny_trained / "pneumonia/model.keras", images)
+
+    monkeypatch.setattr(loop, "predict_probabilities", watching)
+    from medkit.training.recipes import Augmentation
+
+    recipe = dataclasses.replace(
+        RECIPES["pneumonia", "default"],
+        augmentation=Augmentation(rotation=5, flip_horizontal=True, noise=4, erase=0.2),
+    )
+    split = loop.Split(images, labels, np.ones(len(labels), np.float32))
+    temperature, points = module._calibrate(PNEUMONIA, recipe, model, split, 0)
+    assert temperature == manifest["temperature"]
+    assert points == points_from(manifest["operating_points"], PNEUMONIA)
+    (together,) = seen
+    assert len(together) == 5 * len(images)
+    np.testing.assert_array_equal(together[: len(images)], images)
+    assert all((copy != images).any() for copy in np.split(together, 5)[1:])
+
+
+def test_conflicting_data_are_refused_before_anything_heavy_unless_told_what_to_do(
+    tiny_xrays: Path, tmp_path: Path, recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "import_tensorflow", lambda purpose: pytest.fail("too late"))
+    for on_conflict in (None, "error"):
+        options = TrainOptions(PNEUMONIA, tiny_xrays, out=tmp_path, on_conflict=on_conflict)
+        with pytest.raises(DatasetConflictError, match=r"1 images lie under two labels and 1"):
+            train_model(options, recorder())
+    with pytest.raises(UsageError, match="unknown way 'guess' with conflicts; accepted: error"):
+        train(tiny_xrays, tmp_path, recorder(), on_conflict="guess")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_recipe_resolves_the_conflicts_that_it_knows(tiny_xrays: Path) -> None:
+    dataset = read_dataset(PNEUMONIA, tiny_xrays)
+    options = TrainOptions(PNEUMONIA, tiny_xrays)
+    recipe = RECIPES["pneumonia", "default"]
+    assert module._policy(options, recipe, dataset) == "error"
+    known = dataclasses.replace(
+        recipe,
+        known_conflicts=module.find_conflicts(dataset).digest,
+        on_known_conflicts="keep-rarer",
+    )
+    assert module._policy(options, known, dataset) == "keep-rarer"
+    asked = dataclasses.replace(options, on_conflict="drop")
+    assert module._policy(asked, known, dataset) == "drop"
+
+
+def test_files_that_cannot_be_decoded_are_named_before_training(
+    tiny_xrays: Path, tmp_path: Path, recorder: MakeRecorder
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_xrays, data)
+    (data / "train/NORMAL/broken.png").write_bytes(b"no image")
+    with pytest.raises(DatasetLayoutError, match="1 of 65 files .*broken.png; remove or replace"):
+        train(data, tmp_path / "out", recorder())
 
 
 def test_every_weight_is_exact_in_half_precision(tiny_trained: Path) -> None:
@@ -277,44 +366,45 @@ def test_a_lone_original_knows_what_it_is(
 ) -> None:
     shutil.copy(tiny_trained / "pneumonia/model.keras", tmp_path / "renamed.keras")
     model = load_model(tmp_path / "renamed.keras")
-    threshold = manifest_of(tiny_trained)["operating_point"]["threshold"]
+    manifest = manifest_of(tiny_trained)
     assert model.card == ModelCard(
         task="pneumonia",
         labels=("NORMAL", "PNEUMONIA"),
         contract=contract_for(PNEUMONIA).to_dict(),
-        threshold=threshold,
+        temperature=manifest["temperature"],
+        operating_points=points_from(manifest["operating_points"], PNEUMONIA),
         precision="original",
         version=__version__,
         source_sha256="",
     )
     images, _ = tiny_test_split
     original = keras_probabilities(tiny_trained / "pneumonia/model.keras", images)
-    np.testing.assert_allclose(model.predict(images), original, atol=1e-6)
+    calibrated = apply_temperature(original, manifest["temperature"])
+    np.testing.assert_allclose(model.predict(images), calibrated, atol=1e-6)
 
 
 def test_the_bundle_can_be_opened(tiny_trained: Path) -> None:
     bundle = load_bundle("pneumonia", tiny_trained)
     bundle.verify(bundle.keras_path)
     assert bundle.manifest["exports"] == {}
-    assert 0 < (bundle.threshold or 0) < 1
+    assert 0 < (bundle.operating_points[BALANCED].threshold or 0) < 1
 
 
 def test_plots_are_pictures(tiny_trained: Path) -> None:
-    for name in ("curves", "roc", "confusion"):
+    for name in ("curves", "roc", "confusion", "reliability"):
         assert is_picture(tiny_trained / f"pneumonia/{name}.png")
 
 
 def test_images_kept_out_of_training_are_listed_with_reasons(tiny_trained: Path) -> None:
-    text = (tiny_trained / "pneumonia/dropped.csv").read_text()
-    assert list(csv.reader(text.splitlines())) == [
-        ["image", "reason"],
-        ["train/NORMAL/both.jpeg", "same bytes under labels NORMAL and PNEUMONIA"],
-        ["train/NORMAL/copy.jpeg", "exact duplicate of train/NORMAL/IM-0000-0000.jpeg"],
-        [
+    kept_out = manifest_of(tiny_trained)["data"]["kept_out"]
+    assert [(entry["name"], entry["reason"]) for entry in kept_out] == [
+        ("train/NORMAL/both.jpeg", "same bytes under labels NORMAL and PNEUMONIA"),
+        ("train/NORMAL/copy.jpeg", "exact duplicate of train/NORMAL/IM-0000-0000.jpeg"),
+        (
             "train/NORMAL/leak.jpeg",
             "same bytes in the test split: test/NORMAL/IM-0500-0000.jpeg",
-        ],
-        ["train/PNEUMONIA/both.jpeg", "same bytes under labels NORMAL and PNEUMONIA"],
+        ),
+        ("train/PNEUMONIA/both.jpeg", "same bytes under labels NORMAL and PNEUMONIA"),
     ]
 
 
@@ -629,23 +719,26 @@ def test_nine_classes_have_no_threshold_and_all_their_figures(
     recorder: MakeRecorder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plots, "_save", SAVE_PLOT)
+    monkeypatch.setattr(module, "save_png", SAVE_PLOT)
     small(("skin", "default"), network="compact-cnn", stages=stages(2), batch_size=16)
     data = tiny_data / "skin_cancer_isic"
     manifest = train(data, tmp_path, recorder(), SKIN).manifest
     assert manifest["labels"] == list(SKIN.labels)
-    assert manifest["operating_point"]["threshold"] is None
+    assert manifest["operating_points"][BALANCED] == {"label": None, "threshold": None}
+    assert manifest["operating_points"]["high-sensitivity"]["label"] == "melanoma"
     assert list(manifest["data"]["counts"]["test"].values()) == [2] * 9
-    figures = manifest["metrics"]["test"]
+    figures = manifest["metrics"]["test"][BALANCED]
     assert list(figures["sensitivity"]) == list(SKIN.labels)
     assert np.sum(figures["confusion"], axis=1).tolist() == [2] * 9
-    assert "specificity" not in figures
-    for name in ("curves", "roc", "confusion"):
+    assert list(figures["specificity"]) == list(SKIN.labels)
+    for name in ("curves", "roc", "confusion", "reliability"):
         assert is_picture(tmp_path / f"skin/{name}.png")
     images, labels = load_tensors(read_dataset(SKIN, data).test, contract_for(SKIN))
     scores = keras_probabilities(tmp_path / "skin/model.keras", images)
     assert scores.shape == (18, 9)
-    assert evaluate(SKIN, labels, scores, None) == figures
+    scores = apply_temperature(scores, manifest["temperature"])
+    points = points_from(manifest["operating_points"], SKIN)
+    assert evaluate_points(SKIN, labels, scores, points) == manifest["metrics"]["test"]
 
 
 def test_a_pretrained_backbone_is_freed_by_stages_and_resumed_in_the_second(
@@ -694,14 +787,11 @@ def test_a_recipe_without_validation_keeps_its_last_epoch_and_chooses_nothing_on
     small(("pneumonia", "seed"), stages=stages(2), augmentation=None)
     observer = recorder()
     manifest = train(tiny_xrays, tmp_path, observer, recipe="seed").manifest
-    assert manifest["operating_point"] == {
-        "name": "balanced",
-        "threshold": 0.5,
-        "chosen_on": "fixed",
-    }
+    assert manifest["operating_points"] == {BALANCED: {"label": "PNEUMONIA", "threshold": 0.5}}
+    assert (manifest["temperature"], manifest["chosen_on"]) == (1.0, "nothing: fixed")
     assert manifest["kept_epoch"] == manifest["epochs"] == 2
-    assert set(manifest["metrics"]) == {"test"}
-    assert manifest["data"]["kept_out"] == 0
+    assert set(manifest["metrics"]) == {"test", UNTWINNED}
+    assert manifest["data"]["kept_out"] == []
     assert manifest["data"]["counts"]["train"] == {"NORMAL": 23, "PNEUMONIA": 21}
     assert [best for _, best in observer.ended] == [True, True]
 

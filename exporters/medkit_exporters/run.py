@@ -37,6 +37,7 @@ from medkit.datasets import (
 from medkit.errors import ExportError, MissingExtraError, UsageError
 from medkit.images import contract_for
 from medkit.metrics import evaluate_points
+from medkit.modelcard import write_card
 from medkit.runtimes import load_model
 from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import TASKS, Task
@@ -170,6 +171,7 @@ def export_models(
                 written.append(
                     _export_one(bundle, source, export_format, precision, calibration, test)
                 )
+        write_card(bundle)
     return written
 
 

@@ -12,6 +12,7 @@ The command line in a few names::
     for row in medkit.predict_paths(options):
         print(row.path, row.label, row.confidence)
 
+    medkit.audit_folder(Path("data/skin_cancer_isic"))
     medkit.export_models(medkit.ExportOptions(data=Path("data")))
     medkit.check_parity(medkit.ParityOptions(data=Path("data")))
 
@@ -25,11 +26,15 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "medkit.audit": ("Audit", "audit_folder"),
     "medkit.bundles": ("Bundle", "ModelCard", "load_bundle"),
     "medkit.classify": ("ClassifyOptions", "ClassifySummary", "classify_files", "predict_paths"),
+    "medkit.decisions": ("OperatingPoint",),
     "medkit.errors": ("ImageError", "MedkitError", "ModelFileError", "UsageError"),
+    "medkit.evaluation": ("EvaluateOptions", "Evaluation", "evaluate_folder"),
     "medkit.images": ("InputContract", "load_tensor"),
     "medkit.parity": ("Comparison", "ParityOptions", "check_parity"),
+    "medkit.report": ("ReportOptions", "write_report"),
     "medkit.rows": ("Row",),
     "medkit.runtimes": ("Model", "load_model"),
     "medkit.tasks": ("PNEUMONIA", "SKIN", "TASKS", "Task"),

@@ -257,8 +257,8 @@ class Conflicts:
     Attributes
     ----------
     mislabelled
-        For each content that lies under several labels, in training alone or
-        in training and test: its images' names.
+        For each content that lies under several labels, in either split or in
+        both: its images' names.
     leaked
         Names of the training images whose content lies in the test split.
     digest

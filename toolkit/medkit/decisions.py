@@ -125,10 +125,13 @@ def apply_temperature(
     """
     if temperature == 1.0:
         return probabilities
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
+    finite = np.isfinite(probabilities)
+    known = np.where(finite, probabilities, 1).astype(np.float64)
+    logits = np.log(np.maximum(known, _TINY)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+    scaled = powers / powers.sum(axis=1, keepdims=True)
+    return np.where(finite, scaled, probabilities).astype(np.float32)
 
 
 def fit_temperature(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:

@@ -37,6 +37,10 @@ def share_interval(successes: int, total: int) -> Interval:
 def auc_interval(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Interval:
     """Return DeLong's interval of an AUC, cut to 0..1.
 
+    Scores that separate the labels wholly have no spread, which does not
+    make their AUC certain: their interval is Wilson's for as many images as
+    the smaller group has, all of them right (or wrong).
+
     Parameters
     ----------
     truth
@@ -58,6 +62,8 @@ def auc_interval(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Inter
     placed_positive = (ranks[:m] - rankdata(positive)) / n
     placed_negative = 1 - (ranks[m:] - rankdata(negative)) / m
     area = float(placed_positive.mean())
+    if area in (0.0, 1.0):
+        return share_interval(round(area * min(m, n)), min(m, n))
     spread = np.sqrt(placed_positive.var(ddof=1) / m + placed_negative.var(ddof=1) / n)
     reach = float(norm.ppf((1 + LEVEL) / 2) * spread)
     return max(0.0, area - reach), min(1.0, area + reach)
@@ -108,7 +114,7 @@ def roc_band(
         found = np.sort(rng.choice(positive, len(positive)))
         others = np.sort(rng.choice(negative, len(negative)))[::-1]
         # At a rate r, the threshold lies just above the negative of rank r * n.
-        ranks = np.minimum((rates * len(others)).astype(int), len(others) - 1)
+        ranks = np.minimum((rates * len(others) + 1e-9).astype(int), len(others) - 1)
         missed = np.searchsorted(found, others[ranks], side="right")
         curve[:] = np.where(rates * len(others) >= len(others), 1, 1 - missed / len(found))
     low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)

@@ -90,7 +90,7 @@ def evaluate(
         ``calibration_error``; by label ``sensitivity``, ``specificity`` and
         ``class_auc``; ``confusion`` (rows true, columns decided);
         ``reliability`` (see :func:`reliability_bins`); and ``intervals``
-        with a pair under the name of each figure, or under name and label.
+        with a list of both ends under the name of each figure, or under name and label.
         All shares are 0..1; ``None`` stands where there is no image to tell.
     """
     decided = decide(task, probabilities, point)
@@ -101,6 +101,11 @@ def evaluate(
     areas = class_areas(task, labels, probabilities)
     known = [area for area in areas.values() if area is not None]
     bins = reliability_bins(labels, probabilities)
+    error = calibration_error(bins)
+    spread = bootstrap_interval(
+        labels,
+        lambda drawn: calibration_error(reliability_bins(labels[drawn], probabilities[drawn])),
+    )
     return {
         "images": len(labels),
         "operating_point": point.name,
@@ -108,24 +113,22 @@ def evaluate(
         "accuracy": right / len(labels),
         "balanced_accuracy": float(np.mean(recalls)),
         "auc": float(np.mean(known)) if known else None,
-        "calibration_error": calibration_error(bins),
+        "calibration_error": error,
         "sensitivity": sensitivity,
         "specificity": specificity,
         "class_auc": areas,
         "confusion": confusion.tolist(),
         "reliability": bins,
         "intervals": {
-            "accuracy": share_interval(right, len(labels)),
-            "balanced_accuracy": bootstrap_interval(
-                labels, lambda drawn: _mean_recall(labels[drawn], decided[drawn])
+            "accuracy": list(share_interval(right, len(labels))),
+            "balanced_accuracy": list(
+                bootstrap_interval(
+                    labels, lambda drawn: _mean_recall(labels[drawn], decided[drawn])
+                )
             ),
-            "auc": _auc_interval(task, labels, probabilities) if known else None,
-            "calibration_error": bootstrap_interval(
-                labels,
-                lambda drawn: calibration_error(
-                    reliability_bins(labels[drawn], probabilities[drawn])
-                ),
-            ),
+            "auc": list(_auc_interval(task, labels, probabilities)) if known else None,
+            # An error is never below 0, so redrawn images have a larger one on average.
+            "calibration_error": [min(spread[0], error), max(spread[1], error)],
             **intervals,
         },
     }
@@ -193,7 +196,7 @@ def _by_label(
 ) -> tuple[dict[str, float | None], dict[str, float | None], dict[str, Any]]:
     """Return sensitivity, specificity and the intervals of both, by label."""
     figures: dict[str, dict[str, float | None]] = {"sensitivity": {}, "specificity": {}}
-    intervals: dict[str, dict[str, Interval | None]] = {"sensitivity": {}, "specificity": {}}
+    intervals: dict[str, dict[str, list[float] | None]] = {"sensitivity": {}, "specificity": {}}
     for index, label in enumerate(task.labels):
         rest = np.delete(confusion, index, axis=0)
         counts = {
@@ -202,7 +205,7 @@ def _by_label(
         }
         for name, (found, total) in counts.items():
             figures[name][label] = found / total if total else None
-            intervals[name][label] = share_interval(found, total) if total else None
+            intervals[name][label] = list(share_interval(found, total)) if total else None
     return figures["sensitivity"], figures["specificity"], intervals
 
 

@@ -200,8 +200,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         # network at a low rate. Free stem and conv2 layers gained nothing
         # and doubled the time.
         stages=(
-            Stage(epochs=3, learning_rate=2e-3, free_from=None),
-            Stage(epochs=24, learning_rate=2e-4, free_from="conv3"),
+            Stage(epochs=2, learning_rate=2e-3, free_from=None),
+            Stage(epochs=20, learning_rate=3e-4, free_from="conv4"),
         ),
         # A lesion has no upright: full turns and both mirrors.
         augmentation=Augmentation(
@@ -216,9 +216,9 @@ RECIPES: dict[tuple[str, str], Recipe] = {
             gamma=0.2,
             # Wide gains of each channel: in training a blue cast means nevus,
             # in the test split melanoma as often.
-            colour=0.3,
-            resolution=0.5,
-            vignette=0.25,
+            colour=0.2,
+            resolution=0.6,
+            vignette=0.15,
             erase=0.3,
         ),
         validation_fraction=0.15,
@@ -235,7 +235,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         balance_sources=True,
         label_smoothing=0.1,
         weight_decay=5e-2,
-        dropout=0.4,
+        dropout=0.3,
         bfloat16=True,
     ),
 }

@@ -71,7 +71,6 @@ if TYPE_CHECKING:
     from medkit.training.fit import Observer, Split, State
 
 CHECKPOINT_FOLDER = "unfinished"
-DROPPED_NAME = "dropped.csv"
 _PLOTS = {
     "curves": "curves.png",
     "roc": "roc.png",
@@ -196,6 +195,7 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     if recipe.validation_fraction:
         train_items, validation = split_validation(kept, recipe.validation_fraction, options.seed)
         splits = {"train": train_items, "validation": validation, "test": dataset.test}
+        _check_validation(task, validation)
     digests = {name: _digest(items) for name, items in splits.items()}
 
     import_tensorflow("train")
@@ -285,6 +285,16 @@ def _policy(options: TrainOptions, recipe: Recipe, dataset: Dataset) -> str | No
     return recipe.on_known_conflicts if known else recipe.on_conflict
 
 
+def _check_validation(task: Task, validation: Sequence[Item]) -> None:
+    """Refuse a validation split on which no operating point can be chosen."""
+    alert = sum(task.labels[item.label] == task.alert for item in validation)
+    if not 0 < alert < len(validation):
+        raise DatasetLayoutError(
+            f"the validation split of {len(validation)} images has {alert} of {task.alert}; "
+            "give more training images of every class"
+        )
+
+
 def _make_repeatable(seed: int) -> None:
     import keras
     import tensorflow as tf
@@ -340,7 +350,6 @@ def _write_bundle(
         ("reliability", plot_reliability(balanced)),
     ):
         save_png(figure, folder / _PLOTS[name])
-    _write_dropped(data.dropped, folder / DROPPED_NAME)
 
     manifest: dict[str, Any] = {
         "format": 2,
@@ -363,16 +372,13 @@ def _write_bundle(
             "source": task.source,
             "counts": {name: class_counts(task, items) for name, items in splits.items()},
             "on_conflict": data.policy,
-            "kept_out": len(data.dropped),
+            "kept_out": [asdict(item) for item in data.dropped],
             "audit": data.audit,
             "sha256": {name: _digest(items) for name, items in splits.items()},
         },
         "history": state.history,
         "versions": {"medkit": __version__, **_versions()},
-        "files": {
-            name: file_record(folder / name)
-            for name in (KERAS_NAME, *_PLOTS.values(), DROPPED_NAME)
-        },
+        "files": {name: file_record(folder / name) for name in (KERAS_NAME, *_PLOTS.values())},
         "exports": {},
     }
     write_manifest(folder, manifest)
@@ -441,15 +447,6 @@ def _remove_exports(folder: Path) -> None:
     for export_format in FORMATS:
         for precision in PRECISIONS:
             (folder / export_name(export_format, precision)).unlink(missing_ok=True)
-
-
-def _write_dropped(dropped: Sequence[Dropped], path: Path) -> None:
-    import csv
-
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("image", "reason"))
-        writer.writerows((item.name, item.reason) for item in dropped)
 
 
 def _digest(items: Sequence[Item]) -> str:
