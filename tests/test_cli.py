@@ -483,7 +483,7 @@ def test_training_without_a_terminal_is_told_in_plain_lines(
 
     short_recipe(stages=(Stage(epochs=1, learning_rate=3e-3),))
     out = tmp_path / "runs[bold]"
-    result = run("train", "pneumonia", "--data", tiny_xrays, "--out", out)
+    result = run("train", "pneumonia", "--data", tiny_xrays, "--out", out, "--on-conflict", "drop")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "\x1b" not in result.stderr
     assert "\r" not in result.stderr

@@ -125,9 +125,13 @@ def test_only_the_order_of_scores_counts() -> None:
     assert auc_interval(truth, scores) == pytest.approx((1 - high, 1 - low))
 
 
-@pytest.mark.parametrize(("sick", "area"), [(0.9, 1.0), (0.1, 0.0), (0.5, 0.5)])
-def test_scores_in_perfect_order_or_none_leave_no_room(sick: float, area: float) -> None:
-    assert auc_interval(*two_groups([sick] * 3, [0.5] * 3)) == (area, area)
+def test_few_scores_in_perfect_order_leave_the_room_that_few_images_leave() -> None:
+    assert auc_interval(*two_groups([0.9] * 3, [0.5] * 8)) == share_interval(3, 3)
+    assert auc_interval(*two_groups([0.1] * 8, [0.5] * 3)) == share_interval(0, 3)
+
+
+def test_scores_that_are_all_equal_have_the_area_of_chance() -> None:
+    assert auc_interval(*two_groups([0.5] * 3, [0.5] * 3)) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(("positive", "negative"), [(1, 5), (5, 1), (1, 1)])

@@ -106,7 +106,13 @@ def made(task: Task, start: int = 0) -> dict[str, Any]:
                 "test": {"images": numbers.count(), "found": numbers.count()},
             }
         ],
-        "recipe": {"network": "compact-cnn", "name": "default"},
+        "recipe": {
+            "network": "compact-cnn",
+            "name": "default",
+            "on_conflict": "error",
+            "on_known_conflicts": "error",
+        },
+        "chosen_on": "validation",
         "seed": numbers.count(),
         "kept_epoch": numbers.count(),
         "epochs": numbers.count(),
@@ -208,12 +214,12 @@ def test_each_figure_stands_in_its_row_and_column(task: Task) -> None:
     for key in ("accuracy", "balanced_accuracy", "calibration_error"):
         name = key.replace("calibration", "expected calibration").replace("_", " ")
         cells = [with_interval(each[key], each["intervals"][key]) for each in (own, exported)]
-        assert row_of(text, name) == f"| {name} | {cells[0]} | {cells[1]} | "
+        assert row_of(text, name) == f"| {name} | {cells[0]} | {cells[1]} |"
     megabytes = [
         manifest[part][name]["bytes"] / 1e6
         for part, name in (("files", "model.keras"), ("exports", "model-int8.onnx"))
     ]
-    assert row_of(text, "size") == f"| size | {megabytes[0]:.2f} MB | {megabytes[1]:.2f} MB | "
+    assert row_of(text, "size") == f"| size | {megabytes[0]:.2f} MB | {megabytes[1]:.2f} MB |"
     label = task.labels[0]
     cells = [
         str(sum(own["confusion"][0])),
@@ -321,7 +327,7 @@ def test_a_manifest_without_validation_exports_twins_or_sources_gives_a_card(tas
 def test_an_export_without_the_untwinned_figures_has_dashes_there() -> None:
     manifest = made(PNEUMONIA)
     del manifest["exports"]["model-int8.onnx"]["metrics"][UNTWINNED]
-    assert row_of(render_card(PNEUMONIA, manifest), "AUC on them").endswith(") | - | ")
+    assert row_of(render_card(PNEUMONIA, manifest), "AUC on them").endswith(") | - |")
 
 
 def test_a_card_does_not_say_what_was_not_done() -> None:

@@ -29,7 +29,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_int8_files_and_manifests_but_no_original(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     trained = {name for name in names if name.startswith("medkit/trained/")}
-    files = ("manifest.json", "model-int8.onnx", "model-int8.tflite")
+    files = (
+        "MODEL_CARD.md",
+        "manifest.json",
+        "model-int8.onnx",
+        "model-int8.tflite",
+        "seed.json",
+    )
     assert trained == {
         f"medkit/trained/{task}/{n}" for task in ("pneumonia", "skin") for n in files
     }

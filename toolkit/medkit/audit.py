@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from medkit.bundles import replacing
 from medkit.datasets import class_images, patient_of, source_of, visible_folders
 from medkit.errors import DatasetLayoutError, ImageError, MissingExtraError
-from medkit.images import open_image
+from medkit.images import FORMATS, open_image
 
 NEAR_BITS = 16
 """Bits of 256 up to which two images count as near duplicates.
@@ -192,18 +192,33 @@ def write_audit_json(audit: Audit, path: Path) -> None:
     """Write everything that was found as JSON, atomically."""
     record = {**asdict(audit), "root": str(audit.root), "summary": audit.summary()}
     with replacing(path) as temporary:
-        text = json.dumps(record, indent=2, ensure_ascii=False)
+        text = json.dumps(record, indent=2)  # a name that is no UTF-8 needs its escapes
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _files(root: Path) -> Iterator[tuple[str, str, Path]]:
-    """Give split, class and path of every image; without splits the split is ``""``."""
+    """Give split, class and path of every image; without splits the split is ``""``.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If there is no such folder, or a class folder holds folders, too,
+        whose images would be passed over.
+    """
+    if not root.is_dir():
+        raise DatasetLayoutError(f"{root} is no folder; give one with a folder for each class")
     for folder in visible_folders(root):
         inner = visible_folders(folder)
-        for split, classes in ((folder.name, inner),) if inner else (("", [folder]),):
-            for label in classes:
-                for path in class_images(label):
-                    yield split, label.name, path
+        split, classes = (folder.name, inner) if inner else ("", [folder])
+        deeper = [label for label in classes if inner and visible_folders(label)]
+        if deeper or (inner and class_images(folder)):
+            raise DatasetLayoutError(
+                f"{(deeper or [folder])[0]} holds folders beside or below its images; expected "
+                f"{root}/CLASS/IMAGE or {root}/SPLIT/CLASS/IMAGE, move the others away"
+            )
+        for label in classes:
+            for path in class_images(label):
+                yield split, label.name, path
 
 
 def _read(root: Path, split: str, label: str, path: Path) -> _Entry:
@@ -211,20 +226,21 @@ def _read(root: Path, split: str, label: str, path: Path) -> _Entry:
     try:
         content = path.read_bytes()
         image = open_image(path)
+        size = _stored_size(path)
         bits = _import_imagehash().phash(image, hash_size=_HASH_SIDE).hash
     except (OSError, ImageError) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error)
         return _Entry(path, name, split, label, "", "", None, reason)
     digest = hashlib.sha256(content).hexdigest()
     fingerprint = np.packbits(bits.ravel()).view(np.uint64)
-    return _Entry(path, name, split, label, digest, _stored_size(path), fingerprint, "")
+    return _Entry(path, name, split, label, digest, size, fingerprint, "")
 
 
 def _stored_size(path: Path) -> str:
     """Return the size in the file's header: decoding may have scaled a JPEG down."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         return f"{image.width}x{image.height}"
 
 
@@ -250,7 +266,11 @@ def _copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
 
 def _near_copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
     """Give pairs of different content whose perceptual hashes almost agree, the nearest first."""
-    unique = list({entry.sha256: entry for entry in entries if entry.print is not None}.values())
+    first: dict[str, _Entry] = {}
+    for entry in entries:
+        if entry.print is not None:
+            first.setdefault(entry.sha256, entry)
+    unique = list(first.values())
     if not unique:
         return
     prints = np.stack([entry.print for entry in unique if entry.print is not None])
@@ -259,8 +279,8 @@ def _near_copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
         distances = np.bitwise_count(prints[index + 1 :] ^ prints[index]).sum(axis=1)
         for other in np.flatnonzero(distances <= NEAR_BITS).tolist():
             found.append((int(distances[other]), index, index + 1 + other))
-    for distance, first, second in sorted(found):
-        pair = (unique[first], unique[second])
+    for distance, one, other in sorted(found):
+        pair = (unique[one], unique[other])
         yield Finding("near duplicate", _names(pair), f"{distance} of 256 bits differ")
 
 

@@ -28,6 +28,7 @@ def write_audit_page(audit: Audit, path: Path) -> None:
     page = render(
         "audit.html.jinja",
         audit=audit,
+        name=audit.root.resolve().name,
         kinds=kinds,
         classes=[_class_row(audit, label) for label in labels],
         sizes=list(audit.sizes.items())[:5],
@@ -42,7 +43,7 @@ def write_audit_page(audit: Audit, path: Path) -> None:
         ],
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _class_row(audit: Audit, label: str) -> dict[str, Any]:

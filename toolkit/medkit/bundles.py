@@ -289,7 +289,9 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write ``manifest.json`` atomically."""
     with replacing(folder / MANIFEST_NAME) as temporary:
         temporary.write_text(
-            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",  # of a name that is no UTF-8: an escape that JSON knows
         )
 
 

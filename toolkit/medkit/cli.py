@@ -421,12 +421,14 @@ def _check_reports(paths: Iterable[Path | None]) -> None:
     """
     from medkit.bundles import check_writable
 
-    for path in paths:
-        if path is not None:
-            check_writable(path.parent)
-            if path.is_dir():
-                raise UsageError(f"{path} is a folder; name a file in it")
-            path.unlink(missing_ok=True)
+    named = [path for path in paths if path is not None]
+    if len(set(named)) < len(named):
+        raise UsageError(f"{named[0]} is named for two reports; name two files")
+    for path in named:
+        check_writable(path.parent)
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file in it")
+        path.unlink(missing_ok=True)
 
 
 def _tasks(names: list[str] | None) -> tuple[Task, ...]:

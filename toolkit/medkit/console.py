@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -154,9 +155,10 @@ def show_audit(console: Console, audit: Audit) -> None:
     from medkit.audit import PROBLEMS, REMARKS
 
     splits = list(audit.counts)
-    table = _table("class", right=tuple(split or "images" for split in splits))
+    table = _table("class", right=tuple(_visible(split) or "images" for split in splits))
     for label in dict.fromkeys(label for classes in audit.counts.values() for label in classes):
-        table.add_row(label, *(str(audit.counts[split].get(label, 0)) for split in splits))
+        counts = (str(audit.counts[split].get(label, 0)) for split in splits)
+        table.add_row(_visible(label), *counts)
     console.print(table)
     table = _table("finding", right=("number",))
     for kinds, colour in ((PROBLEMS, "red"), (REMARKS, "yellow")):
@@ -167,11 +169,11 @@ def show_audit(console: Console, audit: Audit) -> None:
     for kind in PROBLEMS:
         for finding in audit.of(kind)[:3]:
             console.print(
-                f"{kind}: {'; '.join(finding.images)} ({finding.detail})",
+                _visible(f"{kind}: {'; '.join(finding.images)} ({finding.detail})"),
                 soft_wrap=True,
-                markup=False,
             )
-    verdict = f"{audit.problems} problems" if audit.problems else "no problem"
+    several = "s" if audit.problems > 1 else ""
+    verdict = f"{audit.problems} problem{several}" if audit.problems else "no problem"
     console.print(f"{audit.images:,} images, {verdict}", soft_wrap=True)
 
 
@@ -197,7 +199,7 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
         table.add_row(label, str(sum(figures["confusion"][index])), *cells)
     console.print(table)
     for name, error in evaluation.unreadable:
-        console.print(f"left out: {name}: {error}", soft_wrap=True, markup=False)
+        console.print(_visible(f"left out: {name}: {error}"), soft_wrap=True)
     console.print(DISCLAIMER)
 
 
@@ -302,6 +304,15 @@ def _change(original: float | None, export: float | None) -> tuple[str, str]:
     if original is None or export is None:
         return ("-", "-")
     return (f"{export:.4f}", f"{export - original:+.4f}")
+
+
+def _visible(text: str) -> str:
+    """Return a name as it can be shown: no markup, and control characters as escapes."""
+    shown = (
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+    return escape("".join(shown))
 
 
 def _spread(value: float | None, interval: Any, digits: int = 4) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import load_bundle, replacing
+from medkit.bundles import PRECISIONS, load_bundle, replacing
 from medkit.datasets import class_images, locate_dataset, visible_folders
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
@@ -122,6 +122,8 @@ def evaluate_folder(
     files = [
         (label, path) for label in range(len(task.labels)) for path in _of(task, folder, label)
     ]
+    if not files:
+        raise DatasetLayoutError(f"the class folders in {folder} hold no image; check their files")
     note(f"{task.name}: reading {len(files):,} images")
     contract, unreadable = contract_for(task), []
     names, labels, tensors = [], [], []
@@ -169,12 +171,13 @@ def class_folder(task: Task, data: Path) -> Path:
     known = found & set(task.labels)
     if not known:
         try:
-            return class_folder(task, locate_dataset(task, data) / task.test_folder)
+            inner = locate_dataset(task, data) / task.test_folder
         except DatasetLayoutError:
             raise DatasetLayoutError(
                 f"no class folder of {task.name} in {data}; expected some of "
                 f"{list(task.labels)}, or {task.train_folder}/ and {task.test_folder}/ with them"
             ) from None
+        return class_folder(task, inner)
     if found - known:
         raise DatasetLayoutError(
             f"{data} holds folders that are no class of {task.name}: {sorted(found - known)}; "
@@ -207,13 +210,17 @@ def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
         for item in evaluations
     ]
     with replacing(path) as temporary:
-        text = json.dumps(records, indent=2, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(records, indent=2, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _open_model(options: EvaluateOptions) -> Model:
     if options.runtime not in RUNTIMES:
         raise UsageError(f"unknown runtime {options.runtime!r}; accepted: {', '.join(RUNTIMES)}")
+    if options.precision not in PRECISIONS:
+        raise UsageError(
+            f"unknown precision {options.precision!r}; accepted: {', '.join(PRECISIONS)}"
+        )
     if options.model is not None:
         model = load_model(options.model)
         if options.task is not None and options.task.name != model.card.task:

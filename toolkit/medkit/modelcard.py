@@ -71,6 +71,7 @@ def render_card(task: Task, manifest: dict[str, Any]) -> str:
         weakest=_weakest(manifest["metrics"]["test"][BALANCED]),
         points=point_rows(task, manifest),
         traps=traps(task),
+        options=_train_options(manifest),
     )
 
 
@@ -176,6 +177,15 @@ def point_rows(task: Task, manifest: dict[str, Any]) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _train_options(manifest: dict[str, Any]) -> str:
+    """Return the options, beside the seed, that a training run needs to be this one again."""
+    recipe, policy = manifest["recipe"], manifest["data"]["on_conflict"]
+    options = "" if recipe["name"] == "default" else f" --recipe {recipe['name']}"
+    if policy not in (recipe["on_conflict"], recipe["on_known_conflicts"]):
+        options += f" --on-conflict {policy}"
+    return options
 
 
 def _cell(figures: dict[str, Any], key: str, label: str | None = None) -> str:
