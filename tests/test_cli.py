@@ -21,8 +21,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import medkit.audit
 import medkit.classify
+import medkit.evaluation
 import medkit.parity
+import medkit.report
 import medkit.training
 import medkit_exporters
 from medkit.classify import ClassifyOptions, ClassifySummary
@@ -35,10 +38,20 @@ from medkit.version import __version__
 from medkit_exporters import ExportedFile, ExportOptions
 
 OPTIONS = {
-    "train": ["data", "recipe", "out", "weights", "seed", "resume", "overwrite"],
+    "audit": ["json", "html", "strict"],
+    "train": [
+        *("data", "recipe", "out", "weights", "seed", "on-conflict", "resume", "overwrite"),
+    ],
+    "evaluate": [
+        *("data", "runtime", "precision", "model", "operating-point", "json", "trained"),
+    ],
+    "report": ["out", "data", "trained"],
     "export": ["int8", "fp16", "fp32", "format", "data", "trained", "calibration-images", "seed"],
     "parity": ["data", "samples", "trained", "json", "junit"],
-    "classify": ["out", "task", "model", "include", "exclude", "batch-size", "threads", "trained"],
+    "classify": [
+        *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
+        *("threads", "trained"),
+    ],
 }
 PROGRAM = [sys.executable, "-m", "medkit.cli"]
 DISCLAIMER = "a prediction is not a diagnosis"
@@ -339,10 +352,17 @@ def test_what_could_not_run_exits_1_with_one_line(
 )
 @pytest.mark.parametrize("command", list(OPTIONS))
 def test_an_error_of_the_library_is_one_line_unless_debugging(
-    monkeypatch: pytest.MonkeyPatch, command: str, error: MedkitError, status: int
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: str,
+    error: MedkitError,
+    status: int,
 ) -> None:
     module, name, arguments = {
+        "audit": (medkit.audit, "audit_folder", ["d"]),
         "train": (medkit.training, "train_model", ["skin", "--data", "d"]),
+        "evaluate": (medkit.evaluation, "evaluate_folder", ["--data", "d"]),
+        "report": (medkit.report, "write_report", ["skin", "--out", str(tmp_path / "r.html")]),
         "export": (medkit_exporters, "export_models", []),
         "parity": (medkit.parity, "check_parity", []),
         "classify": (medkit.classify, "classify_files", [".", "--out", "o.csv"]),
@@ -629,6 +649,7 @@ def test_ctrl_c_during_training_keeps_the_best_epoch_and_exits_130(
         "from medkit.cli import app; app()"
     )
     arguments = ["train", "pneumonia", "--data", str(tiny_xrays), "--out", str(tmp_path)]
+    arguments += ["--on-conflict", "drop"]
     with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         stdout=subprocess.PIPE,

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medkit.decisions import OperatingPoints, points_from
+from medkit.decisions import BALANCED, OperatingPoint, OperatingPoints, points_from
 from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.images import InputContract, contract_for
 from medkit.tasks import Task, get_task
@@ -96,6 +96,8 @@ class ModelCard:
         try:
             stored = json.loads(text)
             task = get_task(stored["task"])
+            if "threshold" in stored:
+                stored = _from_first_version(stored, task)
             read = {
                 "labels": tuple(stored["labels"]),
                 "contract": dict(stored["contract"]),
@@ -127,6 +129,14 @@ def _temperature(stored: Any) -> float:
     if not (isinstance(stored, int | float) and 0 < stored < math.inf):
         raise ValueError(f"temperature {stored!r} is no positive number")
     return float(stored)
+
+
+def _from_first_version(stored: dict[str, Any], task: Task) -> dict[str, Any]:
+    """Bring a card of medkit 0.1.0, which had one threshold and no temperature, to today's form."""
+    threshold = stored["threshold"]
+    point = OperatingPoint(BALANCED, None if threshold is None else task.alert, threshold)
+    kept = {key: value for key, value in stored.items() if key != "threshold"}
+    return {**kept, "temperature": 1.0, "operating_points": {BALANCED: point.to_dict()}}
 
 
 def no_card(path: Path) -> ModelFileError:
