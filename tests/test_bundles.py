@@ -427,3 +427,19 @@ def test_a_manifest_is_readable_json(tmp_path: Path) -> None:
     assert "Röntgen" in text
     assert text.endswith("}\n")
     assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def test_a_card_of_the_first_version_is_read_with_its_threshold() -> None:
+    values = json.loads(edited(temperature=None, operating_points=None))
+    for threshold, label in ((0.25, "PNEUMONIA"), (None, None)):
+        old = ModelCard.from_json(json.dumps({**values, "threshold": threshold}), WHERE)
+        assert old.temperature == 1
+        assert old.operating_points == {BALANCED: OperatingPoint(BALANCED, label, threshold)}
+        assert old.source_sha256 == "ab12"
+
+
+@pytest.mark.parametrize("threshold", ["high", 1.5, []])
+def test_a_threshold_of_the_first_version_that_cannot_be_obeyed_is_refused(threshold: Any) -> None:
+    values = json.loads(edited(temperature=None, operating_points=None))
+    with pytest.raises(ModelFileError, match="its medkit card cannot be read"):
+        ModelCard.from_json(json.dumps({**values, "threshold": threshold}), WHERE)

@@ -14,6 +14,7 @@ import pytest
 
 from medkit.bundles import FORMATS, PRECISIONS, ModelCard, export_name, load_bundle
 from medkit.datasets import load_tensors, read_dataset, resolve_conflicts, split_validation
+from medkit.decisions import BALANCED, OperatingPoint
 from medkit.errors import DatasetLayoutError, ExportError, MedkitError, ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.runtimes import load_model
@@ -93,7 +94,12 @@ def test_every_format_and_precision_is_written_and_listed_by_its_hash(folder: Pa
         assert name == export_name(entry["format"], entry["precision"])
         assert ("calibration" in entry) == (entry["precision"] == "int8")
     assert list(load_bundle(PNEUMONIA, folder.parent).manifest["exports"]) == EVERY_FILE
-    assert set(contents(folder)) == {*EVERY_FILE, *manifest["files"], "manifest.json"}
+    assert set(contents(folder)) == {
+        *EVERY_FILE,
+        *manifest["files"],
+        "manifest.json",
+        "MODEL_CARD.md",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_FILE if name.endswith("tflite")])
@@ -258,7 +264,10 @@ def test_a_skin_model_ends_in_a_softmax_over_nine_classes(tmp_path: Path) -> Non
     recipe = RECIPES["pneumonia", "default"]
     keras.utils.set_random_seed(2)
     model = networks.build_network(SKIN, recipe, None)
-    card = ModelCard("skin", SKIN.labels, contract_for(SKIN).to_dict(), None, "original", "0")
+    points = {BALANCED: OperatingPoint(BALANCED)}
+    card = ModelCard(
+        "skin", SKIN.labels, contract_for(SKIN).to_dict(), 1.0, points, "original", "0"
+    )
     archive.save_archive(model, card, tmp_path / "model.keras")
     skin = sources.open_source(tmp_path / "model.keras")
     images = np.random.default_rng(1).integers(0, 256, (4, 128, 128, 3), dtype=np.uint8)
@@ -314,7 +323,8 @@ def test_an_original_that_ends_in_no_probability_is_refused(tmp_path: Path) -> N
 
     model = keras.Sequential([keras.Input((128, 128, 1), dtype="uint8"), keras.layers.Flatten()])
     contract = contract_for(PNEUMONIA).to_dict()
-    card = ModelCard("pneumonia", PNEUMONIA.labels, contract, 0.5, "original", "0")
+    points = {BALANCED: OperatingPoint(BALANCED)}
+    card = ModelCard("pneumonia", PNEUMONIA.labels, contract, 1.0, points, "original", "0")
     archive.save_archive(model, card, tmp_path / "model.keras")
     with pytest.raises(ExportError, match="ends in Flatten; accepted: a Dense layer"):
         sources.open_source(tmp_path / "model.keras")
@@ -333,7 +343,16 @@ def test_an_export_replaces_the_file_and_its_entry_and_leaves_the_others(
     notes: list[str] = []
     (written,) = export_models(fast(exported_copy), notes.append)
     after = contents(folder)
-    assert after == before
+    told = ("manifest.json", "MODEL_CARD.md")
+    assert {path: after[path] for path in after if path not in told} == {
+        path: before[path] for path in before if path not in told
+    }
+    was, now = (json.loads(files["manifest.json"]) for files in (before, after))
+    # Without data the new file is not measured, and the old one's figures are not its own.
+    assert was["exports"][name].pop("metrics")
+    assert now == was
+    assert name in before["MODEL_CARD.md"].decode()
+    assert name not in after["MODEL_CARD.md"].decode()
     assert written.path == folder / name
     assert (written.task, written.format, written.precision) == ("pneumonia", "tflite", "fp16")
     assert written.bytes == len(after[name])

@@ -41,8 +41,8 @@ _TRAPS = {
         "is cut from the training split by patient.",
     ),
     SKIN.name: (
-        "155 images lie under two labels, 18 of them in training and test at once. The copies in "
-        "test always leave training; of the others the label with fewer training images is kept.",
+        "155 images lie under two labels, 18 of them in training and test at once. Whoever trains "
+        "on both copies teaches a contradiction, and whoever keeps the 18 trains on the test.",
         "The sources give the class away: all nevi but one and all test melanomas come from one "
         "contribution to the archive (ISIC_0000xxx), most training melanomas from others, all "
         "basal cell carcinomas from HAM10000. A network fine-tuned plainly found none of the 16 "
