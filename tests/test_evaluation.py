@@ -203,6 +203,20 @@ def test_every_image_keeps_its_probabilities_over_several_batches(
     assert found.probabilities[:, 1] == pytest.approx(expected, abs=1e-3)
 
 
+def test_a_folder_larger_than_memory_gives_the_same(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (xrays(tmp_path) / "NORMAL/broken.png").write_bytes(b"no image")
+    options = EvaluateOptions(PNEUMONIA, tmp_path, trained=models)
+    at_once = evaluate_folder(options)
+    monkeypatch.setattr(medkit.evaluation, "_IN_MEMORY", 2)
+    in_parts = evaluate_folder(options)
+    assert in_parts.names == at_once.names
+    assert in_parts.unreadable == at_once.unreadable
+    np.testing.assert_array_equal(in_parts.labels, at_once.labels)
+    np.testing.assert_allclose(in_parts.probabilities, at_once.probabilities, atol=1e-6)
+
+
 def test_some_of_the_classes_are_enough(models: Path, tmp_path: Path) -> None:
     for number, label in enumerate(("nevus", "melanoma", "nevus", "vascular lesion")):
         lesion(tmp_path / label / f"{number}.png", label)

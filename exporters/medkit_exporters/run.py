@@ -38,7 +38,7 @@ from medkit.errors import ExportError, MissingExtraError, UsageError
 from medkit.images import contract_for
 from medkit.metrics import evaluate_points
 from medkit.modelcard import write_card
-from medkit.runtimes import load_model
+from medkit.runtimes import load_model, predict_all
 from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import TASKS, Task
 from medkit.version import __version__
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from medkit_exporters.source import Source
 
 _TIMED_RUNS = 15
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -264,9 +263,7 @@ def _read_test_split(task: Task, data: Path) -> _TestSplit:
 def _measure(path: Path, bundle: Bundle, test: _TestSplit) -> dict[str, Any]:
     """Return a file's figures on the official test split, in the form of the original's."""
     model = load_model(path)
-    probabilities = np.concatenate(
-        [model.predict(test.images[i : i + _BATCH]) for i in range(0, len(test.images), _BATCH)]
-    )
+    probabilities = predict_all(model, test.images)
     if not np.isfinite(probabilities).all():
         raise ExportError(f"{path.suffix} export gives a probability that is not finite")
     points = bundle.operating_points

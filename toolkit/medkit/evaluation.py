@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,15 @@ from medkit.bundles import PRECISIONS, load_bundle, replacing
 from medkit.datasets import class_images, locate_dataset, visible_folders
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
-from medkit.images import contract_for, load_tensor
+from medkit.images import InputContract, contract_for, load_tensor
 from medkit.metrics import evaluate
-from medkit.runtimes import Model, load_model
+from medkit.runtimes import Model, load_model, predict_all
 from medkit.tasks import Task, get_task
 
 RUNTIMES = ("litert", "onnx", "keras")
 """Words for the runtimes; the first is the default."""
 
-_BATCH = 16
+_IN_MEMORY = 512  # decoded images at a time, so that a large folder does not fill the memory
 
 
 @dataclass(frozen=True)
@@ -124,23 +126,29 @@ def evaluate_folder(
     ]
     if not files:
         raise DatasetLayoutError(f"the class folders in {folder} hold no image; check their files")
-    note(f"{task.name}: reading {len(files):,} images")
-    contract, unreadable = contract_for(task), []
-    names, labels, tensors = [], [], []
-    for label, path in files:
-        name = path.relative_to(folder).as_posix()
-        try:
-            tensors.append(load_tensor(path, contract))
-        except ImageError as error:
-            unreadable.append((name, str(error)))
-            continue
-        names.append(name)
-        labels.append(label)
-    if not tensors:
+    note(f"{task.name}: {len(files):,} images through {model.path.name} on {model.runtime}")
+    unreadable: list[tuple[str, str]] = []
+    names: list[str] = []
+    labels: list[int] = []
+    computed: list[NDArray[np.float32]] = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _IN_MEMORY):
+            some = files[start : start + _IN_MEMORY]
+            tensors = []
+            decoded = pool.map(partial(_decode, contract_for(task)), (path for _, path in some))
+            for (label, path), tensor in zip(some, decoded, strict=True):
+                name = path.relative_to(folder).as_posix()
+                if isinstance(tensor, ImageError):
+                    unreadable.append((name, str(tensor)))
+                    continue
+                tensors.append(tensor)
+                names.append(name)
+                labels.append(label)
+            if tensors:
+                computed.append(predict_all(model, np.stack(tensors)))
+    if not computed:
         raise DatasetLayoutError(f"no image in {folder} can be decoded; check the files")
-    note(f"{task.name}: {model.path.name} on {model.runtime}")
-    batches = [np.stack(tensors[i : i + _BATCH]) for i in range(0, len(tensors), _BATCH)]
-    probabilities = np.concatenate([model.predict(batch) for batch in batches])
+    probabilities = np.concatenate(computed)
     if not np.isfinite(probabilities).all():
         raise ModelFileError(f"{model.path} gave a probability that is not finite; do not use it")
     truth = np.array(labels, dtype=np.int64)
@@ -236,6 +244,13 @@ def _open_model(options: EvaluateOptions) -> Model:
         return load_model(bundle.keras_path)
     export_format = "tflite" if options.runtime == "litert" else "onnx"
     return load_model(bundle.export_path(export_format, options.precision))
+
+
+def _decode(contract: InputContract, path: Path) -> NDArray[np.uint8] | ImageError:
+    try:
+        return load_tensor(path, contract)
+    except ImageError as error:
+        return error
 
 
 def _of(task: Task, folder: Path, label: int) -> list[Path]:

@@ -23,7 +23,7 @@ from medkit.decisions import BALANCED, OperatingPoint, decide
 from medkit.errors import ImageError, ModelFileError, UsageError
 from medkit.images import EXTENSIONS, contract_for, load_tensor
 from medkit.metrics import area_under_curve
-from medkit.runtimes import Model, load_model
+from medkit.runtimes import Model, load_model, predict_all
 from medkit.tasks import TASKS, Task
 
 DATA_VARIABLE = "MEDKIT_DATA"
@@ -34,8 +34,6 @@ HOW_TO_GET_DATA = (
     "put them as chest_xray/ and skin_cancer_isic/ into one folder, and name it with --data DIR "
     f"or {DATA_VARIABLE}"
 )
-
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -166,12 +164,12 @@ def check_parity(
         note(f"{bundle.task.name}: reading images")
         images, labels = _images(bundle.task, options)
         note(f"{bundle.task.name}: {len(images)} images through the Keras original")
-        original = _predict(load_model(bundle.keras_path), images)
+        original = predict_all(load_model(bundle.keras_path), images)
         for name in bundle.manifest["exports"]:
             note(f"{bundle.task.name}: through {name}")
             model = load_model(bundle.folder / name)
             _check_origin(bundle, model)
-            exported = _predict(model, images)
+            exported = predict_all(model, images)
             comparisons.append(
                 compare(
                     bundle.task,
@@ -338,8 +336,3 @@ def _check_origin(bundle: Bundle, model: Model) -> None:
             raise ModelFileError(
                 f"{model.path} has {what} {found}, and its bundle {expected}; export it again"
             )
-
-
-def _predict(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    return np.concatenate([model.predict(batch) for batch in batches])

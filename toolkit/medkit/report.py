@@ -29,13 +29,13 @@ from medkit.plots import (
     plot_roc,
     png_bytes,
 )
+from medkit.runtimes import predict_all
 from medkit.runtimes.keras import KerasModel
 from medkit.tasks import Task
 
 MISTAKES = 12
 """Mistakes that a page shows."""
 
-_BATCH = 16
 _OVERLAY = 0.45  # share of the heat map in an overlay
 
 
@@ -95,9 +95,7 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
         note(f"{task.name}: {len(dataset.test)} test images through the original")
         images, labels = load_tensors(dataset.test, contract_for(task))
         model = KerasModel(bundle.keras_path)
-        probabilities = np.concatenate(
-            [model.predict(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
-        )
+        probabilities = predict_all(model, images)
         roc = plot_roc(task, labels, probabilities, bundle.operating_points)
         plots.insert(0, ("ROC with 95 % interval", roc))
         note(f"{task.name}: explaining its mistakes")

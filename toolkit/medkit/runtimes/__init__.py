@@ -19,6 +19,8 @@ from medkit.errors import ModelFileError, UsageError
 SUFFIXES = (".tflite", ".onnx", ".keras")
 """Model files that can be loaded."""
 
+_BATCH = 16
+
 MOST_THREADS = 256
 """Threads that one inference may ask for; the runtimes crash on absurd numbers."""
 
@@ -104,6 +106,25 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     from medkit.runtimes.keras import KerasModel
 
     return KerasModel(path, threads)
+
+
+def predict_all(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return a model's probabilities for any number of images, a batch of memory at a time.
+
+    Parameters
+    ----------
+    model
+        A loaded model.
+    images
+        uint8, shape (n, height, width, channels), n at least 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, classes).
+    """
+    batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+    return np.concatenate([model.predict(batch) for batch in batches])
 
 
 def check_images(card: ModelCard, images: NDArray[np.uint8]) -> None:
