@@ -158,17 +158,17 @@ def pages() -> dict[Path, str]:
 
 def main() -> int:
     """Update the pages, or with ``--check`` tell whether they are up to date."""
-    stale = [
-        page
+    stale = {
+        page: text
         for page, text in pages().items()
         if not page.is_file() or page.read_text(encoding="utf-8") != text
-    ]
+    }
     if "--check" in sys.argv:
         for page in stale:
             print(f"out of date: {page.relative_to(ROOT)}; run: make docs", file=sys.stderr)
         return 1 if stale else 0
-    for page in stale:
-        page.write_text(pages()[page], encoding="utf-8")
+    for page, text in stale.items():
+        page.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -74,6 +74,15 @@ def _lesion(rng: np.random.Generator, label: int) -> Image.Image:
 
 
 @pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of the real data sets; without one, say what was not checked."""
+    folder = os.environ.get("MEDKIT_DATA")
+    if not folder:
+        pytest.skip("the real data sets were not checked: MEDKIT_DATA does not name their folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a folder with a small easy data set for each task; not to be changed.
 

@@ -244,6 +244,18 @@ def test_a_patient_with_several_images_in_one_split_is_no_finding(tmp_path: Path
     assert audit.patients == {"": 1}
 
 
+def test_only_the_named_folders_are_looked_through(tmp_path: Path) -> None:
+    clean(tmp_path / "train")
+    picture(tmp_path / "test/cat/9.png", 9)
+    # Kaggle's archive of the X-rays holds the whole set a second time, one folder deeper.
+    copy(tmp_path / "train/cat/1.png", tmp_path / "again/train/cat/1.png")
+    with pytest.raises(DatasetLayoutError, match="holds folders beside or below"):
+        audit_folder(tmp_path)
+    audit = audit_folder(tmp_path, only=("train", "test"))
+    assert (audit.images, audit.findings) == (5, ())
+    assert list(audit.counts) == ["test", "train"]
+
+
 def test_files_of_the_same_name_are_no_shared_patient(tmp_path: Path) -> None:
     picture(tmp_path / "train/cat/scan.png", 0)
     picture(tmp_path / "test/cat/scan.png", 1)
@@ -600,14 +612,6 @@ def test_an_old_report_does_not_outlive_a_run_that_fails(tmp_path: Path) -> None
 
 
 # The real data sets
-
-
-@pytest.fixture(scope="module")
-def real_data() -> Path:
-    folder = os.environ.get("MEDKIT_DATA")
-    if not folder:
-        pytest.skip("the real data sets were not audited: MEDKIT_DATA does not name their folder")
-    return Path(folder)
 
 
 @pytest.mark.data

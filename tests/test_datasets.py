@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shutil
@@ -582,14 +581,6 @@ def test_a_damaged_image_in_a_data_set_is_an_error_that_names_it(tmp_path: Path)
 
 
 # The real data sets
-
-
-@pytest.fixture(scope="module")
-def real_data() -> Path:
-    folder = os.environ.get("MEDKIT_DATA")
-    if not folder:
-        pytest.skip("the real data sets were not checked: MEDKIT_DATA does not name their folder")
-    return Path(folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +56,8 @@ def test_samples_are_decided_as_by_litert_in_an_arena_of_half_a_megabyte(shipped
 
 
 @pytest.mark.data
-def test_real_xrays_are_decided_as_by_litert(shipped: Path) -> None:
-    data = os.environ.get("MEDKIT_DATA")
-    if not data:
-        pytest.skip("real X-rays on TFLite Micro were not checked: MEDKIT_DATA is not set")
-    dataset = read_dataset(PNEUMONIA, locate_dataset(PNEUMONIA, Path(data)))
+def test_real_xrays_are_decided_as_by_litert(shipped: Path, real_data: Path) -> None:
+    dataset = read_dataset(PNEUMONIA, locate_dataset(PNEUMONIA, real_data))
     images, _ = load_tensors(stratified_sample(dataset.test, 60, 0), contract_for(PNEUMONIA))
     assert_same_decisions(shipped, images)
 

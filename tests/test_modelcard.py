@@ -13,8 +13,8 @@ import jinja2
 import pytest
 
 from medkit.bundles import Bundle
-from medkit.datasets import UNTWINNED
 from medkit.decisions import BALANCED, HIGH_SENSITIVITY
+from medkit.metrics import UNTWINNED
 from medkit.modelcard import (
     CARD_FILE,
     class_rows,

@@ -21,7 +21,6 @@ from PIL import Image
 
 from medkit.bundles import ModelCard, load_bundle
 from medkit.datasets import (
-    UNTWINNED,
     Item,
     load_tensors,
     read_dataset,
@@ -38,7 +37,7 @@ from medkit.errors import (
     WeightsUnavailableError,
 )
 from medkit.images import contract_for
-from medkit.metrics import evaluate_points
+from medkit.metrics import UNTWINNED, evaluate_points
 from medkit.runtimes import both_classes, load_model
 from medkit.tasks import PNEUMONIA, SKIN
 from medkit.training import RECIPES, TrainOptions, train_model
@@ -316,6 +315,22 @@ def test_conflicting_data_are_refused_before_anything_heavy_unless_told_what_to_
     with pytest.raises(UsageError, match="unknown way 'guess' with conflicts; accepted: error"):
         train(tiny_xrays, tmp_path, recorder(), on_conflict="guess")
     assert not any(tmp_path.iterdir())
+
+
+def test_folders_beside_the_splits_do_not_stop_a_run(
+    tiny_xrays: Path, tmp_path: Path, recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Kaggle's archive holds the X-rays a second time, one folder deeper, and a third split.
+    data = Path(shutil.copytree(tiny_xrays, tmp_path / "data"))
+    shutil.copytree(tiny_xrays, data / "chest_xray")
+    shutil.copytree(tiny_xrays / "test", data / "val")
+
+    def reached(purpose: str) -> None:
+        raise TrainingError("the data were accepted")
+
+    monkeypatch.setattr(module, "import_tensorflow", reached)
+    with pytest.raises(TrainingError, match="the data were accepted"):
+        train(data, tmp_path / "out", recorder())
 
 
 def test_a_recipe_resolves_the_conflicts_that_it_knows(tiny_xrays: Path) -> None:

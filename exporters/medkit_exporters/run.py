@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +26,6 @@ from medkit.bundles import (
     write_manifest,
 )
 from medkit.datasets import (
-    UNTWINNED,
     check_layout,
     check_seed,
     load_tensors,
@@ -36,7 +35,7 @@ from medkit.datasets import (
 )
 from medkit.errors import ExportError, MissingExtraError, UsageError
 from medkit.images import contract_for
-from medkit.metrics import evaluate_points
+from medkit.metrics import evaluate_test_split
 from medkit.modelcard import write_card
 from medkit.runtimes import load_model, predict_all
 from medkit.runtimes.keras import import_tensorflow
@@ -116,7 +115,7 @@ class _TestSplit:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    untwinned: NDArray[np.bool_]
+    untwinned: Sequence[bool]
 
 
 def export_models(
@@ -257,7 +256,7 @@ def _export_one(
 def _read_test_split(task: Task, data: Path) -> _TestSplit:
     dataset = read_dataset(task, locate_dataset(task, data))
     images, labels = load_tensors(dataset.test, contract_for(task))
-    return _TestSplit(images, labels, np.array(without_twins(dataset)))
+    return _TestSplit(images, labels, without_twins(dataset))
 
 
 def _measure(path: Path, bundle: Bundle, test: _TestSplit) -> dict[str, Any]:
@@ -266,13 +265,9 @@ def _measure(path: Path, bundle: Bundle, test: _TestSplit) -> dict[str, Any]:
     probabilities = predict_all(model, test.images)
     if not np.isfinite(probabilities).all():
         raise ExportError(f"{path.suffix} export gives a probability that is not finite")
-    points = bundle.operating_points
-    metrics = {"test": evaluate_points(bundle.task, test.labels, probabilities, points)}
-    if not test.untwinned.all():
-        metrics[UNTWINNED] = evaluate_points(
-            bundle.task, test.labels[test.untwinned], probabilities[test.untwinned], points
-        )
-    return metrics
+    return evaluate_test_split(
+        bundle.task, test.labels, probabilities, bundle.operating_points, test.untwinned
+    )
 
 
 def _exporter(export_format: str) -> ModuleType:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,7 +135,11 @@ class _Entry:
     error: str
 
 
-def audit_folder(root: Path, note: Callable[[str], None] = lambda text: None) -> Audit:
+def audit_folder(
+    root: Path,
+    note: Callable[[str], None] = lambda text: None,
+    only: Collection[str] | None = None,
+) -> Audit:
     """Look through a folder of class folders.
 
     Parameters
@@ -144,6 +148,8 @@ def audit_folder(root: Path, note: Callable[[str], None] = lambda text: None) ->
         Holds a folder for each class, or for each split one that does.
     note
         Called with a line before each lengthy step.
+    only
+        Names of the folders in ``root`` to look through; ``None`` for all.
 
     Raises
     ------
@@ -152,7 +158,7 @@ def audit_folder(root: Path, note: Callable[[str], None] = lambda text: None) ->
     MissingExtraError
         If the perceptual hashes' library is not installed.
     """
-    files = list(_files(root))
+    files = list(_files(root, only))
     if not files:
         raise DatasetLayoutError(
             f"no class folder with images in {root}; expected {root}/CLASS/IMAGE or "
@@ -169,7 +175,11 @@ def audit_folder(root: Path, note: Callable[[str], None] = lambda text: None) ->
         counts[entry.split][entry.label] += 1
         if source := source_of(entry.path.name):
             sources[entry.split][entry.label][source] += 1
-    patients = {split: len(_patients(entries, split)) for split in counts}
+    patients = _patients(entries)
+    by_split = {
+        split: sum(any(one.split == split for one in images) for images in patients.values())
+        for split in counts
+    }
     return Audit(
         root=root,
         counts={split: dict(labels) for split, labels in counts.items()},
@@ -178,12 +188,12 @@ def audit_folder(root: Path, note: Callable[[str], None] = lambda text: None) ->
             split: {label: dict(found.most_common()) for label, found in labels.items()}
             for split, labels in sources.items()
         },
-        patients={split: number for split, number in patients.items() if number},
+        patients={split: total for split, total in by_split.items() if total},
         findings=(
             *_unreadable(entries),
             *_copies(entries),
             *_near_copies(entries),
-            *_shared_patients(entries),
+            *_shared_patients(patients),
         ),
     )
 
@@ -196,7 +206,7 @@ def write_audit_json(audit: Audit, path: Path) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _files(root: Path) -> Iterator[tuple[str, str, Path]]:
+def _files(root: Path, only: Collection[str] | None) -> Iterator[tuple[str, str, Path]]:
     """Give split, class and path of every image; without splits the split is ``""``.
 
     Raises
@@ -208,6 +218,8 @@ def _files(root: Path) -> Iterator[tuple[str, str, Path]]:
     if not root.is_dir():
         raise DatasetLayoutError(f"{root} is no folder; give one with a folder for each class")
     for folder in visible_folders(root):
+        if only is not None and folder.name not in only:
+            continue
         inner = visible_folders(folder)
         split, classes = (folder.name, inner) if inner else ("", [folder])
         deeper = [label for label in classes if inner and visible_folders(label)]
@@ -284,24 +296,19 @@ def _near_copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
         yield Finding("near duplicate", _names(pair), f"{distance} of 256 bits differ")
 
 
-def _shared_patients(entries: list[_Entry]) -> Iterator[Finding]:
-    """Give the patients, as file names tell them, whose images lie in several splits."""
-    splits = dict.fromkeys(entry.split for entry in entries)
-    seen: dict[str, list[_Entry]] = defaultdict(list)
-    for split in splits:
-        for patient, images in _patients(entries, split).items():
-            seen[patient] += images
-    for patient, images in seen.items():
+def _shared_patients(patients: dict[str, list[_Entry]]) -> Iterator[Finding]:
+    """Give the patients whose images lie in several splits."""
+    for patient, images in patients.items():
         if len({entry.split for entry in images}) > 1:
             yield Finding("shared patient", _names(images), patient)
 
 
-def _patients(entries: Iterable[_Entry], split: str) -> dict[str, list[_Entry]]:
-    """Return a split's images by patient, for those whose file name tells one."""
+def _patients(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
+    """Return the images by patient, for those whose file name tells one."""
     found: dict[str, list[_Entry]] = defaultdict(list)
     for entry in entries:
         patient = patient_of(entry.path.name)
-        if entry.split == split and patient != entry.path.stem:
+        if patient != entry.path.stem:
             found[patient].append(entry)
     return found
 

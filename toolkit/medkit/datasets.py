@@ -45,10 +45,6 @@ otherwise vanish.
 """
 
 
-UNTWINNED = "test without twins"
-"""Name of the part of the test split whose images lie in no training folder."""
-
-
 @dataclass(frozen=True)
 class Item:
     """One labelled image file.

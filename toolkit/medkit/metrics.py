@@ -13,6 +13,9 @@ from medkit.errors import MedkitError, MissingExtraError
 from medkit.intervals import Interval, auc_interval, bootstrap_interval, share_interval
 from medkit.tasks import Task
 
+UNTWINNED = "test without twins"
+"""Name of the part of the test split whose images lie in no training folder."""
+
 CALIBRATION_BINS = 10
 """Bins of equal width, over 0..1, of the reliability diagram and the calibration error."""
 
@@ -142,6 +145,35 @@ def evaluate_points(
 ) -> dict[str, dict[str, Any]]:
     """Return :func:`evaluate` at each operating point, by its name."""
     return {name: evaluate(task, labels, probabilities, points[name]) for name in points}
+
+
+def evaluate_test_split(
+    task: Task,
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    points: OperatingPoints,
+    untwinned: Sequence[bool],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Measure the official test split, and its images without a twin in training apart.
+
+    Parameters
+    ----------
+    task, labels, probabilities, points
+        As for :func:`evaluate_points`.
+    untwinned
+        Whether an image's bytes lie in no training folder, for each of the n.
+
+    Returns
+    -------
+    dict
+        ``test`` and, if an image has a twin, :data:`UNTWINNED`; each as
+        :func:`evaluate_points` gives it.
+    """
+    metrics = {"test": evaluate_points(task, labels, probabilities, points)}
+    if not all(untwinned):
+        alone = np.array(untwinned)
+        metrics[UNTWINNED] = evaluate_points(task, labels[alone], probabilities[alone], points)
+    return metrics
 
 
 def confusion_matrix(

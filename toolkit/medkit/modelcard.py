@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from medkit.bundles import KERAS_NAME, Bundle, replacing
-from medkit.datasets import UNTWINNED
 from medkit.decisions import BALANCED
 from medkit.images import contract_for
+from medkit.metrics import UNTWINNED
 from medkit.pages import render
 from medkit.tasks import PNEUMONIA, SKIN, Task
 

@@ -100,7 +100,8 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
         plots.insert(0, ("ROC with 95 % interval", roc))
         note(f"{task.name}: explaining its mistakes")
         mistakes = _mistakes(bundle, model, dataset, images, labels, probabilities)
-    columns = figure_columns(manifest, bundle.seed_manifest)
+    seed = bundle.seed_manifest
+    columns = figure_columns(manifest, seed)
     page = render(
         "report.html.jinja",
         task=task,
@@ -108,7 +109,7 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
         test=figures,
         columns=columns,
         rows=figure_rows(task, columns),
-        curves=_curves(bundle),
+        curves=_curves(manifest, seed),
         plots=[{"name": name, "uri": png_uri(png_bytes(figure))} for name, figure in plots],
         points=point_rows(task, manifest),
         classes=class_rows(task, manifest),
@@ -121,11 +122,9 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
     return options.out
 
 
-def _curves(bundle: Bundle) -> list[dict[str, str]]:
+def _curves(shipped: dict[str, Any], seed: dict[str, Any] | None) -> list[dict[str, str]]:
     """Draw the training curves of the model and, where its manifest is there, the seed's."""
-    runs = [("shipped", bundle.manifest)]
-    if bundle.seed_manifest is not None:
-        runs.insert(0, ("seed", bundle.seed_manifest))
+    runs = [("shipped", shipped)] if seed is None else [("seed", seed), ("shipped", shipped)]
     drawn = []
     for name, manifest in runs:
         watched = "validation" if "validation" in manifest["metrics"] else "official test"

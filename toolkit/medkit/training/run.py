@@ -32,7 +32,6 @@ from medkit.bundles import (
     write_manifest,
 )
 from medkit.datasets import (
-    UNTWINNED,
     Dataset,
     Dropped,
     Item,
@@ -58,13 +57,13 @@ from medkit.decisions import (
 )
 from medkit.errors import DatasetLayoutError, MissingExtraError, UsageError
 from medkit.images import contract_for
-from medkit.metrics import evaluate_points
+from medkit.metrics import evaluate_points, evaluate_test_split
 from medkit.modelcard import write_card
 from medkit.plots import plot_confusion, plot_curves, plot_reliability, plot_roc, save_png
 from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import Task
 from medkit.training.precision import compute_type, computing_in
-from medkit.training.recipes import Augmentation, Recipe, get_recipe
+from medkit.training.recipes import Recipe, get_recipe
 from medkit.version import __version__
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     dataset = read_dataset(task, options.data)
     policy = _policy(options, recipe, dataset)
     kept, dropped = resolve_conflicts(dataset, policy) if policy else (dataset.train, ())
-    audit = audit_folder(options.data)
+    audit = audit_folder(options.data, only=(task.train_folder, task.test_folder))
     if unreadable := audit.of("unreadable"):
         raise DatasetLayoutError(
             f"{len(unreadable)} of {audit.images} files cannot be decoded, such as "
@@ -326,15 +325,13 @@ def _write_bundle(
         name: apply_temperature(predict_probabilities(model, split.images), temperature)
         for name, split in held_out.items()
     }
+    test = tensors["test"]
     metrics = {
         name: evaluate_points(task, split.labels, scores[name], points)
         for name, split in held_out.items()
+        if name != "test"
     }
-    if not all(data.untwinned):
-        alone = np.array(data.untwinned)
-        metrics[UNTWINNED] = evaluate_points(
-            task, tensors["test"].labels[alone], scores["test"][alone], points
-        )
+    metrics |= evaluate_test_split(task, test.labels, scores["test"], points, data.untwinned)
 
     folder.mkdir(parents=True, exist_ok=True)
     _remove_exports(folder)
@@ -342,7 +339,7 @@ def _write_bundle(
     card = ModelCard(task.name, task.labels, contract, temperature, points, "original", __version__)
     save_archive(model, card, folder / KERAS_NAME)
     watched = "validation" if "validation" in splits else "official test (not used to choose)"
-    balanced, test = metrics["test"][BALANCED], tensors["test"]
+    balanced = metrics["test"][BALANCED]
     for name, figure in (
         ("curves", plot_curves(state.history, state.best_epoch, watched)),
         ("roc", plot_roc(task, test.labels, scores["test"], points)),
@@ -401,17 +398,17 @@ def _calibrate(
     from medkit.training.fit import predict_probabilities
 
     if validation is None:
-        alert = OperatingPoint(BALANCED, task.alert, 0.5) if task.binary else None
-        return 1.0, {BALANCED: alert or OperatingPoint(BALANCED)}
-    images, labels = [validation.images], [validation.labels]
-    for copy in range(1, _CHANGED_COPIES + 1 if recipe.augmentation else 1):
-        keys: list[tuple[int, ...]] = [
-            (seed, copy, index) for index in range(len(validation.labels))
-        ]
-        images.append(augment(validation.images, recipe.augmentation or Augmentation(), keys))
-        labels.append(validation.labels)
-    probabilities = predict_probabilities(model, np.concatenate(images))
-    truth = np.concatenate(labels)
+        halfway = OperatingPoint(BALANCED, task.alert, 0.5)
+        return 1.0, {BALANCED: halfway if task.binary else OperatingPoint(BALANCED)}
+    seen = [validation.images]
+    if recipe.augmentation is not None:
+        for copy in range(1, _CHANGED_COPIES + 1):
+            keys: list[tuple[int, ...]] = [
+                (seed, copy, index) for index in range(len(validation.labels))
+            ]
+            seen.append(augment(validation.images, recipe.augmentation, keys))
+    probabilities = predict_probabilities(model, np.concatenate(seen))
+    truth = np.tile(validation.labels, len(seen))
     temperature = fit_temperature(truth, probabilities)
     return temperature, choose_points(task, truth, apply_temperature(probabilities, temperature))
 
