@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from medkit.decisions import (
     BALANCED,
     HIGH_SENSITIVITY,
-    SCREENING_SENSITIVITY,
     OperatingPoint,
     apply_temperature,
     balanced_threshold,
@@ -69,6 +68,11 @@ def found(scores: Scores, truth: Truth, threshold: float) -> float:
 def balance(scores: Scores, truth: Truth, threshold: float) -> float:
     """Return the mean of sensitivity and specificity at a threshold."""
     return (found(scores, truth, threshold) + float((scores[~truth] < threshold).mean())) / 2
+
+
+def balancing(scores: Scores, truth: Truth) -> float:
+    """Return the balanced threshold of two classes."""
+    return balanced_threshold(truth.astype(np.int64), xrays(*scores), 1)
 
 
 # Decisions
@@ -257,7 +261,7 @@ def test_a_temperature_without_scipy_names_the_extra(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("seed", range(8))
 def test_no_threshold_balances_better_than_the_chosen_one(seed: int) -> None:
     scores, truth = drawn(seed)
-    threshold = balanced_threshold(scores, truth)
+    threshold = balancing(scores, truth)
     levels = np.unique(np.append(scores, [0, 1]))
     candidates = np.concatenate([levels, (levels[1:] + levels[:-1]) / 2])
     best = max(balance(scores, truth, value) for value in candidates)
@@ -271,7 +275,7 @@ def test_the_threshold_lies_in_the_middle_of_the_widest_of_the_best_gaps(seed: i
     quality = [round(balance(scores, truth, (low + high) / 2), 9) for low, high in gaps]
     best = [gap for gap, value in zip(gaps, quality, strict=True) if value == max(quality)]
     low, high = max(best, key=lambda gap: gap[1] - gap[0])
-    assert balanced_threshold(scores, truth) == pytest.approx((low + high) / 2)
+    assert balancing(scores, truth) == pytest.approx((low + high) / 2)
 
 
 @pytest.mark.parametrize(
@@ -281,22 +285,41 @@ def test_of_two_equally_good_gaps_the_wider_one_is_taken(
     scores: tuple[float, ...], threshold: float
 ) -> None:
     truth = np.array([False, True, False, True])
-    assert balanced_threshold(np.array(scores), truth) == pytest.approx(threshold)
+    assert balancing(np.array(scores), truth) == pytest.approx(threshold)
 
 
 def test_the_threshold_of_classes_far_apart_is_half_way() -> None:
     truth = np.array([False, False, True, True])
-    assert balanced_threshold(np.array([0.125, 0.25, 0.75, 0.875]), truth) == 0.5
+    assert balancing(np.array([0.125, 0.25, 0.75, 0.875]), truth) == 0.5
 
 
 def test_the_threshold_lies_between_0_and_1_even_for_scores_without_information() -> None:
-    assert 0 < balanced_threshold(np.array([0.7, 0.7]), np.array([False, True])) < 1
+    assert 0 < balancing(np.array([0.7, 0.7]), np.array([False, True])) < 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_nine_classes_no_threshold_gives_a_higher_mean_of_their_sensitivities(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(9), rng.choice(9, 120, p=np.arange(1, 10) / 45)])
+    logits = rng.normal(0, 1.5, (129, 9)) + np.eye(9)[labels]
+    probabilities = softmax(logits).astype(np.float32)
+    melanoma = SKIN.labels.index("melanoma")
+
+    def balance_of_nine(threshold: float) -> float:
+        decided = decide(SKIN, probabilities, OperatingPoint("any", "melanoma", threshold))
+        return float(np.mean([(decided[labels == label] == label).mean() for label in range(9)]))
+
+    chosen = balance_of_nine(balanced_threshold(labels, probabilities, melanoma))
+    levels = np.unique(np.append(probabilities[:, melanoma], [0, 1])).astype(np.float64)
+    tried = [balance_of_nine(middle) for middle in (levels[1:] + levels[:-1]) / 2]
+    assert chosen == pytest.approx(max(tried))
+    assert min(tried) < chosen
 
 
 def test_the_threshold_does_not_follow_the_larger_class() -> None:
     truth = np.array([False] * 2 + [True] * 98)
     scores = np.concatenate([[0.5, 0.6], np.linspace(0.55, 1, 98)])
-    assert balanced_threshold(scores, truth) > 0.6
+    assert balancing(scores, truth) > 0.6
 
 
 # The threshold of a sensitivity
@@ -366,7 +389,7 @@ def test_two_classes_get_a_balanced_and_a_sensitive_threshold() -> None:
     assert points[BALANCED].threshold == pytest.approx(0.6)
     assert points[HIGH_SENSITIVITY].threshold == pytest.approx(0.2, abs=0.005)
     decided = decide(PNEUMONIA, xrays(*sick), points[HIGH_SENSITIVITY])
-    assert decided.sum() == SCREENING_SENSITIVITY * 100
+    assert decided.sum() == PNEUMONIA.screening_sensitivity * 100
 
 
 def test_the_sensitive_point_never_finds_less_than_the_balanced_one() -> None:
@@ -377,14 +400,13 @@ def test_the_sensitive_point_never_finds_less_than_the_balanced_one() -> None:
     assert points[HIGH_SENSITIVITY].threshold == points[BALANCED].threshold
 
 
-def test_nine_classes_take_the_likeliest_or_look_for_melanoma() -> None:
+def test_both_points_of_nine_classes_look_for_melanoma() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 9, 900)
     probabilities = softmax(rng.normal(0, 1, (900, 9)) + 2 * np.eye(9)[labels]).astype(np.float32)
     points = choose_points(SKIN, labels, probabilities)
-    assert points[BALANCED] == LIKELIEST
-    screening = points[HIGH_SENSITIVITY]
-    assert (screening.name, screening.label) == (HIGH_SENSITIVITY, "melanoma")
+    for name, point in points.items():
+        assert (point.name, point.label) == (name, "melanoma")
     melanoma = SKIN.labels.index("melanoma")
     truth = labels == melanoma
     share = {
@@ -392,7 +414,8 @@ def test_nine_classes_take_the_likeliest_or_look_for_melanoma() -> None:
         for point in points.values()
     }
     assert share[BALANCED] < 0.9
-    assert SCREENING_SENSITIVITY <= share[HIGH_SENSITIVITY] < SCREENING_SENSITIVITY + 1 / sum(truth)
+    asked = SKIN.screening_sensitivity
+    assert asked <= share[HIGH_SENSITIVITY] < asked + 1 / sum(truth)
 
 
 @BOTH

@@ -717,7 +717,7 @@ def test_best_weights_that_are_gone_are_named(tmp_path: Path) -> None:
 # Other recipes
 
 
-def test_nine_classes_have_no_threshold_and_all_their_figures(
+def test_nine_classes_have_thresholds_for_melanoma_and_all_their_figures(
     tiny_data: Path,
     tmp_path: Path,
     small: Shorten,
@@ -729,8 +729,7 @@ def test_nine_classes_have_no_threshold_and_all_their_figures(
     data = tiny_data / "skin_cancer_isic"
     manifest = train(data, tmp_path, recorder(), SKIN).manifest
     assert manifest["labels"] == list(SKIN.labels)
-    assert manifest["operating_points"][BALANCED] == {"label": None, "threshold": None}
-    assert manifest["operating_points"]["high-sensitivity"]["label"] == "melanoma"
+    assert {point["label"] for point in manifest["operating_points"].values()} == {"melanoma"}
     assert list(manifest["data"]["counts"]["test"].values()) == [2] * 9
     figures = manifest["metrics"]["test"][BALANCED]
     assert list(figures["sensitivity"]) == list(SKIN.labels)
@@ -784,6 +783,45 @@ def test_a_pretrained_backbone_is_freed_by_stages_and_resumed_in_the_second(
         }
 
     assert moved(fresh, freed) == {"conv3_conv"}
+
+
+def test_an_averaging_stage_judges_and_keeps_the_mean_of_its_epochs(
+    tiny_xrays: Path,
+    tmp_path: Path,
+    small: Shorten,
+    recorder: MakeRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    averaging = Stage(epochs=3, learning_rate=1e-3, cosine=False, average=True)
+    small(stages=(*stages(1), averaging))
+    out = tmp_path / "stopped"
+    train(tiny_xrays, out, recorder(stop=(4, 1)))
+    train(tiny_xrays, out, recorder(), resume=True)
+
+    judged, ends = [], []
+    watch = loop._watch
+
+    def watching(model: Any, *others: Any) -> dict[str, float]:
+        judged.append(model.get_weights())
+        return watch(model, *others)
+
+    def collecting(checkpoint: loop.Checkpoint, state: loop.State) -> None:
+        ends.append(checkpoint.load_model(state).get_weights())
+
+    monkeypatch.setattr(loop, "_watch", watching)
+    monkeypatch.setattr(loop.Checkpoint, "tidy", collecting)
+    whole = tmp_path / "whole"
+    manifest = train(tiny_xrays, whole, recorder()).manifest
+    for epochs, first, last in ((1, 0, 1), (2, 1, 2), (3, 1, 3), (4, 1, 4)):
+        for index, weights in enumerate(judged[epochs - 1]):
+            mean = np.mean([end[index] for end in ends[first:last]], axis=0)
+            np.testing.assert_allclose(weights, mean, rtol=1e-5, atol=1e-7)
+    assert any(not np.allclose(a, b) for a, b in zip(judged[3], ends[3], strict=True))
+    assert contents(out) == contents(whole)
+    best = judged[manifest["kept_epoch"] - 1]
+    model = keras.saving.load_model(whole / "pneumonia/model.keras")
+    for weights, kept_weights in zip(best, model.get_weights(), strict=True):
+        np.testing.assert_allclose(kept_weights, weights, rtol=1e-3, atol=1e-6)
 
 
 def test_a_recipe_without_validation_keeps_its_last_epoch_and_chooses_nothing_on_the_test_split(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from medkit.errors import ExportError, MissingExtraError, UsageError
 from medkit.images import contract_for
 from medkit.metrics import evaluate_test_split
 from medkit.modelcard import write_card
-from medkit.runtimes import load_model, predict_all
+from medkit.runtimes import both_classes, load_model, predict_all
 from medkit.runtimes.keras import import_tensorflow
 from medkit.tasks import TASKS, Task
 from medkit.version import __version__
@@ -215,9 +215,6 @@ def _export_one(
     test: _TestSplit | None,
 ) -> ExportedFile:
     exporter = _exporter(export_format)
-    content = exporter.convert(
-        source, precision, None if calibration is None else calibration.images
-    )
     card = ModelCard(
         task=bundle.task.name,
         labels=bundle.task.labels,
@@ -230,6 +227,10 @@ def _export_one(
     )
     path = bundle.folder / export_name(export_format, precision)
     with replacing(path) as temporary:
+        if calibration is None:
+            content = exporter.convert(source, precision, None)
+        else:
+            content = _convert_int8(exporter, source, calibration.images, card, temporary)
         temporary.write_bytes(exporter.attach_card(content, card))
         # Loaded and run before it gets its name: a file that no runtime takes is none.
         milliseconds = time_one_image(temporary)
@@ -251,6 +252,28 @@ def _export_one(
         ratio=record["bytes"] / bundle.keras_path.stat().st_size,
         milliseconds=milliseconds,
     )
+
+
+def _convert_int8(
+    exporter: ModuleType,
+    source: Source,
+    images: NDArray[np.uint8],
+    card: ModelCard,
+    trial: Path,
+) -> bytes:
+    """Convert an equalised copy twice: the first file, at ``trial``, tells the logits' drift."""
+    from medkit_exporters.bias import logit_drift, shift_logits
+    from medkit_exporters.equalise import equalise
+
+    equal = replace(source, model=equalise(source.model, images))
+    raw = exporter.attach_card(
+        exporter.convert(equal, "int8", images), replace(card, temperature=1.0)
+    )
+    trial.write_bytes(raw)
+    original = source.model.predict(images, verbose=0)
+    drift = logit_drift(both_classes(original), predict_all(load_model(trial), images))
+    corrected = replace(equal, model=shift_logits(equal.model, -drift))
+    return bytes(exporter.convert(corrected, "int8", images))
 
 
 def _read_test_split(task: Task, data: Path) -> _TestSplit:

@@ -20,9 +20,6 @@ from medkit.tasks import Task
 BALANCED, HIGH_SENSITIVITY = "balanced", "high-sensitivity"
 """Names of the operating points that every trained model has."""
 
-SCREENING_SENSITIVITY = 0.98
-"""Share of the alert label's validation images that ``high-sensitivity`` finds, at least."""
-
 # Float32 cannot tell a probability nearer to 1 than this from 1.
 _TINY = 1e-7
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -170,9 +167,9 @@ def choose_points(
 ) -> OperatingPoints:
     """Choose the operating points on validation images.
 
-    ``balanced`` has the highest mean of sensitivity and specificity for a
-    two-class task, and takes the likeliest label for others.
-    ``high-sensitivity`` finds :data:`SCREENING_SENSITIVITY` of the task's
+    Both have a threshold for the task's alert label. ``balanced`` is the one
+    with the highest balanced accuracy, the mean of all labels' sensitivities.
+    ``high-sensitivity`` finds the task's ``screening_sensitivity`` of the
     alert label at least, with the highest threshold that does.
 
     Parameters
@@ -184,37 +181,46 @@ def choose_points(
     """
     alert = task.labels.index(task.alert)
     scores, truth = probabilities[:, alert].astype(np.float64), labels == alert
-    balanced = OperatingPoint(BALANCED)
-    if task.binary:
-        balanced = OperatingPoint(BALANCED, task.alert, balanced_threshold(scores, truth))
-    screening = sensitivity_threshold(scores, truth, SCREENING_SENSITIVITY)
-    if balanced.threshold is not None:
-        screening = min(screening, balanced.threshold)
+    balanced = balanced_threshold(labels, probabilities, alert)
+    screening = sensitivity_threshold(scores, truth, task.screening_sensitivity)
     return {
-        BALANCED: balanced,
-        HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, screening),
+        BALANCED: OperatingPoint(BALANCED, task.alert, balanced),
+        HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, min(screening, balanced)),
     }
 
 
-def balanced_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """Return the threshold with the highest mean of sensitivity and specificity.
+def balanced_threshold(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], alert: int
+) -> float:
+    """Return the threshold for one label with the highest balanced accuracy.
 
     Of several equally good ones, the middle of the widest gap between
     neighbouring scores is taken, which leaves most room for a shift.
 
     Parameters
     ----------
-    scores
-        Probability of the label, shape (n,).
-    truth
-        Whether an image has the label, shape (n,); both must occur.
+    labels
+        True label indices, shape (n,); ``alert`` and another must occur.
+    probabilities
+        Shape (n, classes).
+    alert
+        Index of the label that is decided from the threshold on; below it
+        the likeliest other label is.
     """
+    scores = probabilities[:, alert].astype(np.float64)
+    others = probabilities.copy()
+    others[:, alert] = -1
+    weights = 1 / np.bincount(labels)[labels]  # every label's images count 1 together
     levels = np.unique(np.concatenate([[0.0, 1.0], scores]))
     middles, widths = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
-    positive, negative = np.sort(scores[truth]), np.sort(scores[~truth])
-    sensitivity = 1 - np.searchsorted(positive, middles) / len(positive)
-    specificity = np.searchsorted(negative, middles) / len(negative)
-    quality = np.round(sensitivity + specificity, 9)
+
+    order = np.argsort(scores)
+    below = np.searchsorted(scores[order], middles)
+    right_above, right_below = (
+        np.concatenate([[0.0], np.cumsum((weights * right)[order])])
+        for right in (labels == alert, others.argmax(axis=1) == labels)
+    )
+    quality = np.round(right_above[-1] - right_above[below] + right_below[below], 9)
     best = np.flatnonzero(quality == quality.max())
     return float(middles[best[widths[best].argmax()]])
 

@@ -26,7 +26,10 @@ class Task:
         The label whose probability is the score of a two-class task;
         ``None`` for a task with more classes.
     alert
-        The label that must not be missed: what ``high-sensitivity`` looks for.
+        The label that must not be missed: what the operating points are for.
+    screening_sensitivity
+        Share of the alert label's validation images that the operating point
+        ``high-sensitivity`` finds, at least, 0..1.
     train_folder, test_folder
         Names of the split folders as Kaggle ships them.
     dataset_folders
@@ -41,6 +44,7 @@ class Task:
     channels: int
     positive: str | None
     alert: str
+    screening_sensitivity: float
     train_folder: str
     test_folder: str
     dataset_folders: tuple[str, ...]
@@ -59,6 +63,7 @@ PNEUMONIA = Task(
     channels=1,
     positive="PNEUMONIA",
     alert="PNEUMONIA",
+    screening_sensitivity=0.98,
     train_folder="train",
     test_folder="test",
     dataset_folders=("chest_xray",),
@@ -82,6 +87,9 @@ SKIN = Task(
     channels=3,
     positive=None,
     alert="melanoma",
+    # Some melanomas look like common moles; to find the last of them, every
+    # mole would have to be called one.
+    screening_sensitivity=0.95,
     train_folder="Train",
     test_folder="Test",
     dataset_folders=(

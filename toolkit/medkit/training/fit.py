@@ -5,10 +5,11 @@ Importing this module imports Keras and TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ from medkit.training.networks import is_backbone, needs_imagenet
 from medkit.training.recipes import Recipe, Stage
 
 _PREDICTION_BATCH = 64
+
+_Weights = list[NDArray[np.float32]]
 
 
 class Observer(Protocol):
@@ -104,6 +107,10 @@ class Checkpoint:
         """Return where model and optimiser after the last epoch lie."""
         return self._folder / f"last-{len(state.history)}.keras"
 
+    def mean(self, state: State) -> Path:
+        """Return where the mean of this stage's weights lies, if it averages."""
+        return self._folder / f"mean-{len(state.history)}.weights.h5"
+
     def best(self, state: State) -> Path:
         """Return where the best epoch's weights lie."""
         return self._folder / f"best-{state.best_epoch}.weights.h5"
@@ -147,11 +154,17 @@ class Checkpoint:
                 "start anew with --overwrite"
             ) from error
 
-    def save(self, model: Any, state: State, is_best: bool) -> None:
-        """Keep model, optimiser and state; the state file is replaced last and atomically."""
+    def save(self, model: Any, state: State, is_best: bool, mean: _Weights | None) -> None:
+        """Keep model, optimiser and state; the state file is replaced last and atomically.
+
+        With ``mean``, that is what was judged, and what the best epoch is kept as.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        if is_best:
-            model.save_weights(self.best(state))
+        with _holding(model, mean):
+            if mean is not None:
+                model.save_weights(self.mean(state))
+            if is_best:
+                model.save_weights(self.best(state))
         model.save(self.last(state))
         temporary = self._state.with_suffix(".tmp")
         temporary.write_text(json.dumps({"identity": self._identity, "state": vars(state)}))
@@ -159,7 +172,7 @@ class Checkpoint:
 
     def tidy(self, state: State) -> None:
         """Delete the files of other epochs."""
-        needed = (self._state, self.last(state), self.best(state))
+        needed = (self._state, self.last(state), self.mean(state), self.best(state))
         for path in self._folder.iterdir():
             if path not in needed:
                 path.unlink()
@@ -226,12 +239,15 @@ def fit(
             )
             schedule = _Schedule(stage, state.epoch, steps, observer)
             fitted = model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[schedule])
+            mean = _running_mean(model, checkpoint, state) if stage.average else None
+            with _holding(model, mean):
+                judged = _watch(model, task, watched)
             record = {
                 "epoch": number,
                 "stage": state.stage,
                 "loss": float(fitted.history["loss"][0]),
                 "learning_rate": schedule.rate,
-                **_watch(model, task, watched),
+                **judged,
             }
             if not math.isfinite(record["loss"]):
                 raise TrainingError(
@@ -246,7 +262,7 @@ def fit(
                 best_epoch=number if is_best else state.best_epoch,
                 stale=0 if is_best else state.stale + 1,
             )
-            checkpoint.save(model, ended, is_best)
+            checkpoint.save(model, ended, is_best, mean)
             vars(state).update(vars(ended))  # not before: an interrupted save does not count
             checkpoint.tidy(state)
             observer.epoch_ends(record, is_best)
@@ -296,6 +312,35 @@ def _begin_stage(model: Any, task: Task, recipe: Recipe, stage: Stage) -> None:
     losses = keras.losses
     loss = losses.BinaryCrossentropy() if task.binary else losses.CategoricalCrossentropy()
     model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+
+
+def _running_mean(model: Any, checkpoint: Checkpoint, state: State) -> _Weights:
+    """Return the mean of the weights after each epoch of the stage, this one included.
+
+    Statistics of batch normalisation are averaged like all others.
+    """
+    weights: _Weights = model.get_weights()
+    if state.epoch == 0:
+        return weights
+    current, share = weights, 1 / (state.epoch + 1)
+    model.load_weights(checkpoint.mean(state))
+    earlier: _Weights = model.get_weights()
+    model.set_weights(current)
+    return [old + share * (new - old) for old, new in zip(earlier, current, strict=True)]
+
+
+@contextlib.contextmanager
+def _holding(model: Any, weights: _Weights | None) -> Iterator[None]:
+    """Give a model other weights for a while; ``None`` leaves it its own."""
+    if weights is None:
+        yield
+        return
+    own = model.get_weights()
+    model.set_weights(weights)
+    try:
+        yield
+    finally:
+        model.set_weights(own)
 
 
 def _exhausted(stage: Stage, state: State) -> bool:
