@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 keras = pytest.importorskip("keras")
 
-from medkit_exporters.equalise import equalise  # noqa: E402
+from medkit_exporters.equalise import cap_activations, equalise  # noqa: E402
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
@@ -116,3 +116,36 @@ def test_a_channel_that_never_fires_does_not_break_the_others() -> None:
     changed = equalise(model, IMAGES)
     assert all(np.isfinite(weights).all() for weights in changed.get_weights())
     np.testing.assert_allclose(outputs(changed), outputs(model), atol=2e-6)
+
+
+def test_caps_lie_above_all_but_the_rarest_values_and_leave_the_outputs() -> None:
+    model = residual_network()
+    capped = cap_activations(model, IMAGES)
+    np.testing.assert_allclose(outputs(capped), outputs(model), atol=1e-3)
+    tops = {}
+    for name in ("stem_relu", "inner_relu", "sum_relu"):
+        layer = capped.get_layer(name)
+        assert layer.max_value == 6
+        probe = keras.Model(capped.input, layer.output)
+        tops[name] = float(np.asarray(probe(IMAGES, training=False)).max())
+    assert tops["inner_relu"] == pytest.approx(6)
+    # These two are added and so share their scale.
+    assert max(tops["stem_relu"], tops["sum_relu"]) == pytest.approx(6)
+
+
+def test_caps_cut_off_what_reaches_beyond_them() -> None:
+    model = residual_network()
+    wild = np.where(np.random.default_rng(1).random(IMAGES.shape) < 0.5, 0, 255).astype(np.uint8)
+    calm = np.full_like(IMAGES, 128)
+    capped = cap_activations(model, calm)
+    inner = keras.Model(capped.input, capped.get_layer("inner_relu").output)
+    assert float(np.asarray(inner(wild)).max()) == 6
+    assert np.abs(np.asarray(capped(wild)) - np.asarray(model(wild))).max() > 1e-3
+
+
+def test_a_network_without_a_free_channel_is_copied_as_it_is() -> None:
+    pixels = keras.Input((16, 16, 3), dtype="uint8")
+    x = layers.Rescaling(1 / 128)(pixels)
+    model = keras.Model(pixels, layers.Dense(2)(layers.Flatten()(layers.ReLU()(x))))
+    for change in (equalise, cap_activations):
+        np.testing.assert_array_equal(outputs(change(model, IMAGES)), outputs(model))

@@ -14,7 +14,7 @@ Importing this module imports Keras.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,10 @@ from numpy.typing import NDArray
 _BATCH = 16
 # A channel that never fires, or weights near zero, would ask for endless factors.
 _LEAST_SHARE, _LARGEST_FACTOR = 1 / 64, 16.0
+_TINY = 1e-12
+
+_CAP = 6.0
+_CAPPED_SHARE = 1e-5
 
 _COMMUTING = (
     keras.layers.Add,
@@ -43,8 +47,8 @@ class _Channels:
     ----------
     producers
         Layers whose output channels can be scaled.
-    activations
-        Rectified tensors whose ranges count.
+    rectifiers
+        ReLU layers, whose outputs' ranges count.
     consumers
         Layers that undo the factors in their kernels.
     fixed
@@ -52,9 +56,27 @@ class _Channels:
     """
 
     producers: list[Any] = field(default_factory=list)
-    activations: list[Any] = field(default_factory=list)
+    rectifiers: list[Any] = field(default_factory=list)
     consumers: list[Any] = field(default_factory=list)
     fixed: bool = False
+
+    @property
+    def scalable(self) -> bool:
+        """Whether the channels can be scaled, and have ranges to do it by."""
+        return bool(self.producers and self.rectifiers and self.consumers) and not self.fixed
+
+    def scale(self, factors: NDArray[np.float32]) -> None:
+        """Multiply the channels, in place, by ``factors``, shape (channels,) or (1,)."""
+        for layer in self.producers:
+            # All weights of a convolution, and scale and offset of a normalisation, end
+            # in the channels; what follows in the latter are its statistics.
+            scaled = 2 if isinstance(layer, keras.layers.BatchNormalization) else None
+            weights = layer.get_weights()
+            weights[:scaled] = [array * factors for array in weights[:scaled]]
+            layer.set_weights(weights)
+        for layer in self.consumers:
+            kernel, *others = layer.get_weights()
+            layer.set_weights([kernel / factors[:, np.newaxis], *others])
 
 
 def equalise(model: Any, images: NDArray[np.uint8]) -> Any:
@@ -74,30 +96,55 @@ def equalise(model: Any, images: NDArray[np.uint8]) -> Any:
     keras.Model
         With the same outputs, up to rounding.
     """
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    groups = [
-        group
-        for group in _tied_channels(copy)
-        if group.producers and group.activations and group.consumers and not group.fixed
-    ]
-    tensors = [tensor for group in groups for tensor in group.activations]
-    if not tensors:
-        return copy
-    ranges = iter(_channel_ranges(keras.Model(copy.input, tensors), images))
-    measured = [[next(ranges) for _ in group.activations] for group in groups]
-    for group, spans in zip(groups, measured, strict=True):
-        factors = _factors(spans, group.consumers)
-        for layer in group.producers:
-            _scale_output(layer, factors)
-        for layer in group.consumers:
-            kernel, *others = layer.get_weights()
-            layer.set_weights([kernel / factors[:, np.newaxis], *others])
+    copy = _copy(model)
+    groups = _scalable_channels(copy)
+    for group, peaks in zip(groups, _measure(copy, groups, images, _peaks), strict=True):
+        group.scale(_factors(peaks, group.consumers))
     return copy
 
 
-def _tied_channels(model: Any) -> Iterator[_Channels]:
-    """Group the network's tensors by the commuting layers between them."""
+def cap_activations(model: Any, images: NDArray[np.uint8]) -> Any:
+    """Return a copy of a network whose rectified tensors end where hardly a value lies.
+
+    The steps of an 8-bit tensor are as wide as its rarest value makes them.
+    Here, all but one in a hundred thousand of a tensor's values lie below 6,
+    and its ReLU becomes a ReLU6, which converters merge into the layer
+    before. Tensors that can only be scaled together are scaled by the one
+    that reaches farthest.
+
+    Parameters
+    ----------
+    model, images
+        As for :func:`equalise`.
+
+    Returns
+    -------
+    keras.Model
+        With the same outputs but for images that reach a cap.
+    """
+    copy = _copy(model)
+    groups = _scalable_channels(copy)
+    for group, tops in zip(groups, _measure(copy, groups, images, _top), strict=True):
+        group.scale(np.array([_CAP / max(*tops, _TINY)], dtype=np.float32))
+    capped = {layer.name for group in groups for layer in group.rectifiers}
+    return _copy(copy, capped)
+
+
+def _copy(model: Any, capped: Container[str] = ()) -> Any:
+    """Copy a network with its weights; layers named in ``capped`` become ReLU6."""
+
+    def layer_of(layer: Any) -> Any:
+        if layer.name in capped:
+            return keras.layers.ReLU(max_value=_CAP, name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=layer_of)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _scalable_channels(model: Any) -> list[_Channels]:
+    """Group the network's channels by the commuting layers between them."""
     parents: dict[int, int] = {}
 
     def root(key: int) -> int:
@@ -116,9 +163,9 @@ def _tied_channels(model: Any) -> Iterator[_Channels]:
 
     for layer in model.layers:
         group = group_of(layer.output)
+        if _is_relu(layer):
+            group.rectifiers.append(layer)
         if _commutes(layer):
-            if _is_relu(layer):
-                group.activations.append(layer.output)
             continue
         if isinstance(layer, keras.layers.BatchNormalization) or _is_linear_convolution(layer):
             group.producers.append(layer)
@@ -131,7 +178,7 @@ def _tied_channels(model: Any) -> Iterator[_Channels]:
                 group_of(tensor).fixed = True
     for tensor in model.outputs:
         group_of(tensor).fixed = True
-    yield from groups.values()
+    return [group for group in groups.values() if group.scalable]
 
 
 def _commutes(layer: Any) -> bool:
@@ -154,38 +201,48 @@ def _inputs(layer: Any) -> list[Any]:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
-def _channel_ranges(probe: Any, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Return the mean over images of each channel's maximum, one array a tensor."""
-    sums: list[Any] = []
-    for start in range(0, len(images), _BATCH):
-        outputs = probe(images[start : start + _BATCH], training=False)
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        peaks = [np.asarray(output).max(axis=(1, 2)).sum(axis=0) for output in outputs]
-        sums = [a + b for a, b in zip(sums, peaks, strict=True)] if sums else peaks
-    return [total / len(images) for total in sums]
+def _measure(
+    model: Any,
+    groups: list[_Channels],
+    images: NDArray[np.uint8],
+    statistic: Callable[[NDArray[np.float32]], Any],
+) -> list[list[Any]]:
+    """Return a statistic of every rectified tensor, by group, averaged over batches."""
+    tensors = [layer.output for group in groups for layer in group.rectifiers]
+    if not tensors:
+        return []
+    probe = keras.Model(model.input, tensors)
+    batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+    sums = [0.0] * len(tensors)
+    for batch in batches:
+        outputs = probe(batch, training=False)
+        outputs = outputs if len(tensors) > 1 else [outputs]
+        sums = [a + statistic(np.asarray(b)) for a, b in zip(sums, outputs, strict=True)]
+    means = iter(total / len(batches) for total in sums)
+    return [[next(means) for _ in group.rectifiers] for group in groups]
 
 
-def _factors(spans: list[NDArray[np.float32]], consumers: list[Any]) -> NDArray[np.float32]:
+def _peaks(activation: NDArray[np.float32]) -> Any:
+    """Return each channel's maximum, averaged over images, shape (channels,)."""
+    return activation.max(axis=(1, 2)).mean(axis=0)
+
+
+def _top(activation: NDArray[np.float32]) -> Any:
+    """Return the value that all but the share ``_CAPPED_SHARE`` lie below."""
+    return np.quantile(activation, 1 - _CAPPED_SHARE)
+
+
+def _factors(peaks: list[Any], consumers: list[Any]) -> NDArray[np.float32]:
     """Return the factor of each channel, shape (channels,), their geometric mean 1.
 
     The square root of the weights' share over the activation's share gives
     both the same share of their tensor's range.
     """
-    shares = [np.maximum(span / max(span.max(), 1e-12), _LEAST_SHARE) for span in spans]
+    shares = [np.maximum(peak / max(peak.max(), _TINY), _LEAST_SHARE) for peak in peaks]
     activation = np.exp(np.mean(np.log(shares), axis=0))
-    kernels = [layer.get_weights()[0] for layer in consumers]
-    weights = np.max(
-        [np.abs(k).max(axis=(*range(k.ndim - 2), k.ndim - 1)) for k in kernels], axis=0
-    )
-    weights = np.maximum(weights / max(weights.max(), 1e-12), _LEAST_SHARE)
+    kernels = [np.abs(layer.get_weights()[0]) for layer in consumers]
+    reach = np.max([k.max(axis=(*range(k.ndim - 2), k.ndim - 1)) for k in kernels], axis=0)
+    weights = np.maximum(reach / max(reach.max(), _TINY), _LEAST_SHARE)
     factors = np.sqrt(weights / activation)
     factors /= np.exp(np.log(factors).mean())
     return np.asarray(np.clip(factors, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR), dtype=np.float32)
-
-
-def _scale_output(layer: Any, factors: NDArray[np.float32]) -> None:
-    if isinstance(layer, keras.layers.BatchNormalization):
-        scale, offset, *statistics = layer.get_weights()
-        layer.set_weights([scale * factors, offset * factors, *statistics])
-    else:
-        layer.set_weights([weights * factors for weights in layer.get_weights()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from medkit.errors import ExportError
 from medkit.quiet import native_stderr_closed
+from medkit_exporters.equalise import cap_activations
 from medkit_exporters.flatbuffer import append_activation, attach_card
 from medkit_exporters.source import Source
 
 __all__ = ["CALIBRATION", "attach_card", "convert"]
 
-CALIBRATION = "minimum and maximum over all images"
+CALIBRATION = "minimum and maximum over all images, activations capped at percentile 99.999"
 """How int8 ranges are chosen, for the manifest."""
 
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -53,6 +55,11 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
         If an int8 file computes in float, or does not take raw pixels.
     """
     int8 = precision == "int8"
+    if int8:
+        if calibration is None:
+            raise ExportError("int8 needs calibration images and got none")
+        # The converter takes the extremes for ranges.
+        source = replace(source, model=cap_activations(source.model, calibration))
     function = source.function(float_pixels=int8, logits=int8)
     # Keras' variables are not in the graph that the calibrator runs; constants are.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
@@ -64,12 +71,9 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
     if precision == "fp16":
         converter.target_spec.supported_types = [tf.float16]
     if int8:
-        if calibration is None:
-            raise ExportError("int8 needs calibration images and got none")
-        images = calibration
 
         def representative() -> Iterator[list[Any]]:
-            for image in images:
+            for image in () if calibration is None else calibration:
                 yield [image[np.newaxis].astype(np.float32)]
 
         converter.representative_dataset = representative
