@@ -70,11 +70,6 @@ def balance(scores: Scores, truth: Truth, threshold: float) -> float:
     return (found(scores, truth, threshold) + float((scores[~truth] < threshold).mean())) / 2
 
 
-def balancing(scores: Scores, truth: Truth) -> float:
-    """Return the balanced threshold of two classes."""
-    return balanced_threshold(truth.astype(np.int64), xrays(*scores), 1)
-
-
 # Decisions
 
 
@@ -261,7 +256,7 @@ def test_a_temperature_without_scipy_names_the_extra(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("seed", range(8))
 def test_no_threshold_balances_better_than_the_chosen_one(seed: int) -> None:
     scores, truth = drawn(seed)
-    threshold = balancing(scores, truth)
+    threshold = balanced_threshold(scores, truth)
     levels = np.unique(np.append(scores, [0, 1]))
     candidates = np.concatenate([levels, (levels[1:] + levels[:-1]) / 2])
     best = max(balance(scores, truth, value) for value in candidates)
@@ -275,7 +270,7 @@ def test_the_threshold_lies_in_the_middle_of_the_widest_of_the_best_gaps(seed: i
     quality = [round(balance(scores, truth, (low + high) / 2), 9) for low, high in gaps]
     best = [gap for gap, value in zip(gaps, quality, strict=True) if value == max(quality)]
     low, high = max(best, key=lambda gap: gap[1] - gap[0])
-    assert balancing(scores, truth) == pytest.approx((low + high) / 2)
+    assert balanced_threshold(scores, truth) == pytest.approx((low + high) / 2)
 
 
 @pytest.mark.parametrize(
@@ -285,41 +280,22 @@ def test_of_two_equally_good_gaps_the_wider_one_is_taken(
     scores: tuple[float, ...], threshold: float
 ) -> None:
     truth = np.array([False, True, False, True])
-    assert balancing(np.array(scores), truth) == pytest.approx(threshold)
+    assert balanced_threshold(np.array(scores), truth) == pytest.approx(threshold)
 
 
 def test_the_threshold_of_classes_far_apart_is_half_way() -> None:
     truth = np.array([False, False, True, True])
-    assert balancing(np.array([0.125, 0.25, 0.75, 0.875]), truth) == 0.5
+    assert balanced_threshold(np.array([0.125, 0.25, 0.75, 0.875]), truth) == 0.5
 
 
 def test_the_threshold_lies_between_0_and_1_even_for_scores_without_information() -> None:
-    assert 0 < balancing(np.array([0.7, 0.7]), np.array([False, True])) < 1
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_of_nine_classes_no_threshold_gives_a_higher_mean_of_their_sensitivities(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = np.concatenate([np.arange(9), rng.choice(9, 120, p=np.arange(1, 10) / 45)])
-    logits = rng.normal(0, 1.5, (129, 9)) + np.eye(9)[labels]
-    probabilities = softmax(logits).astype(np.float32)
-    melanoma = SKIN.labels.index("melanoma")
-
-    def balance_of_nine(threshold: float) -> float:
-        decided = decide(SKIN, probabilities, OperatingPoint("any", "melanoma", threshold))
-        return float(np.mean([(decided[labels == label] == label).mean() for label in range(9)]))
-
-    chosen = balance_of_nine(balanced_threshold(labels, probabilities, melanoma))
-    levels = np.unique(np.append(probabilities[:, melanoma], [0, 1])).astype(np.float64)
-    tried = [balance_of_nine(middle) for middle in (levels[1:] + levels[:-1]) / 2]
-    assert chosen == pytest.approx(max(tried))
-    assert min(tried) < chosen
+    assert 0 < balanced_threshold(np.array([0.7, 0.7]), np.array([False, True])) < 1
 
 
 def test_the_threshold_does_not_follow_the_larger_class() -> None:
     truth = np.array([False] * 2 + [True] * 98)
     scores = np.concatenate([[0.5, 0.6], np.linspace(0.55, 1, 98)])
-    assert balancing(scores, truth) > 0.6
+    assert balanced_threshold(scores, truth) > 0.6
 
 
 # The threshold of a sensitivity

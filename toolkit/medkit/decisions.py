@@ -167,8 +167,9 @@ def choose_points(
 ) -> OperatingPoints:
     """Choose the operating points on validation images.
 
-    Both have a threshold for the task's alert label. ``balanced`` is the one
-    with the highest balanced accuracy, the mean of all labels' sensitivities.
+    Both have a threshold for the task's alert label. ``balanced`` has the
+    highest mean of its sensitivity and its specificity: the likeliest of nine
+    labels is too seldom one that resembles several others, as melanoma does.
     ``high-sensitivity`` finds the task's ``screening_sensitivity`` of the
     alert label at least, with the highest threshold that does.
 
@@ -181,7 +182,7 @@ def choose_points(
     """
     alert = task.labels.index(task.alert)
     scores, truth = probabilities[:, alert].astype(np.float64), labels == alert
-    balanced = balanced_threshold(labels, probabilities, alert)
+    balanced = balanced_threshold(scores, truth)
     screening = sensitivity_threshold(scores, truth, task.screening_sensitivity)
     return {
         BALANCED: OperatingPoint(BALANCED, task.alert, balanced),
@@ -189,38 +190,25 @@ def choose_points(
     }
 
 
-def balanced_threshold(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float32], alert: int
-) -> float:
-    """Return the threshold for one label with the highest balanced accuracy.
+def balanced_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """Return the threshold with the highest mean of sensitivity and specificity.
 
     Of several equally good ones, the middle of the widest gap between
     neighbouring scores is taken, which leaves most room for a shift.
 
     Parameters
     ----------
-    labels
-        True label indices, shape (n,); ``alert`` and another must occur.
-    probabilities
-        Shape (n, classes).
-    alert
-        Index of the label that is decided from the threshold on; below it
-        the likeliest other label is.
+    scores
+        Probability of the label, shape (n,).
+    truth
+        Whether an image has the label, shape (n,); both must occur.
     """
-    scores = probabilities[:, alert].astype(np.float64)
-    others = probabilities.copy()
-    others[:, alert] = -1
-    weights = 1 / np.bincount(labels)[labels]  # every label's images count 1 together
     levels = np.unique(np.concatenate([[0.0, 1.0], scores]))
     middles, widths = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
-
-    order = np.argsort(scores)
-    below = np.searchsorted(scores[order], middles)
-    right_above, right_below = (
-        np.concatenate([[0.0], np.cumsum((weights * right)[order])])
-        for right in (labels == alert, others.argmax(axis=1) == labels)
-    )
-    quality = np.round(right_above[-1] - right_above[below] + right_below[below], 9)
+    positive, negative = np.sort(scores[truth]), np.sort(scores[~truth])
+    sensitivity = 1 - np.searchsorted(positive, middles) / len(positive)
+    specificity = np.searchsorted(negative, middles) / len(negative)
+    quality = np.round(sensitivity + specificity, 9)
     best = np.flatnonzero(quality == quality.max())
     return float(middles[best[widths[best].argmax()]])
 

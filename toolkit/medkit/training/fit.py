@@ -221,6 +221,8 @@ def fit(
         while state.stage < len(recipe.stages):
             stage = recipe.stages[state.stage]
             if state.epoch == 0:
+                if stage.average and state.history:
+                    load_best(model, checkpoint, state)
                 _begin_stage(model, task, recipe, stage)
             if state.epoch >= stage.epochs or _exhausted(stage, state):
                 state.stage, state.epoch, state.stale = state.stage + 1, 0, 0
