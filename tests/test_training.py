@@ -824,6 +824,27 @@ def test_an_averaging_stage_judges_and_keeps_the_mean_of_its_epochs(
         np.testing.assert_allclose(kept_weights, weights, rtol=1e-3, atol=1e-6)
 
 
+def test_an_averaging_stage_starts_from_the_best_epoch(
+    tiny_xrays: Path,
+    tmp_path: Path,
+    small: Shorten,
+    recorder: MakeRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses, kernels = iter([0.1, 0.5, 0.6]), []
+
+    def watch(model: Any, *_: Any) -> dict[str, float]:
+        kernels.append(model.get_layer("conv3_conv").get_weights()[0])
+        return {"watched_loss": next(losses), "watched_accuracy": 1.0, "watched_auc": 1.0}
+
+    monkeypatch.setattr(loop, "_watch", watch)
+    small(stages=(*stages(2), Stage(epochs=1, learning_rate=0.0, cosine=False, average=True)))
+    train(tiny_xrays, tmp_path, recorder())
+    first, second, third = kernels
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(third, first)
+
+
 def test_a_recipe_without_validation_keeps_its_last_epoch_and_chooses_nothing_on_the_test_split(
     tiny_xrays: Path, tmp_path: Path, small: Shorten, recorder: MakeRecorder
 ) -> None:
