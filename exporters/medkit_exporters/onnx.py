@@ -26,7 +26,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from medkit.bundles import CARD_NAME, ModelCard
+from medkit.census import census_of_onnx
 from medkit.errors import ExportError
+from medkit_exporters.checks import check_integers
 from medkit_exporters.source import Source
 
 OPSET = 17
@@ -41,8 +43,6 @@ CALIBRATION = f"percentile {_PERCENTILE} over the first {_MOST_IMAGES} images"
 """How int8 ranges are chosen, for the manifest."""
 
 _IDENTITY = {"scale": np.array(1.0, np.float32), "zero_point": np.array(0, np.uint8)}
-
-_PRODUCTS = ("Conv", "MatMul", "Gemm")
 
 
 def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | None) -> bytes:
@@ -86,7 +86,7 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
             raise ExportError("int8 needs calibration images and got none")
         model = _quantize(model, calibration)
         _take_raw_pixels(model.graph)
-        _check_int8(model.graph)
+        check_integers(census_of_onnx(model.SerializeToString()))
     _free_batch(model.graph)
     _shorten_names(model.graph)
     _drop_unused_domains(model)
@@ -172,16 +172,6 @@ def _take_raw_pixels(graph: Any) -> None:
                 node.input[position] = pixels.name
     graph.node.remove(quantizer)
     pixels.type.tensor_type.elem_type = TensorProto.UINT8
-
-
-def _check_int8(graph: Any) -> None:
-    """Raise :class:`ExportError` if a product takes anything but dequantised integers."""
-    producers = {name: node for node in graph.node for name in node.output}
-    for node in graph.node:
-        if node.op_type in _PRODUCTS:
-            for name in node.input[:2]:
-                if name not in producers or producers[name].op_type != "DequantizeLinear":
-                    raise ExportError(f"{node.op_type} {node.name} takes float input {name}")
 
 
 def _free_batch(graph: Any) -> None:

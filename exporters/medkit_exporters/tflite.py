@@ -14,8 +14,10 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from medkit.census import census_of_tflite
 from medkit.errors import ExportError
 from medkit.quiet import native_stderr_closed
+from medkit_exporters.checks import check_integers
 from medkit_exporters.equalise import cap_activations
 from medkit_exporters.flatbuffer import append_activation, attach_card
 from medkit_exporters.source import Source
@@ -24,8 +26,6 @@ __all__ = ["CALIBRATION", "attach_card", "convert"]
 
 CALIBRATION = "minimum and maximum over all images, activations capped at percentile 99.999"
 """How int8 ranges are chosen, for the manifest."""
-
-_PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | None) -> bytes:
@@ -91,7 +91,7 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
 
 
 def _check_int8(content: bytes) -> None:
-    """Raise :class:`ExportError` unless products are integer and the input is raw pixels."""
+    """Raise :class:`ExportError` unless the input is raw pixels and the work in integers."""
     interpreter = Interpreter(model_content=content)
     (pixels,) = interpreter.get_input_details()
     if pixels["dtype"] != np.uint8 or pixels["quantization"] != (1.0, 0):
@@ -99,12 +99,4 @@ def _check_int8(content: bytes) -> None:
             f"the int8 input is {np.dtype(pixels['dtype'])} with scale and zero point "
             f"{pixels['quantization']}; it must be uint8 with (1.0, 0) so that raw pixels fit"
         )
-    types = {item["index"]: item["dtype"] for item in interpreter.get_tensor_details()}
-    # The list of operators has no public accessor in LiteRT's interpreter.
-    for operator in interpreter._get_ops_details():
-        if operator["op_name"] in _PRODUCTS:
-            found = {np.dtype(types[index]).name for index in operator["inputs"][:2]}
-            if found != {"int8"}:
-                raise ExportError(
-                    f"{operator['op_name']} computes in {' and '.join(sorted(found))}, not in int8"
-                )
+    check_integers(census_of_tflite(content))

@@ -33,6 +33,7 @@ _HOMES = {
     "medkit.errors": ("ImageError", "MedkitError", "ModelFileError", "UsageError"),
     "medkit.evaluation": ("EvaluateOptions", "Evaluation", "evaluate_folder"),
     "medkit.images": ("InputContract", "load_tensor"),
+    "medkit.inspection": ("Inspection", "inspect_file"),
     "medkit.parity": ("Comparison", "ParityOptions", "check_parity"),
     "medkit.report": ("ReportOptions", "write_report"),
     "medkit.rows": ("Row",),

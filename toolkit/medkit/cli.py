@@ -391,6 +391,24 @@ def evaluate(
         raise typer.Exit(SOME_ROWS_FAILED)
 
 
+@app.command("inspect")
+def inspect_model(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .keras file.")],
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every operator as JSON.")
+    ] = None,
+) -> None:
+    """Show what a model file is: labels, contract, hash, operators, and in what they compute."""
+    from medkit import inspection as library
+    from medkit.console import show_inspection, stderr_console
+
+    _check_reports([json_path])
+    found = library.inspect_file(file)
+    show_inspection(stderr_console(), found)
+    if json_path is not None:
+        library.write_inspection(found, json_path)
+
+
 @app.command()
 def report(
     task: Annotated[str, typer.Argument(metavar="TASK", help=f"{_TASK_NAMES}.")],

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from medkit.audit import Audit
     from medkit.classify import ClassifySummary
     from medkit.evaluation import Evaluation
+    from medkit.inspection import Inspection
     from medkit.parity import Comparison
     from medkit.rows import Row
     from medkit_exporters import ExportedFile, ExportOptions
@@ -201,6 +202,49 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     for name, error in evaluation.unreadable:
         console.print(_visible(f"left out: {name}: {error}"), soft_wrap=True)
     console.print(DISCLAIMER)
+
+
+def show_inspection(console: Console, found: Inspection) -> None:
+    """Show a model file's card, its operators, and what stays in floating point."""
+    facts = {"file": str(found.path), "size": f"{found.bytes:,} bytes", "SHA-256": found.sha256}
+    if found.card is None:
+        facts["card"] = f"none: {found.problem}"
+    else:
+        card = found.card
+        facts |= {
+            "task": card.task,
+            "labels": ", ".join(card.labels),
+            "precision": f"{card.precision}, by medkit {card.version}",
+            "contract": ", ".join(f"{key} {value}" for key, value in card.contract.items()),
+            "temperature": f"{card.temperature:g}",
+            "points": "; ".join(
+                f"{name}: {point.label} from {point.threshold:.4f}"
+                if point.threshold is not None
+                else f"{name}: the likeliest"
+                for name, point in card.operating_points.items()
+            ),
+        }
+        if card.source_sha256:
+            facts["made from"] = card.source_sha256
+    for name, text in facts.items():
+        console.print(f"{name:12}{_visible(text)}", soft_wrap=True)
+    census = found.census
+    table = _table("operator", "computes in", right=("number", "of the work"))
+    for kind, computes_in, number, work in census.by_kind:
+        share = f"{work / census.work:.1%}" if work else ""
+        table.add_row(kind, computes_in, str(number), share)
+    console.print(table)
+    console.print(
+        f"{census.work / 1e6:,.1f} million multiply-accumulates an image, "
+        f"{census.integer_share:.1%} in integers"
+    )
+    if census.integer_share:
+        for operator in census.floating:
+            reason = operator.reason or "no reason known"
+            console.print(
+                f"in floating point: {operator.kind} {_visible(operator.name)} ({reason})",
+                soft_wrap=True,
+            )
 
 
 def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> None:

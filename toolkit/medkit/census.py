@@ -1,0 +1,258 @@
+"""The census of a model file: which operators it has, and in what numbers they compute.
+
+A file called int8 may hold 8-bit weights and still multiply in floating
+point; only its operators and the types of their tensors tell. Work is counted
+in multiply-accumulates for one image, of convolutions and matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medkit.errors import MissingExtraError, ModelFileError, UsageError
+
+INTEGERS = ("int8", "uint8", "int16")
+"""Types in which a quantised operator computes."""
+
+PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "Conv", "MatMul", "Gemm")
+"""Operators that multiply and add: all the work that counts."""
+
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Cast", "CAST")
+_PROBABILITIES = ("SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of a graph.
+
+    Attributes
+    ----------
+    name
+        Of its output tensor, or of the layer.
+    kind
+        The format's own name of the operation.
+    computes_in
+        Type of the numbers that go in, such as ``int8`` or ``float32``.
+    work
+        Multiply-accumulates for one image; 0 for all but convolutions and
+        matrix products.
+    """
+
+    name: str
+    kind: str
+    computes_in: str
+    work: int
+
+    @property
+    def reason(self) -> str:
+        """Why the operator of an int8 file may compute in floating point, if it may."""
+        if self.kind in _PROBABILITIES:
+            return "256 probabilities would be too few to rank images by"
+        return ""
+
+
+@dataclass(frozen=True)
+class Census:
+    """What a model file is made of.
+
+    Attributes
+    ----------
+    operators
+        In the order of the file.
+    tensors
+        How many tensors there are of each type.
+    """
+
+    operators: tuple[Operator, ...]
+    tensors: dict[str, int]
+
+    @property
+    def work(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(operator.work for operator in self.operators)
+
+    @property
+    def integer_share(self) -> float:
+        """Share of the work that is done in integers, 0..1."""
+        done = sum(item.work for item in self.operators if item.computes_in in INTEGERS)
+        return done / self.work if self.work else 0.0
+
+    @property
+    def floating(self) -> tuple[Operator, ...]:
+        """The operators that compute in floating point; conversions to and from it do not."""
+        return tuple(
+            item
+            for item in self.operators
+            if item.computes_in.startswith("float") and item.kind not in _CONVERSIONS
+        )
+
+    @property
+    def by_kind(self) -> list[tuple[str, str, int, int]]:
+        """Kind, type, number of operators and work, the most work first."""
+        count: Counter[tuple[str, str]] = Counter()
+        work: Counter[tuple[str, str]] = Counter()
+        for item in self.operators:
+            count[item.kind, item.computes_in] += 1
+            work[item.kind, item.computes_in] += item.work
+        return sorted(
+            ((*key, count[key], work[key]) for key in count), key=lambda row: (-row[3], row[:2])
+        )
+
+
+def take_census(path: Path) -> Census:
+    """Count the operators and tensors of a ``.tflite``, ``.onnx`` or ``.keras`` file.
+
+    Raises
+    ------
+    UsageError
+        If the file has another suffix.
+    MissingExtraError
+        If ``onnx`` or TensorFlow is needed and absent.
+    ModelFileError
+        If the file cannot be read as what its suffix says.
+    """
+    if path.suffix == ".keras":
+        return _of_keras(path)
+    readers = {".tflite": census_of_tflite, ".onnx": census_of_onnx}
+    if path.suffix not in readers:
+        raise UsageError(f"{path} has the suffix {path.suffix!r}; accepted: .tflite, .onnx, .keras")
+    content = path.read_bytes()
+    try:
+        return readers[path.suffix](content)
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        # Parsers of damaged bytes raise whatever they stumble over first.
+        raise ModelFileError(f"{path} is no {path.suffix} file, or a damaged one") from error
+
+
+def census_of_tflite(content: bytes) -> Census:
+    """Count what the bytes of a TFLite file hold."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    if content[4:8] != b"TFL3":
+        raise ValueError("no TFLite file")
+    kinds = _names(schema.BuiltinOperator)
+    types = {number: name.lower() for number, name in _names(schema.TensorType).items()}
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    codes = [
+        kinds[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes
+    ]
+    operators = []
+    tensors: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        tensors.update(types[tensor.type] for tensor in graph.tensors)
+        for node in graph.operators:
+            kind = codes[node.opcodeIndex]
+            inputs = [graph.tensors[index] for index in node.inputs if index >= 0]
+            output = graph.tensors[node.outputs[0]]
+            weights = inputs[1].shape if len(inputs) > 1 else ()
+            operators.append(
+                Operator(
+                    name=output.name.decode(),
+                    kind=kind,
+                    computes_in=types[inputs[0].type] if inputs else types[output.type],
+                    work=_tflite_work(kind, output.shape, weights),
+                )
+            )
+    return Census(tuple(operators), dict(sorted(tensors.items())))
+
+
+def census_of_onnx(content: bytes) -> Census:
+    """Count what the bytes of an ONNX file hold.
+
+    An operator between DequantizeLinear and QuantizeLinear computes in the
+    integers that the former takes: runtimes merge the three.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("onnx", "export", "inspect an .onnx file") from None
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
+    if not graph.node:
+        raise ValueError("no operators")  # no bytes at all are a valid, empty message
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    names[onnx.TensorProto.FLOAT] = "float32"
+    shapes: dict[str, list[int]] = {item.name: list(item.dims) for item in graph.initializer}
+    types = {item.name: names[item.data_type] for item in graph.initializer}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        tensor = value.type.tensor_type
+        # A free batch size counts as one image.
+        shapes[value.name] = [size.dim_value or 1 for size in tensor.shape.dim]
+        types[value.name] = names[tensor.elem_type]
+    producers = {name: node for node in graph.node for name in node.output}
+
+    def taken(name: str) -> str:
+        """Return the type that goes into an operator by this name."""
+        producer = producers.get(name)
+        if producer is not None and producer.op_type == "DequantizeLinear":
+            name = producer.input[0]
+        return str(types.get(name, "unknown"))
+
+    operators = []
+    for node in graph.node:
+        inputs = [name for name in node.input if name]
+        operands = inputs[:2] if node.op_type in PRODUCTS else inputs[:1]
+        found = {types.get(name, "unknown") for name in operands}
+        if node.op_type not in _CONVERSIONS:
+            found = {taken(name) for name in operands}
+        floating = sorted(name for name in found if name not in INTEGERS)
+        operators.append(
+            Operator(
+                name=node.name or node.output[0],
+                kind=node.op_type,
+                # One floating operand makes the whole product floating.
+                computes_in=(floating or sorted(found) or ["nothing"])[0],
+                work=_onnx_work(
+                    node.op_type,
+                    [shapes.get(name, []) for name in inputs],
+                    shapes.get(node.output[0], []),
+                ),
+            )
+        )
+    return Census(tuple(operators), dict(sorted(Counter(types.values()).items())))
+
+
+def _of_keras(path: Path) -> Census:
+    from medkit.runtimes.keras import load_keras
+
+    network = load_keras(path)
+    operators = []
+    for layer in network.layers:
+        output = layer.output.shape[1:]
+        kernel = getattr(layer, "kernel", None)
+        work = math.prod(output) * math.prod(kernel.shape[:-1]) if kernel is not None else 0
+        operators.append(Operator(layer.name, type(layer).__name__, layer.compute_dtype, work))
+    tensors = Counter(weight.dtype for weight in network.weights)
+    return Census(tuple(operators), dict(sorted(tensors.items())))
+
+
+def _tflite_work(kind: str, output: Sequence[int], weights: Sequence[int]) -> int:
+    if kind in ("CONV_2D", "FULLY_CONNECTED"):
+        return _product(output) * _product(weights[1:])
+    if kind == "DEPTHWISE_CONV_2D":
+        return _product(output) * _product(weights[1:3])
+    return 0
+
+
+def _onnx_work(kind: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) -> int:
+    if kind == "Conv":
+        return _product(output) * _product(inputs[1][1:])
+    if kind in ("MatMul", "Gemm"):
+        return _product(output) * inputs[0][-1]
+    return 0
+
+
+def _product(sizes: Iterable[int]) -> int:
+    return math.prod(int(size) for size in sizes)
+
+
+def _names(enumeration: Any) -> dict[int, str]:
+    """Turn a class of numbered constants around."""
+    return {number: name for name, number in vars(enumeration).items() if isinstance(number, int)}

@@ -1,0 +1,95 @@
+"""What a model file is: its card, its hash, and what it computes with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medkit.bundles import CARD_NAME, ModelCard, no_card, replacing, sha256_of
+from medkit.census import Census, take_census
+from medkit.errors import ModelFileError
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model file, taken apart.
+
+    Attributes
+    ----------
+    path, bytes, sha256
+        Which file.
+    card
+        What the file says of itself; ``None`` if medkit did not write it, or
+        not for this version's preprocessing.
+    problem
+        Why there is no card; empty if there is one.
+    census
+        What it is made of.
+    """
+
+    path: Path
+    bytes: int
+    sha256: str
+    card: ModelCard | None
+    problem: str
+    census: Census
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        return {
+            **asdict(self),
+            "path": str(self.path),
+            "census": {
+                **asdict(self.census),
+                "work": self.census.work,
+                "integer_share": self.census.integer_share,
+            },
+        }
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Take a ``.tflite``, ``.onnx`` or ``.keras`` file apart, whoever wrote it.
+
+    Raises
+    ------
+    UsageError
+        If the file has another suffix.
+    MissingExtraError
+        If the format needs a package that is absent.
+    ModelFileError
+        If the file is missing or damaged.
+    """
+    sha256 = sha256_of(path)
+    census = take_census(path)
+    card, problem = None, ""
+    try:
+        card = ModelCard.from_json(_read_card(path), path)
+    except ModelFileError as error:
+        problem = str(error)
+    return Inspection(path, path.stat().st_size, sha256, card, problem, census)
+
+
+def write_inspection(inspection: Inspection, path: Path) -> None:
+    """Write everything as JSON."""
+    text = json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _read_card(path: Path) -> str | bytes:
+    if path.suffix == ".tflite":
+        from medkit.runtimes.litert import read_card
+
+        return read_card(path.read_bytes(), path)
+    if path.suffix == ".keras":
+        from medkit.runtimes.keras import read_card as read_card_of_keras
+
+        return read_card_of_keras(path)
+    import onnx
+
+    properties = {item.key: item.value for item in onnx.load(path).metadata_props}
+    if CARD_NAME not in properties:
+        raise no_card(path)
+    return str(properties[CARD_NAME])
