@@ -297,13 +297,13 @@ def test_a_float_tflite_file_does_not_pass_for_int8(folder: Path) -> None:
     tensor.quantization = schema.QuantizationParametersT()
     tensor.quantization.scale, tensor.quantization.zeroPoint = [1.0], [0]
     pretending = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    with pytest.raises(ExportError, match="CONV_2D .* computes in float32, not in integers"):
+    with pytest.raises(ExportError, match="CONV_2D .* computes in float32, not in int8"):
         to_tflite._check_int8(pretending)
 
 
 def test_a_float_onnx_file_does_not_pass_for_int8(folder: Path) -> None:
     check_integers(take_census(folder / "model-int8.onnx"))
-    with pytest.raises(ExportError, match="Conv .* computes in float32, not in integers"):
+    with pytest.raises(ExportError, match="Conv .* computes in float32, not in int8"):
         check_integers(take_census(folder / "model-fp32.onnx"))
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
+
+from medkit_exporters.source import copy_network
 
 # Beyond, float32 probabilities of a sigmoid have too few digits for their logit.
 _SUREST = 1e-6
@@ -41,8 +42,7 @@ def shift_logits(model: Any, shift: NDArray[np.float64]) -> Any:
 
     A last layer of one unit holds the second class's logit less the first's.
     """
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy = copy_network(model)
     last = copy.layers[-1]
     kernel, bias = last.get_weights()
     last.set_weights([kernel, bias + (shift[1:] - shift[:1] if last.units == 1 else shift)])

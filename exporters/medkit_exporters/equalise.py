@@ -14,13 +14,15 @@ Importing this module imports Keras.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
+
+from medkit_exporters.source import copy_network
 
 _BATCH = 16
 # A channel that never fires, or weights near zero, would ask for endless factors.
@@ -96,7 +98,7 @@ def equalise(model: Any, images: NDArray[np.uint8]) -> Any:
     keras.Model
         With the same outputs, up to rounding.
     """
-    copy = _copy(model)
+    copy = copy_network(model)
     groups = _scalable_channels(copy)
     for group, peaks in zip(groups, _measure(copy, groups, images, _peaks), strict=True):
         group.scale(_factors(peaks, group.consumers))
@@ -122,25 +124,18 @@ def cap_activations(model: Any, images: NDArray[np.uint8]) -> Any:
     keras.Model
         With the same outputs but for images that reach a cap.
     """
-    copy = _copy(model)
+    copy = copy_network(model)
     groups = _scalable_channels(copy)
     for group, tops in zip(groups, _measure(copy, groups, images, _top), strict=True):
         group.scale(np.array([_CAP / max(*tops, _TINY)], dtype=np.float32))
     capped = {layer.name for group in groups for layer in group.rectifiers}
-    return _copy(copy, capped)
 
-
-def _copy(model: Any, capped: Container[str] = ()) -> Any:
-    """Copy a network with its weights; layers named in ``capped`` become ReLU6."""
-
-    def layer_of(layer: Any) -> Any:
+    def with_cap(layer: Any) -> Any:
         if layer.name in capped:
             return keras.layers.ReLU(max_value=_CAP, name=layer.name)
         return layer.__class__.from_config(layer.get_config())
 
-    copy = keras.models.clone_model(model, clone_function=layer_of)
-    copy.set_weights(model.get_weights())
-    return copy
+    return copy_network(copy, clone_function=with_cap)
 
 
 def _scalable_channels(model: Any) -> list[_Channels]:

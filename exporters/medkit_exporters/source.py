@@ -91,12 +91,17 @@ def open_source(path: Path) -> Source:
     return source
 
 
+def copy_network(model: Any, **options: Any) -> Any:
+    """Copy a network with its weights; ``options`` are those of Keras' ``clone_model``."""
+    copy = keras.models.clone_model(model, **options)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def _with_float_input(model: Any) -> Any:
     """Copy a model so that it takes its pixels as float32."""
     pixels = keras.Input(model.input_shape[1:], dtype="float32", name="pixels")
-    copy = keras.models.clone_model(model, input_tensors=pixels)
-    copy.set_weights(model.get_weights())
-    return copy
+    return copy_network(model, input_tensors=pixels)
 
 
 def _without_activation(model: Any) -> Any:

@@ -58,8 +58,9 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
     if int8:
         if calibration is None:
             raise ExportError("int8 needs calibration images and got none")
+        images = calibration
         # The converter takes the extremes for ranges.
-        source = replace(source, model=cap_activations(source.model, calibration))
+        source = replace(source, model=cap_activations(source.model, images))
     function = source.function(float_pixels=int8, logits=int8)
     # Keras' variables are not in the graph that the calibrator runs; constants are.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
@@ -73,7 +74,7 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
     if int8:
 
         def representative() -> Iterator[list[Any]]:
-            for image in () if calibration is None else calibration:
+            for image in images:
                 yield [image[np.newaxis].astype(np.float32)]
 
         converter.representative_dataset = representative

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medkit.errors import MissingExtraError, ModelFileError, UsageError
+from medkit.runtimes import SUFFIXES
 
 INTEGERS = ("int8", "uint8", "int16")
 """Types in which a quantised operator computes."""
@@ -120,7 +121,7 @@ def take_census(path: Path) -> Census:
         return _of_keras(path)
     readers = {".tflite": census_of_tflite, ".onnx": census_of_onnx}
     if path.suffix not in readers:
-        raise UsageError(f"{path} has the suffix {path.suffix!r}; accepted: .tflite, .onnx, .keras")
+        raise UsageError(f"{path} has the suffix {path.suffix!r}; accepted: {', '.join(SUFFIXES)}")
     content = path.read_bytes()
     try:
         return readers[path.suffix](content)
@@ -150,13 +151,14 @@ def census_of_tflite(content: bytes) -> Census:
         for node in graph.operators:
             kind = codes[node.opcodeIndex]
             inputs = [graph.tensors[index] for index in node.inputs if index >= 0]
+            operands = inputs[:2] if kind in PRODUCTS else inputs[:1]
             output = graph.tensors[node.outputs[0]]
             weights = inputs[1].shape if len(inputs) > 1 else ()
             operators.append(
                 Operator(
                     name=output.name.decode(),
                     kind=kind,
-                    computes_in=types[inputs[0].type] if inputs else types[output.type],
+                    computes_in=_joint_type(types[tensor.type] for tensor in operands),
                     work=_tflite_work(kind, output.shape, weights),
                 )
             )
@@ -199,16 +201,13 @@ def census_of_onnx(content: bytes) -> Census:
     for node in graph.node:
         inputs = [name for name in node.input if name]
         operands = inputs[:2] if node.op_type in PRODUCTS else inputs[:1]
-        found = {types.get(name, "unknown") for name in operands}
-        if node.op_type not in _CONVERSIONS:
-            found = {taken(name) for name in operands}
-        floating = sorted(name for name in found if name not in INTEGERS)
+        own = node.op_type in _CONVERSIONS
+        found = (types.get(name, "unknown") if own else taken(name) for name in operands)
         operators.append(
             Operator(
                 name=node.name or node.output[0],
                 kind=node.op_type,
-                # One floating operand makes the whole product floating.
-                computes_in=(floating or sorted(found) or ["nothing"])[0],
+                computes_in=_joint_type(found),
                 work=_onnx_work(
                     node.op_type,
                     [shapes.get(name, []) for name in inputs],
@@ -231,6 +230,12 @@ def _of_keras(path: Path) -> Census:
         operators.append(Operator(layer.name, type(layer).__name__, layer.compute_dtype, work))
     tensors = Counter(weight.dtype for weight in network.weights)
     return Census(tuple(operators), dict(sorted(tensors.items())))
+
+
+def _joint_type(operands: Iterable[str]) -> str:
+    """Return what an operator computes in: one floating operand makes it floating."""
+    found = sorted(set(operands), key=lambda name: (name in INTEGERS, name))
+    return found[0] if found else "nothing"
 
 
 def _tflite_work(kind: str, output: Sequence[int], weights: Sequence[int]) -> int:

@@ -321,10 +321,10 @@ def _running_mean(model: Any, checkpoint: Checkpoint, state: State) -> _Weights:
 
     Statistics of batch normalisation are averaged like all others.
     """
-    weights: _Weights = model.get_weights()
+    current: _Weights = model.get_weights()
     if state.epoch == 0:
-        return weights
-    current, share = weights, 1 / (state.epoch + 1)
+        return current
+    share = 1 / (state.epoch + 1)
     model.load_weights(checkpoint.mean(state))
     earlier: _Weights = model.get_weights()
     model.set_weights(current)
