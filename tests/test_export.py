@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medkit.bundles import FORMATS, PRECISIONS, ModelCard, export_name, load_bundle
-from medkit.census import take_census
+from medkit.census import Census, Operator, take_census
 from medkit.datasets import load_tensors, read_dataset, resolve_conflicts, split_validation
 from medkit.decisions import BALANCED, OperatingPoint
 from medkit.errors import DatasetLayoutError, ExportError, MedkitError, ModelFileError, UsageError
@@ -305,6 +305,12 @@ def test_a_float_onnx_file_does_not_pass_for_int8(folder: Path) -> None:
     check_integers(take_census(folder / "model-int8.onnx"))
     with pytest.raises(ExportError, match="Conv .* computes in float32, not in int8"):
         check_integers(take_census(folder / "model-fp32.onnx"))
+
+
+def test_products_of_16_bits_do_not_pass_for_int8() -> None:
+    wide = Operator("wide", "CONV_2D", "int16", 9)
+    with pytest.raises(ExportError, match="CONV_2D wide computes in int16, not in int8"):
+        check_integers(Census((wide,), {}))
 
 
 def test_images_that_do_not_span_the_pixels_never_make_a_scaled_input(source: Any) -> None:
