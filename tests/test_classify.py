@@ -77,7 +77,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     def bundle(task: Task, trained: Path | None = None) -> Any:
         return SimpleNamespace(
             operating_points=points_of(task),
-            export_path=lambda kind, precision: Path(f"{task.name}.tflite"),
+            smallest_export=lambda kind: Path(f"{task.name}.tflite"),
         )
 
     def load(path: Path, threads: int | None = None) -> FakeModel:
@@ -265,7 +265,7 @@ def test_an_operating_point_that_one_task_lacks_is_refused_whatever_images_come(
             del points[HIGH_SENSITIVITY]
         return SimpleNamespace(
             operating_points=points,
-            export_path=lambda kind, precision: Path(f"{task.name}.tflite"),
+            smallest_export=lambda kind: Path(f"{task.name}.tflite"),
         )
 
     monkeypatch.setattr(module, "load_bundle", bundle)

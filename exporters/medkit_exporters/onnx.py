@@ -7,6 +7,8 @@ import io
 import logging
 import tempfile
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,21 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
+from onnxruntime.quantization.qdq_loss_debug import (
+    collect_activations,
+    create_activation_matching,
+    modify_model_output_intermediate_tensors,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from medkit.bundles import CARD_NAME, ModelCard
-from medkit.census import census_of_onnx
+from medkit.bundles import CARD_NAME, FORMATS, ModelCard
+from medkit.census import census_of_onnx, check_promise
 from medkit.errors import ExportError
-from medkit_exporters.checks import check_integers
+from medkit_exporters.settings import EXTREMES, PERCENTILE, Settings
 from medkit_exporters.source import Source
+
+RUNTIME, SUFFIX = "ONNX Runtime", FORMATS["onnx"]
 
 OPSET = 17
 """ONNX operator set; ONNX Runtime has had all of it since 1.12 (2022)."""
@@ -39,26 +48,30 @@ _PERCENTILE = 99.99
 _MOST_IMAGES = 64
 """The calibrator keeps the histograms' inputs in memory, 25 MB an image of ResNet50."""
 
-CALIBRATION = f"percentile {_PERCENTILE} over the first {_MOST_IMAGES} images"
-"""How int8 ranges are chosen, for the manifest."""
+_DEBUG_IMAGES = 4
+"""Images that tell which layers 8 bits distort most."""
 
 _IDENTITY = {"scale": np.array(1.0, np.float32), "zero_point": np.array(0, np.uint8)}
 
+_PRODUCTS = ("Conv", "MatMul", "Gemm")
 
-def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | None) -> bytes:
+
+def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] | None) -> bytes:
     """Convert a Keras original to an ONNX file.
 
     Parameters
     ----------
     source
         The original.
-    precision
+    settings
         ``int8``: QDQ with uint8 activations and int8 weights per channel,
         the last product's output and the activation after it in float.
-        ``fp16``: weights and arithmetic in half precision. ``fp32``: as trained.
+        ``int16``: the same with uint16 activations. ``mixed``: ``int8`` but
+        for some products. ``fp16``: weights and arithmetic in half precision.
+        ``fp32``: as trained.
     calibration
         uint8 images (n, height, width, channels) that fix the ranges of
-        ``int8``; ``None`` for the others.
+        integers; ``None`` where there are none.
 
     Returns
     -------
@@ -69,10 +82,10 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
     Raises
     ------
     ExportError
-        If an int8 file computes in float, or does not take raw pixels.
+        If a file computes otherwise than its name says, or does not take raw pixels.
     """
-    int8 = precision == "int8"
-    function = source.function(float_pixels=int8, logits=False)
+    precision = settings.precision
+    function = source.function(float_pixels=settings.calibrated, logits=False)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of third parties' deprecations
@@ -81,18 +94,28 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
         )
     if precision == "fp16":
         model = convert_float_to_float16(model, keep_io_types=True)
-    if int8:
+    if settings.calibrated:
         if calibration is None:
-            raise ExportError("int8 needs calibration images and got none")
-        model = _quantize(model, calibration)
-        _take_raw_pixels(model.graph)
-        check_integers(census_of_onnx(model.SerializeToString()))
+            raise ExportError(f"{precision} needs calibration images and got none")
+        model = _quantize(model, settings, calibration)
+        if precision == "int8":
+            _take_raw_pixels(model.graph)
+        else:
+            _cast_pixels(model.graph)
+        check_promise(census_of_onnx(model.SerializeToString()), precision)
     _free_batch(model.graph)
     _shorten_names(model.graph)
     _drop_unused_domains(model)
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
+
+
+def describe_ranges(settings: Settings) -> str:
+    """Say how the ranges of activations are chosen, for the manifest."""
+    if settings.ranges == PERCENTILE:
+        return f"percentile {_PERCENTILE} over the first {_MOST_IMAGES} images"
+    return "minimum and maximum over all images"
 
 
 def attach_card(content: bytes, card: ModelCard) -> bytes:
@@ -113,41 +136,96 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def _quantize(model: Any, calibration: NDArray[np.uint8]) -> Any:
+def _quantize(model: Any, settings: Settings, calibration: NDArray[np.uint8]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        plain, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in "abc")
+        plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
         onnx.save(model, plain)
         # Folds batch normalisation into the convolutions, which the quantiser does not.
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        with contextlib.redirect_stdout(io.StringIO()):  # the calibrator prints its progress
-            quantize_static(
-                prepared,
-                quantized,
-                _Images(model.graph.input[0].name, calibration[:_MOST_IMAGES]),
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                # Ranges from the extremes of all images cost ResNet50 one decision in
-                # thirty on validation images, ranges without the outermost 0.01 % one
-                # in fifty.
-                calibrate_method=CalibrationMethod.Percentile,
-                extra_options={
-                    "CalibPercentile": _PERCENTILE,
-                    # Histograms are filled as activations come; all of them would fill the memory.
-                    "CalibMaxIntermediateOutputs": 4,
-                    # Pixels go in as they are, whatever the images' range.
-                    "TensorQuantOverrides": {model.graph.input[0].name: [_IDENTITY]},
-                    # The logits stay as fine as the integer product made them, so
-                    # that ranking, and with it the AUC, is not lost to ties.
-                    "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
-                },
-                op_types_to_quantize=[
-                    "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
-                    "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
-                ],
-            )  # fmt: skip
-        return onnx.load(quantized)
+        left: list[str] = []
+        if settings.precision == "mixed":
+            left = _most_distorted(prepared, settings, calibration)
+        return onnx.load(_quantized(prepared, settings, calibration, left))
+
+
+def _quantized(
+    prepared: Path, settings: Settings, calibration: NDArray[np.uint8], left: Sequence[str]
+) -> Path:
+    """Write a quantised copy of a file, but for the nodes ``left``, and return where it is."""
+    path = prepared.with_name("quantized.onnx")
+    pixels = onnx.load(prepared).graph.input[0].name
+    wide = settings.precision == "int16"
+    extremes = settings.ranges == EXTREMES
+    options: dict[str, Any] = {
+        "CalibPercentile": _PERCENTILE,
+        # The logits stay as fine as the integer product made them, so
+        # that ranking, and with it the AUC, is not lost to ties.
+        "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+    }
+    if not extremes:
+        # Histograms are filled as activations come; all of them would fill the memory.
+        options["CalibMaxIntermediateOutputs"] = 4
+    if settings.precision == "int8":
+        # Pixels go in as they are, whatever the images' range.
+        options["TensorQuantOverrides"] = {pixels: [_IDENTITY]}
+    # The calibrator prints its progress, and logs that 16 bits need an operator set of its own.
+    logging.getLogger().setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantize_static(
+            prepared,
+            path,
+            _Images(pixels, calibration if extremes else calibration[:_MOST_IMAGES]),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt16 if wide else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            # Ranges from the extremes of all images cost ResNet50 one decision in
+            # thirty on validation images, ranges without the outermost 0.01 % one
+            # in fifty.
+            calibrate_method=(
+                CalibrationMethod.MinMax if extremes else CalibrationMethod.Percentile
+            ),
+            nodes_to_exclude=list(left),
+            extra_options=options,
+            op_types_to_quantize=[
+                "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
+                "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
+            ],
+        )  # fmt: skip
+    return path
+
+
+def _most_distorted(
+    prepared: Path, settings: Settings, calibration: NDArray[np.uint8]
+) -> list[str]:
+    """Name the products that stay in float: the last, and those of the largest error.
+
+    The error is that of the product's output against its size, on some
+    calibration images, between the file as it is and quantised throughout.
+    """
+    nodes = [node for node in onnx.load(prepared).graph.node if node.op_type in _PRODUCTS]
+    kept = [nodes[-1].name] if settings.float_head else []
+    count = round(settings.float_share * len(nodes))
+    if not count:
+        return kept
+    quantized = _quantized(prepared, replace(settings, precision="int8"), calibration, ())
+    outputs = []
+    for path in (prepared, quantized):
+        watched = path.with_name(f"watched-{path.name}")
+        modify_model_output_intermediate_tensors(path, watched)
+        pixels = onnx.load(prepared).graph.input[0].name
+        outputs.append(collect_activations(watched, _Images(pixels, calibration[:_DEBUG_IMAGES])))
+    pairs = create_activation_matching(outputs[1], outputs[0])
+
+    def error(node: Any) -> float:
+        found = pairs.get(node.output[0])
+        if found is None:
+            return 0.0
+        before, after = (np.stack(found[key]) for key in ("float", "pre_qdq"))
+        return float(np.square(before - after).mean() / max(np.square(before).mean(), 1e-12))
+
+    worst = sorted(nodes, key=error, reverse=True)[:count]
+    return list(dict.fromkeys([*kept, *(node.name for node in worst)]))
 
 
 def _take_raw_pixels(graph: Any) -> None:
@@ -171,6 +249,17 @@ def _take_raw_pixels(graph: Any) -> None:
             if name == quantizer.output[0]:
                 node.input[position] = pixels.name
     graph.node.remove(quantizer)
+    pixels.type.tensor_type.elem_type = TensorProto.UINT8
+
+
+def _cast_pixels(graph: Any) -> None:
+    """Make the float input take the same numbers as bytes."""
+    (pixels,) = graph.input
+    floats = f"{pixels.name}_as_float"
+    for node in graph.node:
+        node.input[:] = [floats if name == pixels.name else name for name in node.input]
+    cast = onnx.helper.make_node("Cast", [pixels.name], [floats], to=TensorProto.FLOAT)
+    graph.node.insert(0, cast)
     pixels.type.tensor_type.elem_type = TensorProto.UINT8
 
 

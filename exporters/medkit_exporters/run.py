@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medkit.bundles import (
     FORMATS,
-    PRECISIONS,
     Bundle,
-    ModelCard,
     check_writable,
     export_name,
     file_record,
@@ -25,30 +22,23 @@ from medkit.bundles import (
     replacing,
     write_manifest,
 )
-from medkit.datasets import (
-    check_layout,
-    check_seed,
-    load_tensors,
-    locate_dataset,
-    read_dataset,
-    without_twins,
-)
+from medkit.datasets import check_layout, check_seed, load_tensors, locate_dataset, without_twins
 from medkit.errors import ExportError, MissingExtraError, UsageError
 from medkit.images import contract_for
 from medkit.metrics import evaluate_test_split
 from medkit.modelcard import write_card
-from medkit.runtimes import both_classes, load_model, predict_all
+from medkit.runtimes import load_model, predict_all
 from medkit.runtimes.keras import import_tensorflow
+from medkit.splits import Splits, splits_of
 from medkit.tasks import TASKS, Task
-from medkit.version import __version__
-from medkit_exporters.calibration import (
-    DEFAULT_COUNT,
-    CalibrationSet,
-    draw_calibration_set,
-)
+from medkit_exporters.calibration import DEFAULT_COUNT, check_count
+from medkit_exporters.ladder import LADDERS, Attempt
 
 if TYPE_CHECKING:
-    from medkit_exporters.source import Source
+    from medkit_exporters.bench import Bench, Candidate
+
+DEFAULT_DROP = 1.0
+"""Points of accuracy, and hundredths of AUC, that an export may lose."""
 
 _TIMED_RUNS = 15
 
@@ -73,6 +63,10 @@ class ExportOptions:
         Size of the calibration set.
     seed
         Decides which training images calibrate.
+    max_drop
+        Points of accuracy, and hundredths of AUC, by which a file may differ
+        from the original on validation images; beyond, the next rung of the
+        ladder is tried.
     """
 
     tasks: tuple[Task, ...] = tuple(TASKS.values())
@@ -82,6 +76,7 @@ class ExportOptions:
     trained: Path | None = None
     calibration_images: int = DEFAULT_COUNT
     seed: int = 0
+    max_drop: float = DEFAULT_DROP
 
 
 @dataclass(frozen=True)
@@ -98,6 +93,8 @@ class ExportedFile:
         Its size against the Keras original's, which is compressed.
     milliseconds
         Median time of one image on this machine, one at a time.
+    attempts
+        The rungs of the ladder that were tried; the last is this file.
     """
 
     path: Path
@@ -107,15 +104,7 @@ class ExportedFile:
     bytes: int
     ratio: float
     milliseconds: float
-
-
-@dataclass(frozen=True)
-class _TestSplit:
-    """The official test split as tensors; ``untwinned`` tells which lie in no training folder."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    untwinned: Sequence[bool]
+    attempts: tuple[Attempt, ...]
 
 
 def export_models(
@@ -146,29 +135,31 @@ def export_models(
         left under that name that was not there before.
     """
     bundles = _check(options)
-    calibrations = {
-        bundle.task.name: draw_calibration_set(
-            bundle, options.data, options.calibration_images, options.seed
-        )
+    splits = {
+        bundle.task.name: splits_of(bundle, options.data)
         for bundle in bundles
-        if "int8" in options.precisions and options.data is not None
+        if options.data is not None
     }
 
     import_tensorflow("export")
+    from medkit_exporters.bench import Bench
     from medkit_exporters.source import open_source
 
     written = []
     for bundle in bundles:
         note(f"{bundle.task.name}: loading {bundle.keras_path.name}")
-        source = open_source(bundle.keras_path)
-        test = None if options.data is None else _read_test_split(bundle.task, options.data)
+        source, divided = open_source(bundle.keras_path), splits.get(bundle.task.name)
+        if divided is not None and not divided.as_trained:
+            note(
+                f"{bundle.task.name}: {options.data} holds other files than the model was trained "
+                "on, so that what is validation here may have been training there"
+            )
+        bench = Bench(
+            bundle, source, divided, options.calibration_images, options.seed, options.max_drop
+        )
         for export_format in options.formats:
             for precision in options.precisions:
-                note(f"{bundle.task.name}: converting to {export_format} {precision}")
-                calibration = calibrations.get(bundle.task.name) if precision == "int8" else None
-                written.append(
-                    _export_one(bundle, source, export_format, precision, calibration, test)
-                )
+                written.append(_export_one(bundle, bench, export_format, precision, divided, note))
         write_card(bundle)
     return written
 
@@ -177,13 +168,16 @@ def _check(options: ExportOptions) -> list[Bundle]:
     """Refuse what cannot work before anything heavy is imported; open the bundles."""
     for given, known, what in (
         (options.formats, tuple(FORMATS), "format"),
-        (options.precisions, PRECISIONS, "precision"),
+        (options.precisions, tuple(LADDERS), "precision"),
     ):
         unknown = [word for word in given if word not in known]
         if unknown or not given:
             problem = f"unknown {what} {', '.join(map(repr, unknown))}" if unknown else f"no {what}"
             raise UsageError(f"{problem}; accepted: {', '.join(known)}")
     check_seed(options.seed)
+    check_count(options.calibration_images)
+    if not 0 <= options.max_drop <= 100:
+        raise UsageError(f"a drop of {options.max_drop} points; accepted: 0 to 100")
     if options.data is None:
         if "int8" in options.precisions:
             raise UsageError(
@@ -208,93 +202,93 @@ def _check(options: ExportOptions) -> list[Bundle]:
 
 def _export_one(
     bundle: Bundle,
-    source: Source,
+    bench: Bench,
     export_format: str,
-    precision: str,
-    calibration: CalibrationSet | None,
-    test: _TestSplit | None,
+    asked: str,
+    splits: Splits | None,
+    note: Callable[[str], None],
 ) -> ExportedFile:
+    """Climb the ladder of a precision, and keep the first file that passes."""
     exporter = _exporter(export_format)
-    card = ModelCard(
-        task=bundle.task.name,
-        labels=bundle.task.labels,
-        contract=contract_for(bundle.task).to_dict(),
-        temperature=bundle.temperature,
-        operating_points=bundle.operating_points,
-        precision=precision,
-        version=__version__,
-        source_sha256=bundle.keras_sha256,
+    attempts: list[Attempt] = []
+    for rung in LADDERS[asked]:
+        after = f" after {attempts[-1].failures[0]}" if attempts else ""
+        note(f"{bundle.task.name}: {export_format} {asked}: {rung.name}{after}")
+        attempt, candidate = bench.attempt(exporter, rung)
+        attempts.append(attempt)
+        if attempt.passed and candidate is not None:
+            return _keep(bundle, export_format, candidate, attempts, splits)
+    tried = "; ".join(f"{attempt.rung}: {attempt.failures[0]}" for attempt in attempts)
+    raise ExportError(
+        f"{bundle.task.name}: no {export_format} file asked for as {asked} decides like the "
+        f"original, and none was written ({tried}); allow more with --max-drop, or look at the "
+        "training data"
     )
-    path = bundle.folder / export_name(export_format, precision)
+
+
+def _keep(
+    bundle: Bundle,
+    export_format: str,
+    candidate: Candidate,
+    attempts: list[Attempt],
+    splits: Splits | None,
+) -> ExportedFile:
+    """Write a file that passed, and enter it in the manifest in place of what it supersedes."""
+    card = candidate.card
+    path = bundle.folder / export_name(export_format, card.precision)
     with replacing(path) as temporary:
-        if calibration is None:
-            content = exporter.convert(source, precision, None)
-        else:
-            content = _convert_int8(exporter, source, calibration.images, card, temporary)
-        temporary.write_bytes(exporter.attach_card(content, card))
+        temporary.write_bytes(candidate.content)
         # Loaded and run before it gets its name: a file that no runtime takes is none.
         milliseconds = time_one_image(temporary)
-        metrics = _measure(temporary, bundle, test) if test is not None else None
+        metrics = _measure(temporary, bundle.task, splits) if splits is not None else None
     record = file_record(path)
-    entry: dict[str, Any] = {**record, "format": export_format, "precision": precision}
-    if calibration is not None:
-        entry["calibration"] = {**calibration.record, "method": exporter.CALIBRATION}
+    entry: dict[str, Any] = {
+        **record,
+        "format": export_format,
+        "precision": card.precision,
+        "temperature": card.temperature,
+        "operating_points": {n: point.to_dict() for n, point in card.operating_points.items()},
+        "ladder": [attempt.to_dict() for attempt in attempts],
+    }
+    if candidate.calibration is not None:
+        entry["calibration"] = candidate.calibration
     if metrics is not None:
         entry["metrics"] = metrics
-    bundle.manifest["exports"][path.name] = entry
+    # A file of an earlier run that is smaller than the ladder now allows must not be preferred.
+    exports = bundle.manifest["exports"]
+    for attempt in attempts[:-1]:
+        name = export_name(export_format, attempt.precision)
+        if name != path.name and name in exports:
+            del exports[name]
+            (bundle.folder / name).unlink(missing_ok=True)
+    exports[path.name] = entry
     write_manifest(bundle.folder, bundle.manifest)
     return ExportedFile(
         path=path,
         task=bundle.task.name,
         format=export_format,
-        precision=precision,
+        precision=card.precision,
         bytes=record["bytes"],
         ratio=record["bytes"] / bundle.keras_path.stat().st_size,
         milliseconds=milliseconds,
+        attempts=tuple(attempts),
     )
 
 
-def _convert_int8(
-    exporter: ModuleType,
-    source: Source,
-    images: NDArray[np.uint8],
-    card: ModelCard,
-    trial: Path,
-) -> bytes:
-    """Convert an equalised copy twice: the first file, at ``trial``, tells the logits' drift."""
-    from medkit_exporters.bias import logit_drift, shift_logits
-    from medkit_exporters.equalise import equalise
-
-    equal = replace(source, model=equalise(source.model, images))
-    raw = exporter.attach_card(
-        exporter.convert(equal, "int8", images), replace(card, temperature=1.0)
-    )
-    trial.write_bytes(raw)
-    original = source.model.predict(images, verbose=0)
-    drift = logit_drift(both_classes(original), predict_all(load_model(trial), images))
-    corrected = replace(equal, model=shift_logits(equal.model, -drift))
-    return bytes(exporter.convert(corrected, "int8", images))
-
-
-def _read_test_split(task: Task, data: Path) -> _TestSplit:
-    dataset = read_dataset(task, locate_dataset(task, data))
-    images, labels = load_tensors(dataset.test, contract_for(task))
-    return _TestSplit(images, labels, without_twins(dataset))
-
-
-def _measure(path: Path, bundle: Bundle, test: _TestSplit) -> dict[str, Any]:
+def _measure(path: Path, task: Task, splits: Splits) -> dict[str, Any]:
     """Return a file's figures on the official test split, in the form of the original's."""
     model = load_model(path)
-    probabilities = predict_all(model, test.images)
+    images, labels = load_tensors(splits.test, contract_for(task))
+    probabilities = predict_all(model, images)
     if not np.isfinite(probabilities).all():
         raise ExportError(f"{path.suffix} export gives a probability that is not finite")
     return evaluate_test_split(
-        bundle.task, test.labels, probabilities, bundle.operating_points, test.untwinned
+        task, labels, probabilities, model.card.operating_points, without_twins(splits.dataset)
     )
 
 
 def _exporter(export_format: str) -> ModuleType:
-    """Return the module that writes a format; all have ``convert`` and ``attach_card``."""
+    """Return the module that writes a format; all have the same functions and constants."""
     if export_format == "tflite":
         from medkit_exporters import tflite
 

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from medkit.census import census_of_tflite
+from medkit.bundles import FORMATS
+from medkit.census import PRODUCTS, census_of_tflite, check_promise
 from medkit.errors import ExportError
 from medkit.quiet import native_stderr_closed
-from medkit_exporters.checks import check_integers
 from medkit_exporters.equalise import cap_activations
-from medkit_exporters.flatbuffer import append_activation, attach_card
+from medkit_exporters.flatbuffer import (
+    append_activation,
+    attach_card,
+    refine_logits,
+    take_raw_pixels,
+)
+from medkit_exporters.settings import PERCENTILE, Settings
 from medkit_exporters.source import Source
 
-__all__ = ["CALIBRATION", "attach_card", "convert"]
+__all__ = ["RUNTIME", "SUFFIX", "attach_card", "convert", "describe_ranges"]
 
-CALIBRATION = "minimum and maximum over all images, activations capped at percentile 99.999"
-"""How int8 ranges are chosen, for the manifest."""
+RUNTIME, SUFFIX = "LiteRT", FORMATS["tflite"]
+
+_DEBUG_IMAGES = 8
+"""Images that tell which layers 8 bits distort most."""
 
 
-def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | None) -> bytes:
+def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] | None) -> bytes:
     """Convert a Keras original to a TFLite file.
 
     Parameters
     ----------
     source
         The original.
-    precision
+    settings
         ``int8``: integer kernels, weights quantised per channel, the last
-        activation in float. ``fp16``: weights stored in half precision.
-        ``fp32``: as trained.
+        activation in float. ``int16``: the same with 16-bit activations.
+        ``mixed``: ``int8`` but for some products. ``fp16``: weights stored
+        in half precision. ``fp32``: as trained.
     calibration
         uint8 images (n, height, width, channels) that fix the ranges of
-        ``int8``; ``None`` for the others.
+        integers; ``None`` where there are none.
 
     Returns
     -------
@@ -52,52 +62,98 @@ def convert(source: Source, precision: str, calibration: NDArray[np.uint8] | Non
     Raises
     ------
     ExportError
-        If an int8 file computes in float, or does not take raw pixels.
+        If a file computes otherwise than its name says, or does not take raw pixels.
     """
-    int8 = precision == "int8"
-    if int8:
-        if calibration is None:
-            raise ExportError("int8 needs calibration images and got none")
-        images = calibration
+    precision = settings.precision
+    if not settings.calibrated:
+        converter = _converter(source.function(float_pixels=False, logits=False))
+        if precision == "fp16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        return _run(converter.convert)
+    if calibration is None:
+        raise ExportError(f"{precision} needs calibration images and got none")
+    if settings.ranges == PERCENTILE:
         # The converter takes the extremes for ranges.
-        source = replace(source, model=cap_activations(source.model, images))
-    function = source.function(float_pixels=int8, logits=int8)
+        source = replace(source, model=cap_activations(source.model, calibration))
+    converter = _converter(source.function(float_pixels=True, logits=True))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: _one_by_one(calibration)
+    operators = tf.lite.OpsSet
+    if precision == "int16":
+        converter.target_spec.supported_ops = [
+            operators.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+        content = take_raw_pixels(_run(converter.convert))
+    elif precision == "mixed":
+        converter.target_spec.supported_ops = [operators.TFLITE_BUILTINS_INT8]
+        content = take_raw_pixels(_run(lambda: _mixed(converter, settings, calibration)))
+    else:
+        converter.target_spec.supported_ops = [operators.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.float32
+        content = refine_logits(_run(converter.convert))
+    content = append_activation(content, source.activation)
+    check_promise(census_of_tflite(content), precision)
+    return content
+
+
+def describe_ranges(settings: Settings) -> str:
+    """Say how the ranges of activations are chosen, for the manifest."""
+    if settings.ranges == PERCENTILE:
+        return "minimum and maximum over all images, activations capped at percentile 99.999"
+    return "minimum and maximum over all images"
+
+
+def _converter(function: Any) -> Any:
     # Keras' variables are not in the graph that the calibrator runs; constants are.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     # It would recommend an argument that is of no use for a frozen graph.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    if precision != "fp32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "fp16":
-        converter.target_spec.supported_types = [tf.float16]
-    if int8:
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen])
 
-        def representative() -> Iterator[list[Any]]:
-            for image in images:
-                yield [image[np.newaxis].astype(np.float32)]
 
-        converter.representative_dataset = representative
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.float32
+def _run(convert: Callable[[], Any]) -> bytes:
     with warnings.catch_warnings(), native_stderr_closed():
-        # The converter warns of missing statistics before it calibrates.
-        warnings.filterwarnings("ignore", message="Statistics for quantized inputs")
-        content: bytes = converter.convert()
-    if not int8:
-        return content
-    _check_int8(content)
-    return append_activation(content, source.activation)
+        # The converter warns of missing statistics before it calibrates, and the
+        # debugger of an interpreter that will be replaced one day.
+        warnings.simplefilter("ignore")
+        return bytes(convert())
 
 
-def _check_int8(content: bytes) -> None:
-    """Raise :class:`ExportError` unless the input is raw pixels and the work in integers."""
-    interpreter = Interpreter(model_content=content)
-    (pixels,) = interpreter.get_input_details()
-    if pixels["dtype"] != np.uint8 or pixels["quantization"] != (1.0, 0):
-        raise ExportError(
-            f"the int8 input is {np.dtype(pixels['dtype'])} with scale and zero point "
-            f"{pixels['quantization']}; it must be uint8 with (1.0, 0) so that raw pixels fit"
-        )
-    check_integers(census_of_tflite(content))
+def _one_by_one(images: NDArray[np.uint8]) -> Iterator[list[Any]]:
+    for image in images:
+        yield [image[np.newaxis].astype(np.float32)]
+
+
+def _mixed(converter: Any, settings: Settings, calibration: NDArray[np.uint8]) -> bytes:
+    """Quantise but for the last product, or those that distort most."""
+    debug = tf.lite.experimental.QuantizationDebugOptions
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter,
+        debug_dataset=lambda: _one_by_one(calibration[:_DEBUG_IMAGES]),
+        debug_options=debug(fully_quantize=False),
+    )
+    debugger.run()
+    statistics = io.StringIO()
+    debugger.layer_statistics_dump(statistics)
+    rows = list(csv.DictReader(io.StringIO(statistics.getvalue())))
+    products = [row for row in rows if row["op_name"] in PRODUCTS]
+    left = _most_distorted(products, settings)
+    debugger.options = debug(denylisted_nodes=left, fully_quantize=False)
+    return bytes(debugger.get_nondebug_quantized_model())
+
+
+def _most_distorted(products: Sequence[dict[str, str]], settings: Settings) -> list[str]:
+    """Name the products that stay in float: the last, and those of the largest error.
+
+    The error is counted in steps of the tensor: rounding alone gives 0.29 of one.
+    """
+
+    def error(row: dict[str, str]) -> float:
+        return float(np.sqrt(float(row["mean_squared_error"]))) / float(row["scale"])
+
+    kept = [products[-1]["tensor_name"]] if settings.float_head else []
+    count = round(settings.float_share * len(products))
+    worst = sorted(products, key=error, reverse=True)[:count]
+    return list(dict.fromkeys([*kept, *(row["tensor_name"] for row in worst)]))

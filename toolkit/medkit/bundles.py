@@ -36,7 +36,14 @@ SEED_NAME = "seed.json"
 FORMATS = {"tflite": ".tflite", "onnx": ".onnx"}
 """Export formats and their suffixes."""
 
-PRECISIONS = ("int8", "fp16", "fp32")
+PRECISIONS = ("int8", "int16", "mixed", "fp16", "fp32")
+"""What a file's numbers are, the smallest and fastest first.
+
+``int8`` multiplies 8-bit integers throughout. ``int16`` has 8-bit weights and
+16-bit activations, ``mixed`` some products in floating point: what an export
+falls back on where 8 bits decide otherwise than the original. ``fp16`` stores
+half precision, ``fp32`` is as trained.
+"""
 
 TRAINED_VARIABLE = "MEDKIT_TRAINED"
 """Environment variable that names another folder of bundles."""
@@ -211,6 +218,21 @@ class Bundle:
             )
         self.verify(path)
         return path
+
+    def smallest_export(self, export_format: str = "tflite") -> Path:
+        """Return where the smallest export of a format lies that is there.
+
+        Raises
+        ------
+        ModelFileError
+            If there is none, or its bytes are not those in the manifest.
+        """
+        listed = [
+            precision
+            for precision in PRECISIONS
+            if export_name(export_format, precision) in self.manifest.get("exports", {})
+        ]
+        return self.export_path(export_format, listed[0] if listed else PRECISIONS[0])
 
     def verify(self, path: Path) -> None:
         """Raise :class:`ModelFileError` unless ``path`` has the SHA-256 of the manifest."""

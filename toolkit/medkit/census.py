@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medkit.errors import MissingExtraError, ModelFileError, UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.errors import ExportError, MissingExtraError, ModelFileError, UsageError
 from medkit.runtimes import SUFFIXES
 
-INTEGERS = ("int8", "uint8", "int16")
+INTEGERS = ("int8", "uint8", "int16", "uint16")
 """Types in which a quantised operator computes."""
 
 PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "Conv", "MatMul", "Gemm")
@@ -25,6 +28,11 @@ PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "Conv", "MatMul",
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Cast", "CAST")
 _PROBABILITIES = ("SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid")
+
+LOGIT_COPIES_NAME, LOGITS_NAME = "logit_copies", "logits"
+"""Outputs of the operators that make logits finer than 8 bits, after the last product."""
+
+_RAW = (1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -42,19 +50,47 @@ class Operator:
     work
         Multiply-accumulates for one image; 0 for all but convolutions and
         matrix products.
+    fault
+        What is wrong with a product's weights; empty if nothing is.
     """
 
     name: str
     kind: str
     computes_in: str
     work: int
+    fault: str = ""
 
     @property
     def reason(self) -> str:
         """Why the operator of an int8 file may compute in floating point, if it may."""
         if self.kind in _PROBABILITIES:
             return "256 probabilities would be too few to rank images by"
+        if self.name in (LOGIT_COPIES_NAME, LOGITS_NAME) and self.kind not in PRODUCTS:
+            return "the mean of the logits' copies lies between their 8-bit steps"
         return ""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a file takes as input.
+
+    Attributes
+    ----------
+    dtype
+        Of the tensor that is given.
+    scale, zero_point
+        By which integers stand for other numbers; ``None`` where they stand
+        for themselves.
+    """
+
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    @property
+    def raw(self) -> bool:
+        """Whether the bytes of an image go in as they are."""
+        return self.dtype == "uint8" and (self.scale, self.zero_point) in ((None, None), _RAW)
 
 
 @dataclass(frozen=True)
@@ -67,10 +103,13 @@ class Census:
         In the order of the file.
     tensors
         How many tensors there are of each type.
+    pixels
+        The input.
     """
 
     operators: tuple[Operator, ...]
     tensors: dict[str, int]
+    pixels: Pixels
 
     @property
     def work(self) -> int:
@@ -102,6 +141,52 @@ class Census:
             work[item.kind, item.computes_in] += item.work
         return sorted(
             ((*key, count[key], work[key]) for key in count), key=lambda row: (-row[3], row[:2])
+        )
+
+
+def check_promise(census: Census, precision: str) -> None:
+    """Check that a file computes in what its precision says, from raw pixels, with weights.
+
+    ``int8``: every product in int8, and all else without a reason not to in
+    integers. ``int16``: the same in 16 bits. ``mixed``: some product in
+    integers. ``fp16`` and ``fp32``: none.
+
+    Raises
+    ------
+    ExportError
+        That names what is wrong, and the operator with the most such work.
+    """
+    pixels = census.pixels
+    if not pixels.raw:
+        raise ExportError(
+            f"the input is {pixels.dtype} with scale {pixels.scale} and zero point "
+            f"{pixels.zero_point}; it must be uint8 with scale 1.0 and zero point 0, or none, so "
+            "that raw pixels fit"
+        )
+    products = [operator for operator in census.operators if operator.kind in PRODUCTS]
+    faulty = [operator for operator in products if operator.fault]
+    if faulty:
+        raise ExportError(f"{faulty[0].kind} {faulty[0].name}: {faulty[0].fault}")
+    in_integers = [operator for operator in products if operator.computes_in in INTEGERS]
+    if precision == "mixed":
+        if not in_integers:
+            raise ExportError("no product computes in integers, though the file is called mixed")
+        return
+    if precision in ("int8", "int16"):
+        accepted = (precision, f"u{precision}") if precision == "int16" else (precision,)
+        wrong = [operator for operator in products if operator.computes_in not in accepted]
+        wrong += [
+            operator
+            for operator in census.floating
+            if operator.kind not in PRODUCTS and not operator.reason
+        ]
+    else:
+        accepted, wrong = ("floating point",), in_integers
+    if wrong:
+        worst = max(wrong, key=lambda operator: operator.work)
+        raise ExportError(
+            f"{worst.kind} {worst.name} computes in {worst.computes_in}, not in {accepted[0]} "
+            f"({len(wrong)} operators do; {census.integer_share:.0%} of the work is in integers)"
         )
 
 
@@ -160,9 +245,16 @@ def census_of_tflite(content: bytes) -> Census:
                     kind=kind,
                     computes_in=_joint_type(types[tensor.type] for tensor in operands),
                     work=_tflite_work(kind, output.shape, weights),
+                    fault=_fault(kind, _tflite_weights(model, inputs)),
                 )
             )
-    return Census(tuple(operators), dict(sorted(tensors.items())))
+    given = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
+    scales = getattr(given.quantization, "scale", None)
+    pixels = Pixels(types[given.type])
+    if scales is not None and len(scales):
+        zero_point = int(given.quantization.zeroPoint[0])
+        pixels = Pixels(types[given.type], float(scales[0]), zero_point)
+    return Census(tuple(operators), dict(sorted(tensors.items())), pixels)
 
 
 def census_of_onnx(content: bytes) -> Census:
@@ -197,6 +289,16 @@ def census_of_onnx(content: bytes) -> Census:
             name = producer.input[0]
         return str(types.get(name, "unknown"))
 
+    constants = {item.name: item for item in graph.initializer}
+
+    def weights_of(inputs: Sequence[str]) -> list[NDArray[Any]]:
+        """Return an operator's second input, and its scales, where they are constants."""
+        names = inputs[1:2]
+        producer = producers.get(inputs[1]) if len(inputs) > 1 else None
+        if producer is not None and producer.op_type == "DequantizeLinear":
+            names = list(producer.input[:2])
+        return [onnx.numpy_helper.to_array(constants[n]) for n in names if n in constants]
+
     operators = []
     for node in graph.node:
         inputs = [name for name in node.input if name]
@@ -213,9 +315,23 @@ def census_of_onnx(content: bytes) -> Census:
                     [shapes.get(name, []) for name in inputs],
                     shapes.get(node.output[0], []),
                 ),
+                fault=_fault(node.op_type, weights_of(inputs)),
             )
         )
-    return Census(tuple(operators), dict(sorted(Counter(types.values()).items())))
+    pixels = _onnx_pixels(graph, names[graph.input[0].type.tensor_type.elem_type])
+    return Census(tuple(operators), dict(sorted(Counter(types.values()).items())), pixels)
+
+
+def _onnx_pixels(graph: Any, dtype: str) -> Pixels:
+    """Read by what scale and zero point the first DequantizeLinear takes the input."""
+    from onnx import numpy_helper
+
+    known = {item.name: item for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] == graph.input[0].name:
+            values = [numpy_helper.to_array(known[name]).item() for name in node.input[1:]]
+            return Pixels(dtype, float(values[0]), int(values[1]) if len(values) > 1 else 0)
+    return Pixels(dtype)
 
 
 def _of_keras(path: Path) -> Census:
@@ -229,12 +345,41 @@ def _of_keras(path: Path) -> Census:
         work = math.prod(output) * math.prod(kernel.shape[:-1]) if kernel is not None else 0
         operators.append(Operator(layer.name, type(layer).__name__, layer.compute_dtype, work))
     tensors = Counter(weight.dtype for weight in network.weights)
-    return Census(tuple(operators), dict(sorted(tensors.items())))
+    pixels = Pixels(network.inputs[0].dtype)
+    return Census(tuple(operators), dict(sorted(tensors.items())), pixels)
+
+
+def _fault(kind: str, arrays: Iterable[NDArray[Any]]) -> str:
+    """Say what is wrong with a product's weights, or their scales."""
+    if kind not in PRODUCTS:
+        return ""
+    for array in arrays:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return "a weight is no finite number"
+        if not array.any():
+            return "all its weights are zero"
+    return ""
+
+
+def _tflite_weights(model: Any, inputs: Sequence[Any]) -> list[NDArray[Any]]:
+    """Return an operator's second input, and its scales, where they are constants."""
+    if len(inputs) < 2:
+        return []
+    tensor = inputs[1]
+    data = model.buffers[tensor.buffer].data
+    known = {0: np.float32, 1: np.float16, 9: np.int8}  # by the schema's TensorType
+    arrays = []
+    if data is not None and len(data) and tensor.type in known:
+        arrays.append(np.frombuffer(bytes(data), known[tensor.type]))
+    scales = getattr(tensor.quantization, "scale", None)
+    if scales is not None and len(scales):
+        arrays.append(np.asarray(scales))
+    return arrays
 
 
 def _joint_type(operands: Iterable[str]) -> str:
-    """Return what an operator computes in: one floating operand makes it floating."""
-    found = sorted(set(operands), key=lambda name: (name in INTEGERS, name))
+    """Return what an operator computes in: the widest operand decides, floating before all."""
+    found = sorted(set(operands), key=lambda name: (name in INTEGERS, "16" not in name, name))
     return found[0] if found else "nothing"
 
 

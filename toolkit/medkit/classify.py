@@ -217,7 +217,7 @@ class _Models:
         """Return the verified file of a task; verifying reads the whole file, so once is enough."""
         bundle = load_bundle(task, self._options.trained)
         get_point(bundle.operating_points, self.operating_point)
-        return bundle.export_path("tflite", "int8")
+        return bundle.smallest_export("tflite")
 
 
 def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models]:

@@ -213,13 +213,26 @@ def export(
         int | None, typer.Option(metavar="N", help="Size of the calibration set. [default: 256]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides which training images calibrate.")] = 0,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Points of accuracy, and hundredths of AUC, that a file may be off on validation "
+            "images before the next rung of the ladder is tried. [default: 1]",
+        ),
+    ] = None,
 ) -> None:
-    """Convert trained models to TFLite and ONNX files, int8 unless asked otherwise."""
+    """Convert trained models to TFLite and ONNX files, int8 unless asked otherwise.
+
+    A file that does not decide like its original is not kept: less is
+    quantised, rung by rung, until one does; exit status 1 if none does.
+    """
     from medkit.bundles import FORMATS
     from medkit.console import show_exports, stderr_console
     from medkit.parity import data_folder
     from medkit_exporters import ExportOptions, export_models
     from medkit_exporters.calibration import DEFAULT_COUNT
+    from medkit_exporters.run import DEFAULT_DROP
 
     asked = {"int8": int8, "fp16": fp16, "fp32": fp32}
     options = ExportOptions(
@@ -230,6 +243,7 @@ def export(
         trained=trained,
         calibration_images=DEFAULT_COUNT if calibration_images is None else calibration_images,
         seed=seed,
+        max_drop=DEFAULT_DROP if max_drop is None else max_drop,
     )
     console = stderr_console()
     with console.status("starting") as status:
@@ -254,24 +268,33 @@ def parity(
     junit_path: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Write them as JUnit XML.")
     ] = None,
+    html_path: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with plots and what flipped."),
+    ] = None,
 ) -> None:
     """Show that the exported files decide like their originals; exit 1 if one does not."""
     from medkit import parity as library
     from medkit.console import show_parity, stderr_console
+    from medkit.paritypage import write_parity_page
 
     options = library.ParityOptions(_tasks(tasks), library.data_folder(data), samples, trained)
     console = stderr_console()
     if options.data is None and options.samples is not None:
         typer.echo(f"no data sets, so samples only: {library.HOW_TO_GET_DATA}", err=True)
-    reports = ((json_path, library.write_json), (junit_path, library.write_junit))
+    reports = (
+        (json_path, library.write_json),
+        (junit_path, library.write_junit),
+        (html_path, write_parity_page),
+    )
     _check_reports(path for path, _ in reports)
     with console.status("starting") as status:
-        comparisons = library.check_parity(options, _noting(console, status))
-    show_parity(console, comparisons)
+        found = library.check_parity(options, _noting(console, status))
+    show_parity(console, found.comparisons)
     for path, write in reports:
         if path is not None:
-            write(comparisons, path)
-    if not all(item.passed for item in comparisons):
+            write(found, path)
+    if not found.passed:
         raise typer.Exit(1)
 
 

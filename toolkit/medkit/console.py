@@ -31,9 +31,9 @@ from medkit.decisions import BALANCED
 if TYPE_CHECKING:
     from medkit.audit import Audit
     from medkit.classify import ClassifySummary
+    from medkit.comparison import Comparison
     from medkit.evaluation import Evaluation
     from medkit.inspection import Inspection
-    from medkit.parity import Comparison
     from medkit.rows import Row
     from medkit_exporters import ExportedFile, ExportOptions
 
@@ -269,7 +269,24 @@ def show_training(console: Console, folder: Path, manifest: dict[str, Any]) -> N
 
 
 def show_exports(console: Console, files: Sequence[ExportedFile], options: ExportOptions) -> None:
-    """Show what was exported, and the next command."""
+    """Show each rung of the ladder that was tried, what was kept, and the next command."""
+    for file in files:
+        console.print(f"[bold]{file.task}[/]/{file.path.name}")
+        table = _table("rung", right=("accuracy", "AUC", "agree", "other calib."))
+        table.add_column("", no_wrap=True)
+        for attempt in file.attempts:
+            table.add_row(
+                attempt.rung,
+                _signed(attempt.comparison, "accuracy"),
+                _signed(attempt.comparison, "AUC"),
+                f"{attempt.comparison.agreement:.1%}" if attempt.comparison else "-",
+                f"{attempt.spread.agreement:.1%}" if attempt.spread else "-",
+                "[green]kept" if attempt.passed else "[red]FAIL",
+            )
+        console.print(table)
+        for attempt in file.attempts:
+            for failure in attempt.failures:
+                console.print(f"[red]FAIL[/] {attempt.rung}: {escape(failure)}", soft_wrap=True)
     table = _table("file", "precision", right=("size", "of original", "ms an image"))
     for file in files:
         table.add_row(
@@ -292,27 +309,56 @@ def show_exports(console: Console, files: Sequence[ExportedFile], options: Expor
 
 
 def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
-    """Show every comparison, and each broken rule on a line of its own."""
+    """Show every comparison, what flipped, and each broken rule on a line of its own."""
     for task in dict.fromkeys(item.task for item in comparisons):
         shown = [item for item in comparisons if item.task == task]
         console.print(f"[bold]{task}[/]: {shown[0].images} images, exports against the original")
-        table = _table("export", right=("accuracy", "change", "AUC", "change", "agree", "max diff"))
-        table.add_column("", no_wrap=True)
-        table.collapse_padding = True  # or the verdict would not fit 80 columns
         for item in shown:
-            table.add_row(
-                item.file,
-                *_change(item.original_accuracy, item.export_accuracy),
-                *_change(item.original_auc, item.export_auc),
-                f"{item.agreement:.1%}",
-                f"{item.largest_difference:.1g}",
-                "[green]pass" if item.passed else "[red]FAIL",
-            )
-        console.print(table)
+            verdict = "[green]pass[/]" if item.passed else "[red]FAIL[/]"
+            console.print(f"{verdict} {item.file} on {item.runtime}", soft_wrap=True)
+            table = _table("figure", right=("original", "export", "change", "95 % interval"))
+            for name, change in item.changes.items():
+                table.add_row(
+                    name,
+                    f"{change.before:.4f}",
+                    f"{change.after:.4f}",
+                    f"{change.difference:+.4f}",
+                    f"{change.low:+.4f} to {change.high:+.4f}",
+                )
+            if item.changes:
+                console.print(table)
+            console.print(_in_words(item), soft_wrap=True)
     for item in comparisons:
         for failure in item.failures:
-            console.print(f"[red]FAIL[/] {item.task}/{item.file}: {failure}", soft_wrap=True)
+            console.print(
+                f"[red]FAIL[/] {item.task}/{item.file} on {item.runtime}: {escape(failure)}",
+                soft_wrap=True,
+            )
+    flipped = sum(len(item.flips) for item in comparisons)
+    if flipped:
+        console.print(f"{flipped} flips are listed with their files by --json and --html")
     console.print(DISCLAIMER)
+
+
+def _in_words(item: Comparison) -> str:
+    """Say how many decisions two models share, and whether those that turned did so by chance."""
+    line = (
+        f"decided alike {item.agreement:.2%}, largest difference {item.largest_difference:.2g}, "
+        f"{item.distinct[1]} different scores of {item.distinct[0]}"
+    )
+    if item.mcnemar is None:
+        return line
+    return (
+        f"{line}; {item.worse} turned wrong and {item.better} right "
+        f"(McNemar's p = {item.mcnemar:.2f})"
+    )
+
+
+def _signed(comparison: Comparison | None, name: str) -> str:
+    """Return the change of a figure, with its sign."""
+    if comparison is None or name not in comparison.changes:
+        return "-"
+    return f"{comparison.changes[name].difference:+.4f}"
 
 
 def show_summary(console: Console, summary: ClassifySummary) -> None:
@@ -341,13 +387,6 @@ def _table(*left: str, right: tuple[str, ...]) -> Table:
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _change(original: float | None, export: float | None) -> tuple[str, str]:
-    """Return an export's figure and its difference from the original's."""
-    if original is None or export is None:
-        return ("-", "-")
-    return (f"{export:.4f}", f"{export - original:+.4f}")
 
 
 def _visible(text: str) -> str:

@@ -8,7 +8,7 @@ are made once, on validation images, and travel with every model file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -188,6 +188,62 @@ def choose_points(
         BALANCED: OperatingPoint(BALANCED, task.alert, balanced),
         HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, min(screening, balanced)),
     }
+
+
+def match_points(
+    task: Task,
+    decided: dict[str, NDArray[np.bool_]],
+    points: OperatingPoints,
+    probabilities: NDArray[np.float32],
+) -> OperatingPoints:
+    """Choose a quantised model's operating points so that it decides like its original.
+
+    Its scores lie a little elsewhere. Chosen anew by labels, a threshold
+    could jump to another place that is as good and decides otherwise; here it
+    is the one at which the fewest images cross it.
+
+    Parameters
+    ----------
+    task
+        The task.
+    decided
+        By name of the operating point, whether the original decides its
+        label, shape (n,).
+    points
+        The original's.
+    probabilities
+        The quantised model's of the same images, shape (n, classes), calibrated.
+    """
+    matched = {}
+    for name, point in points.items():
+        if point.label is None:
+            matched[name] = point
+            continue
+        scores = probabilities[:, task.labels.index(point.label)].astype(np.float64)
+        matched[name] = replace(point, threshold=agreeing_threshold(scores, decided[name]))
+    return matched
+
+
+def agreeing_threshold(scores: NDArray[np.float64], decided: NDArray[np.bool_]) -> float:
+    """Return the threshold at which the fewest images are decided otherwise.
+
+    Of several equally good ones, the middle of the widest gap between
+    neighbouring scores.
+
+    Parameters
+    ----------
+    scores
+        Probability of the label, shape (n,).
+    decided
+        Whether it should be decided, shape (n,).
+    """
+    levels = np.unique(np.concatenate([[0.0, 1.0], scores]))
+    middles, widths = (levels[1:] + levels[:-1]) / 2, np.diff(levels)
+    missed = np.searchsorted(np.sort(scores[decided]), middles)
+    others = np.sort(scores[~decided])
+    wrong = missed + len(others) - np.searchsorted(others, middles)
+    best = np.flatnonzero(wrong == wrong.min())
+    return float(middles[best[widths[best].argmax()]])
 
 
 def balanced_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:

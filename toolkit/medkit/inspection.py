@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medkit.bundles import CARD_NAME, ModelCard, no_card, replacing, sha256_of
+from medkit.bundles import ModelCard, replacing, sha256_of
 from medkit.census import Census, take_census
 from medkit.errors import ModelFileError
+from medkit.runtimes import read_card
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def inspect_file(path: Path) -> Inspection:
     census = take_census(path)
     card, problem = None, ""
     try:
-        card = ModelCard.from_json(_read_card(path), path)
+        card = ModelCard.from_json(read_card(path), path)
     except ModelFileError as error:
         problem = str(error)
     return Inspection(path, path.stat().st_size, sha256, card, problem, census)
@@ -76,20 +77,3 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
     text = json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _read_card(path: Path) -> str | bytes:
-    if path.suffix == ".tflite":
-        from medkit.runtimes.litert import read_card
-
-        return read_card(path.read_bytes(), path)
-    if path.suffix == ".keras":
-        from medkit.runtimes.keras import read_card as read_card_of_keras
-
-        return read_card_of_keras(path)
-    import onnx
-
-    properties = {item.key: item.value for item in onnx.load(path).metadata_props}
-    if CARD_NAME not in properties:
-        raise no_card(path)
-    return str(properties[CARD_NAME])

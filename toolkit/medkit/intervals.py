@@ -7,7 +7,7 @@ over classes is resampled within each class (stratified bootstrap).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,14 +81,20 @@ def bootstrap_interval(
     figure
         Computes the figure of the images at some indices, shape (n,).
     """
-    rng = np.random.default_rng(_SEED)
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    drawn = [
-        figure(np.concatenate([rng.choice(images, len(images)) for images in members]))
-        for _ in range(_RESAMPLES)
-    ]
+    drawn = [figure(indices) for indices in redraws(labels)]
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def redraws(labels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Give the indices of as many images of each class as there are, drawn anew each time.
+
+    The same labels give the same draws.
+    """
+    rng = np.random.default_rng(_SEED)
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for _ in range(_RESAMPLES):
+        yield np.concatenate([rng.choice(images, len(images)) for images in members])
 
 
 def roc_band(

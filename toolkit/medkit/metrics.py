@@ -62,7 +62,7 @@ def class_areas(
         task.labels[index]: float(roc_auc_score(labels == index, probabilities[:, index]))
         if 0 < (labels == index).sum() < len(labels)
         else None
-        for index in _scored(task)
+        for index in scored_labels(task)
     }
 
 
@@ -249,7 +249,7 @@ def _auc_interval(
     task: Task, labels: NDArray[np.int64], probabilities: NDArray[np.float32]
 ) -> Interval:
     """DeLong's interval for one label's AUC, the bootstrap's for a mean over labels."""
-    columns = [index for index in _scored(task) if 0 < (labels == index).sum() < len(labels)]
+    columns = [index for index in scored_labels(task) if 0 < (labels == index).sum() < len(labels)]
     if len(columns) == 1:
         index = columns[0]
         return auc_interval(labels == index, probabilities[:, index].astype(np.float64))
@@ -269,6 +269,6 @@ def _auc_interval(
     return bootstrap_interval(labels, macro)
 
 
-def _scored(task: Task) -> Sequence[int]:
+def scored_labels(task: Task) -> Sequence[int]:
     """Return the indices of the labels that have an AUC of their own."""
     return range(len(task.labels)) if task.positive is None else [task.labels.index(task.positive)]

@@ -1,15 +1,15 @@
 """Parity: whether exports decide like their Keras original, on the same image files.
 
-Every file goes from disk to probability through both. What must hold is
-written once, in :data:`BUDGETS`, and a number that is not finite fails.
+Every file goes from disk to probability through both, and through every
+runtime that can run it. Which differences pass is :mod:`medkit.comparison`'s.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,12 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.bundles import Bundle, load_bundle, replacing
-from medkit.datasets import check_layout, load_tensors, locate_dataset, read_dataset
-from medkit.decisions import BALANCED, OperatingPoint, decide
-from medkit.errors import ImageError, ModelFileError, UsageError
+from medkit.census import check_promise, take_census
+from medkit.comparison import Budget, Comparison, Images, Outputs, compare
+from medkit.datasets import check_layout, load_tensors, locate_dataset
+from medkit.decisions import points_from
+from medkit.diagnosis import diagnose
+from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
 from medkit.images import EXTENSIONS, contract_for, load_tensor
-from medkit.metrics import area_under_curve
-from medkit.runtimes import Model, load_model, predict_all
+from medkit.runtimes import Model, models_of, predict_all
+from medkit.runtimes.keras import KerasModel
+from medkit.splits import Splits, splits_of
 from medkit.tasks import TASKS, Task
 
 DATA_VARIABLE = "MEDKIT_DATA"
@@ -36,73 +40,14 @@ HOW_TO_GET_DATA = (
 )
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How far an export may stray from its original.
-
-    Attributes
-    ----------
-    probability
-        Largest difference of any probability; ``None`` for no bound.
-    accuracy, auc
-        Largest difference, 0..1, either way. One image more or less is
-        always allowed for accuracy: a small test set has no finer step.
-    agreement
-        Smallest share of images on which both decide alike. One image that
-        differs is always allowed.
-    """
-
-    probability: float | None
-    accuracy: float
-    auc: float
-    agreement: float
-
-
-BUDGETS = {
-    "fp32": Budget(probability=1e-4, accuracy=0.01, auc=0.01, agreement=0.97),
-    "fp16": Budget(probability=1e-2, accuracy=0.01, auc=0.01, agreement=0.97),
-    "int8": Budget(probability=None, accuracy=0.01, auc=0.01, agreement=0.97),
+SAME_FILE = {
+    "int8": Budget(agreement=0.99),
+    "int16": Budget(agreement=0.99),
+    "mixed": Budget(agreement=0.99),
+    "fp16": Budget(probability=1e-2, agreement=0.99),
+    "fp32": Budget(probability=1e-4, agreement=0.99),
 }
-"""The budget of each precision."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One export held against its original.
-
-    Attributes
-    ----------
-    task, file, precision, runtime
-        What was compared.
-    images
-        Number of image files.
-    original_accuracy, export_accuracy, original_auc, export_auc
-        On labelled images, 0..1; ``None`` on images without labels.
-    agreement
-        Share of images on which both decide alike.
-    largest_difference
-        Of any probability.
-    failures
-        One line for each broken rule, by what and by how much.
-    """
-
-    task: str
-    file: str
-    precision: str
-    runtime: str
-    images: int
-    original_accuracy: float | None
-    export_accuracy: float | None
-    original_auc: float | None
-    export_auc: float | None
-    agreement: float
-    largest_difference: float
-    failures: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether no rule was broken."""
-        return not self.failures
+"""How far two runtimes may be apart on one file: kernels round differently."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +59,8 @@ class ParityOptions:
     tasks
         Both by default.
     data
-        Folder with the data sets, of which the official test splits are
-        used; ``None`` falls back on ``samples``.
+        Folder with the data sets, of which the official test splits and what
+        was held out for validation are used; ``None`` falls back on ``samples``.
     samples
         Folder with a folder of unlabelled images for each task.
     trained
@@ -128,9 +73,53 @@ class ParityOptions:
     trained: Path | None = None
 
 
-def check_parity(
-    options: ParityOptions, note: Callable[[str], None] = lambda text: None
-) -> list[Comparison]:
+@dataclass(frozen=True)
+class Evidence:
+    """What one bundle's comparisons rest on.
+
+    Attributes
+    ----------
+    bundle
+        The original and its exports.
+    pixels
+        uint8, shape (n, height, width, channels).
+    images
+        Names and labels of the n files.
+    original
+        What the original makes of them.
+    exports
+        What each export makes of them on its first runtime, by file name.
+    """
+
+    bundle: Bundle
+    pixels: NDArray[np.uint8]
+    images: Images
+    original: Outputs
+    exports: dict[str, Outputs]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What a parity run found.
+
+    Attributes
+    ----------
+    comparisons
+        One for each export and each runtime that can run it.
+    evidence
+        One for each bundle.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no rule was broken."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+
+def check_parity(options: ParityOptions, note: Callable[[str], None] = lambda text: None) -> Parity:
     """Hold every export of the bundles against its Keras original.
 
     Parameters
@@ -142,8 +131,9 @@ def check_parity(
 
     Returns
     -------
-    list of Comparison
-        One for each exported file that a manifest lists.
+    Parity
+        With a comparison for each exported file that a manifest lists, and
+        each runtime that can run it.
 
     Raises
     ------
@@ -159,98 +149,48 @@ def check_parity(
         _verify_files(bundle)
         if options.data is not None:
             check_layout(bundle.task, locate_dataset(bundle.task, options.data))
-    comparisons = []
+    evidence = []
+    comparisons: list[Comparison] = []
     for bundle in bundles:
         note(f"{bundle.task.name}: reading images")
-        images, labels = _images(bundle.task, options)
-        note(f"{bundle.task.name}: {len(images)} images through the Keras original")
-        original = predict_all(load_model(bundle.keras_path), images)
-        for name in bundle.manifest["exports"]:
-            note(f"{bundle.task.name}: through {name}")
-            model = load_model(bundle.folder / name)
+        pixels, images, splits = _images(bundle, options)
+        note(f"{bundle.task.name}: {len(pixels)} images through the Keras original")
+        keras = KerasModel(bundle.keras_path)
+        original = Outputs(predict_all(keras, pixels), bundle.operating_points)
+        held = Evidence(bundle, pixels, images, original, {})
+        comparisons += _compare_exports(held, keras, splits, note)
+        evidence.append(held)
+    return Parity(tuple(comparisons), tuple(evidence))
+
+
+def _compare_exports(
+    held: Evidence, keras: KerasModel, splits: Splits | None, note: Callable[[str], None]
+) -> Iterator[Comparison]:
+    """Give the comparisons of a bundle's exports, and keep what they make of the images."""
+    bundle, pixels, images, original = held.bundle, held.pixels, held.images, held.original
+    task, exports = bundle.task, bundle.manifest["exports"]
+    for name, entry in exports.items():
+        for model in models_of(bundle.folder / name):
             _check_origin(bundle, model)
-            exported = predict_all(model, images)
-            comparisons.append(
-                compare(
-                    bundle.task,
-                    name,
-                    bundle.manifest["exports"][name]["precision"],
-                    model.runtime,
-                    original,
-                    exported,
-                    labels,
-                    bundle.operating_points[BALANCED],
-                )
-            )
-    return comparisons
-
-
-def compare(
-    task: Task,
-    file: str,
-    precision: str,
-    runtime: str,
-    original: NDArray[np.float32],
-    exported: NDArray[np.float32],
-    labels: NDArray[np.int64] | None,
-    point: OperatingPoint,
-) -> Comparison:
-    """Apply the budget of ``precision`` to two sets of probabilities.
-
-    Parameters
-    ----------
-    task
-        The task.
-    file, runtime
-        For the report.
-    precision
-        Key of :data:`BUDGETS`.
-    original, exported
-        Probabilities, shape (n, classes).
-    labels
-        True label indices, shape (n,); ``None`` leaves accuracy and AUC out.
-    point
-        The operating point of both.
-    """
-    budget, count = BUDGETS[precision], len(original)
-    if not (np.isfinite(original).all() and np.isfinite(exported).all()):
-        return Comparison(
-            task.name, file, precision, runtime, count, None, None, None, None,
-            agreement=0.0, largest_difference=float("inf"),
-            failures=("a probability is not finite",),
-        )  # fmt: skip
-    decided = decide(task, original, point), decide(task, exported, point)
-    flips = int((decided[0] != decided[1]).sum())
-    largest = float(np.abs(original - exported).max())
-    failures = []
-    if budget.probability is not None and largest > budget.probability:
-        failures.append(f"largest difference {largest:.2g} exceeds {budget.probability:g}")
-    # Compared in images, so that no rounding of a share decides.
-    if flips > max(1, int((1 - budget.agreement) * count + 1e-9)):
-        failures.append(
-            f"agreement {1 - flips / count:.2%} is below {budget.agreement:.0%} "
-            f"({flips} of {count} decided differently)"
-        )
-    accuracy: tuple[float | None, float | None] = (None, None)
-    auc: tuple[float | None, float | None] = (None, None)
-    if labels is not None:
-        hits = [int((choice == labels).sum()) for choice in decided]
-        accuracy = (hits[0] / count, hits[1] / count)
-        if abs(hits[0] - hits[1]) > max(1, int(budget.accuracy * count + 1e-9)):
-            failures.append(
-                f"accuracy {hits[0] / count:.2%} became {hits[1] / count:.2%}, "
-                f"more than {max(budget.accuracy, 1 / count):.2%} apart"
-            )
-        areas = [area_under_curve(task, labels, scores) for scores in (original, exported)]
-        auc = (areas[0], areas[1])
-        if not abs(areas[0] - areas[1]) <= budget.auc + 1e-9:
-            failures.append(
-                f"AUC {areas[0]:.4f} became {areas[1]:.4f}, more than {budget.auc:g} apart"
-            )
-    return Comparison(
-        task.name, file, precision, runtime, count, *accuracy, *auc,
-        agreement=1 - flips / count, largest_difference=largest, failures=tuple(failures),
-    )  # fmt: skip
+            note(f"{task.name}: through {name} on {model.runtime}")
+            found = Outputs(predict_all(model, pixels), model.card.operating_points)
+            what = (name, entry["precision"], model.runtime)
+            compared = compare(task, what, original, found, images)
+            if name not in held.exports:
+                held.exports[name] = found
+                broken = [*_broken_promises(bundle, name), *_broken_hygiene(entry, splits)]
+                compared = compared.failing(*broken)
+                if not compared.passed:
+                    note(f"{task.name}: looking for the cause")
+                    causes = diagnose(task, model, keras, pixels, original)
+                    compared = compared.failing(*causes)
+            else:
+                # The same file must not decide otherwise because another library runs it.
+                first = held.exports[name]
+                same = compare(task, what, first, found, images, SAME_FILE[entry["precision"]])
+                lines = (f"against the file's first runtime: {line}" for line in same.failures)
+                compared = compared.failing(*lines)
+            yield compared
 
 
 def data_folder(given: Path | None) -> Path | None:
@@ -261,31 +201,36 @@ def data_folder(given: Path | None) -> Path | None:
     return Path(named) if named else None
 
 
-def write_json(comparisons: list[Comparison], path: Path) -> None:
+def write_json(parity: Parity, path: Path) -> None:
     """Write the comparisons as a JSON list, atomically; a difference without end is null."""
-    records = [{**asdict(item), "passed": item.passed} for item in comparisons]
-    for record in records:
-        if not np.isfinite(record["largest_difference"]):
-            record["largest_difference"] = None
+    records = [item.to_dict() for item in parity.comparisons]
     with replacing(path) as temporary:
         temporary.write_text(
             json.dumps(records, indent=2, allow_nan=False) + "\n", encoding="utf-8"
         )
 
 
-def write_junit(comparisons: list[Comparison], path: Path) -> None:
-    """Write the comparisons as JUnit XML, one test case an export, atomically."""
-    failed = sum(not item.passed for item in comparisons)
-    suite = ElementTree.Element(
-        "testsuite", name="medkit parity", tests=str(len(comparisons)), failures=str(failed)
-    )
-    for item in comparisons:
-        case = ElementTree.SubElement(suite, "testcase", classname=item.task, name=item.file)
-        if item.failures:
-            failure = ElementTree.SubElement(case, "failure", message="; ".join(item.failures))
-            failure.text = "\n".join(item.failures)
+def write_junit(parity: Parity, path: Path) -> None:
+    """Write the comparisons as JUnit XML, one test case a rule of an export, atomically."""
+    root = ElementTree.Element("testsuites", name="medkit parity")
+    for item in parity.comparisons:
+        failed = len(item.failures)
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=f"{item.task}/{item.file} on {item.runtime}",
+            tests=str(len(item.gates)),
+            failures=str(failed),
+        )
+        for gate in item.gates:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=f"{item.task}.{item.file}", name=gate.name
+            )
+            if gate.message:
+                failure = ElementTree.SubElement(case, "failure", message=gate.message)
+                failure.text = f"{gate.value:.6g} where {gate.bound:.6g} is the bound"
     with replacing(path) as temporary:
-        ElementTree.ElementTree(suite).write(temporary, encoding="utf-8", xml_declaration=True)
+        ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
 
 
 def _verify_files(bundle: Bundle) -> None:
@@ -300,36 +245,74 @@ def _verify_files(bundle: Bundle) -> None:
 
 
 def _images(
-    task: Task, options: ParityOptions
-) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
-    contract = contract_for(task)
+    bundle: Bundle, options: ParityOptions
+) -> tuple[NDArray[np.uint8], Images, Splits | None]:
+    """Read the official test split and validation, or the samples."""
+    contract = contract_for(bundle.task)
     if options.data is not None:
-        dataset = read_dataset(task, locate_dataset(task, options.data))
-        return load_tensors(dataset.test, contract)
-    folder = (options.samples or Path()) / task.name
+        splits = splits_of(bundle, options.data)
+        items = (*splits.test, *splits.validation)
+        pixels, labels = load_tensors(items, contract)
+        return pixels, Images([item.name for item in items], labels), splits
+    folder = (options.samples or Path()) / bundle.task.name
     paths = sorted(
         path
         for path in folder.glob("*")
         if path.suffix.lower() in EXTENSIONS and path.name[0] != "." and path.is_file()
     )
     if not paths:
-        raise UsageError(f"no sample image in {folder}; expected one or more of {task.title}")
+        raise UsageError(
+            f"no sample image in {folder}; expected one or more of {bundle.task.title}"
+        )
     tensors = []
     for path in paths:
         try:
             tensors.append(load_tensor(path, contract))
         except ImageError as error:
             raise UsageError(f"{path}: {error}; remove or replace the file") from error
-    return np.stack(tensors), None
+    return np.stack(tensors), Images([path.name for path in paths], None), None
+
+
+def _broken_promises(bundle: Bundle, name: str) -> list[str]:
+    """Say what a file computes otherwise than its name promises."""
+    try:
+        check_promise(
+            take_census(bundle.folder / name), bundle.manifest["exports"][name]["precision"]
+        )
+    except ExportError as error:
+        return [str(error)]
+    return []
+
+
+def _broken_hygiene(entry: dict[str, Any], splits: Splits | None) -> list[str]:
+    """Say which images calibrated a file that are no training images."""
+    calibrated = entry.get("calibration", {}).get("files")
+    if splits is None or not splits.as_trained or calibrated is None:
+        return []
+    train = {item.sha256 for item in splits.train}
+    strangers = [sha256 for sha256 in calibrated if sha256 not in train]
+    if not strangers:
+        return []
+    held_out = {item.sha256: item.name for item in (*splits.validation, *splits.test)}
+    named = [held_out[sha256] for sha256 in strangers if sha256 in held_out]
+    where = f", such as {named[0]}" if named else ""
+    return [
+        f"{len(strangers)} of its {len(calibrated)} calibration images are none of the training "
+        f"images{where}; export it again"
+    ]
 
 
 def _check_origin(bundle: Bundle, model: Model) -> None:
     """Raise :class:`ModelFileError` unless an export's card speaks of this bundle's original."""
     card, listed = model.card, bundle.manifest["exports"][model.path.name]
+    temperature, points = bundle.temperature, bundle.operating_points
+    if "operating_points" in listed:  # refitted to the quantised scores
+        temperature = listed["temperature"]
+        points = points_from(listed["operating_points"], bundle.task)
     for what, found, expected in (
         ("source model", card.source_sha256, bundle.keras_sha256),
-        ("temperature", card.temperature, bundle.temperature),
-        ("operating points", card.operating_points, bundle.operating_points),
+        ("temperature", card.temperature, temperature),
+        ("operating points", card.operating_points, points),
         ("precision", card.precision, listed["precision"]),
     ):
         if found != expected:

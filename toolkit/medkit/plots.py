@@ -107,6 +107,86 @@ def plot_roc(
     return figure
 
 
+def plot_agreement(
+    task: Task,
+    original: NDArray[np.float32],
+    export: NDArray[np.float32],
+    thresholds: tuple[float | None, float | None],
+    turned: NDArray[np.bool_],
+) -> Any:
+    """Draw the alert label's probability by an export over that by its original.
+
+    Parameters
+    ----------
+    task
+        The task.
+    original, export
+        Probabilities of the same images, shape (n, classes).
+    thresholds
+        Of the operating point, the original's and the export's; ``None`` for none.
+    turned
+        Which images are decided differently, shape (n,).
+    """
+    alert = task.labels.index(task.alert)
+    figure = _figure(4.4, 4.2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
+    for chosen, colour, name in (
+        (~turned, _BLUE, "decided alike"),
+        (turned, _ORANGE, "decided differently"),
+    ):
+        x, y = original[chosen, alert], export[chosen, alert]
+        axes.plot(x, y, "o", ms=3.5, alpha=0.55, color=colour, label=f"{name} ({chosen.sum()})")
+    for threshold, draw in zip(thresholds, (axes.axvline, axes.axhline), strict=True):
+        if threshold is not None:
+            draw(threshold, color=_GREY, linewidth=0.8)
+    axes.set(
+        xlabel="original", ylabel="export", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02),
+        title=f"Probability of {task.alert}",
+    )  # fmt: skip
+    axes.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def plot_roc_overlay(
+    task: Task, labels: NDArray[np.int64], models: dict[str, NDArray[np.float32]]
+) -> Any:
+    """Draw the alert label's ROC curve of several models over one another.
+
+    Parameters
+    ----------
+    task
+        The task.
+    labels
+        True label indices, shape (n,).
+    models
+        Probabilities, shape (n, classes), by name; the first is the original.
+    """
+    from matplotlib import colormaps
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    alert = task.labels.index(task.alert)
+    figure = _figure(4.8, 4.2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
+    for number, (name, scores) in enumerate(models.items()):
+        truth = labels == alert
+        false_rate, true_rate, _ = roc_curve(truth, scores[:, alert])
+        area = roc_auc_score(truth, scores[:, alert])
+        axes.plot(
+            false_rate,
+            true_rate,
+            color=_GREY if number == 0 else colormaps["tab10"](number - 1),
+            linewidth=4 if number == 0 else 1.3,
+            alpha=0.5 if number == 0 else 0.9,
+            label=f"{name} (AUC {area:.4f})",
+        )
+    axes.set(title=f"ROC of {task.alert}", xlabel="1 - specificity", ylabel="sensitivity")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7.5, loc="lower right")
+    return figure
+
+
 def plot_confusion(task: Task, confusion: list[list[int]]) -> Any:
     """Draw a confusion matrix: rows true, columns decided, shaded by share of the row."""
     matrix = np.array(confusion)

@@ -6,15 +6,17 @@ so that classifying with LiteRT never pays for ONNX Runtime or TensorFlow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import ModelCard
+from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.decisions import apply_temperature
-from medkit.errors import ModelFileError, UsageError
+from medkit.errors import MissingExtraError, ModelFileError, UsageError
 
 SUFFIXES = (".tflite", ".onnx", ".keras")
 """Model files that can be loaded."""
@@ -106,6 +108,58 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     from medkit.runtimes.keras import KerasModel
 
     return KerasModel(path, threads)
+
+
+def models_of(path: Path) -> Iterator[Model]:
+    """Give an exported file on each runtime that is installed and can run it.
+
+    The first is that of :func:`load_model`. A TFLite file is also run on
+    LiteRT's own kernels, which are others than XNNPACK's, and every file on
+    OpenVINO where that is installed.
+
+    Raises
+    ------
+    As :func:`load_model`.
+    """
+    yield load_model(path)
+    if path.suffix.lower() == ".tflite":
+        from medkit.runtimes.litert import LiteRTModel
+
+        yield LiteRTModel(path, xnnpack=False)
+    if find_spec("openvino") is not None:
+        from medkit.runtimes.openvino import OpenVINOModel
+
+        yield OpenVINOModel(path)
+
+
+def read_card(path: Path) -> str | bytes:
+    """Return the card's JSON that a model file holds, without loading the model.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, or holds no card.
+    MissingExtraError
+        If the format needs a package that is absent.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".tflite":
+        from medkit.runtimes import litert
+
+        return litert.read_card(path.read_bytes(), path)
+    if suffix == ".keras":
+        from medkit.runtimes import keras
+
+        return keras.read_card(path)
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("onnx", "export", "read an .onnx file's card") from None
+
+    properties = {item.key: item.value for item in onnx.load(path).metadata_props}
+    if CARD_NAME not in properties:
+        raise no_card(path)
+    return str(properties[CARD_NAME])
 
 
 def predict_all(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:

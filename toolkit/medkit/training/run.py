@@ -5,7 +5,6 @@ TensorFlow is imported only once arguments and data have been checked.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shutil
 from collections.abc import Sequence
@@ -48,12 +47,9 @@ from medkit.datasets import (
 )
 from medkit.decisions import (
     BALANCED,
-    OperatingPoint,
     OperatingPoints,
     apply_temperature,
-    choose_points,
     decide,
-    fit_temperature,
 )
 from medkit.errors import DatasetLayoutError, MissingExtraError, UsageError
 from medkit.images import contract_for
@@ -61,6 +57,7 @@ from medkit.metrics import evaluate_points, evaluate_test_split
 from medkit.modelcard import write_card
 from medkit.plots import plot_confusion, plot_curves, plot_reliability, plot_roc, save_png
 from medkit.runtimes.keras import import_tensorflow
+from medkit.splits import digest_of
 from medkit.tasks import Task
 from medkit.training.precision import compute_type, computing_in
 from medkit.training.recipes import Recipe, get_recipe
@@ -76,7 +73,6 @@ _PLOTS = {
     "confusion": "confusion.png",
     "reliability": "reliability.png",
 }
-_CHANGED_COPIES = 4
 _NEEDED = (
     ("tensorflow", "tensorflow"),
     ("sklearn", "scikit-learn"),
@@ -195,7 +191,7 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
         train_items, validation = split_validation(kept, recipe.validation_fraction, options.seed)
         splits = {"train": train_items, "validation": validation, "test": dataset.test}
         _check_validation(task, validation)
-    digests = {name: _digest(items) for name, items in splits.items()}
+    digests = {name: digest_of(items) for name, items in splits.items()}
 
     import_tensorflow("train")
     from medkit.training.fit import Checkpoint, Split, State, fit, image_weights, load_best
@@ -315,12 +311,20 @@ def _write_bundle(
 ) -> dict[str, Any]:
     """Round, measure and save the model; draw the plots; write the manifest last."""
     from medkit.training.archive import round_weights, save_archive
+    from medkit.training.calibrate import changed_views, fit_rules, fixed_rules
     from medkit.training.fit import predict_probabilities
 
     task = options.task
     round_weights(model)
     held_out = {name: split for name, split in tensors.items() if name != "train"}
-    temperature, points = _calibrate(task, recipe, model, held_out.get("validation"), options.seed)
+    temperature, points = fixed_rules(task)
+    if (validation := held_out.get("validation")) is not None:
+        temperature, points = fit_rules(
+            task,
+            validation.labels,
+            lambda images: predict_probabilities(model, images),
+            changed_views(validation.images, recipe.augmentation, options.seed),
+        )
     scores = {
         name: apply_temperature(predict_probabilities(model, split.images), temperature)
         for name, split in held_out.items()
@@ -371,7 +375,7 @@ def _write_bundle(
             "on_conflict": data.policy,
             "kept_out": [asdict(item) for item in data.dropped],
             "audit": data.audit,
-            "sha256": {name: _digest(items) for name, items in splits.items()},
+            "sha256": {name: digest_of(items) for name, items in splits.items()},
         },
         "history": state.history,
         "versions": {"medkit": __version__, **_versions()},
@@ -381,36 +385,6 @@ def _write_bundle(
     write_manifest(folder, manifest)
     write_card(Bundle(folder, task, manifest))
     return manifest
-
-
-def _calibrate(
-    task: Task, recipe: Recipe, model: Any, validation: Split | None, seed: int
-) -> tuple[float, OperatingPoints]:
-    """Fit the temperature and choose the operating points on changed validation images.
-
-    Each validation image is seen as it is and, with the recipe's
-    augmentation, :data:`_CHANGED_COPIES` times otherwise: what comes from
-    another room or device looks different, and a temperature or threshold
-    fitted to the unchanged images alone would be too sure of itself (Tomani
-    et al. 2021, Post-hoc Uncertainty Calibration for Domain Drift Scenarios).
-    """
-    from medkit.training.batches import augment
-    from medkit.training.fit import predict_probabilities
-
-    if validation is None:
-        halfway = OperatingPoint(BALANCED, task.alert, 0.5)
-        return 1.0, {BALANCED: halfway if task.binary else OperatingPoint(BALANCED)}
-    seen = [validation.images]
-    if recipe.augmentation is not None:
-        for copy in range(1, _CHANGED_COPIES + 1):
-            keys: list[tuple[int, ...]] = [
-                (seed, copy, index) for index in range(len(validation.labels))
-            ]
-            seen.append(augment(validation.images, recipe.augmentation, keys))
-    probabilities = predict_probabilities(model, np.concatenate(seen))
-    truth = np.tile(validation.labels, len(seen))
-    temperature = fit_temperature(truth, probabilities)
-    return temperature, choose_points(task, truth, apply_temperature(probabilities, temperature))
 
 
 def _by_source(
@@ -444,12 +418,6 @@ def _remove_exports(folder: Path) -> None:
     for export_format in FORMATS:
         for precision in PRECISIONS:
             (folder / export_name(export_format, precision)).unlink(missing_ok=True)
-
-
-def _digest(items: Sequence[Item]) -> str:
-    """SHA-256 over names and content hashes: which images, under which labels."""
-    lines = sorted(f"{item.sha256}  {item.name}\n" for item in items)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

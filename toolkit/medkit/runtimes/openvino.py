@@ -1,0 +1,44 @@
+"""ONNX and TFLite files on OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.bundles import ModelCard
+from medkit.errors import MissingExtraError, ModelFileError
+from medkit.runtimes import check_images, finish, one_line, read_card
+
+
+class OpenVINOModel:
+    """A file compiled by OpenVINO for the CPU."""
+
+    runtime = "OpenVINO"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError("openvino", "openvino", "run a file on OpenVINO") from None
+
+        self.path = path
+        self.card = ModelCard.from_json(read_card(path), path)
+        # Float arithmetic in bfloat16, its default on some processors, would change float files.
+        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._compiled = openvino.Core().compile_model(path, "CPU", options)
+        except Exception as error:
+            # The binding raises RuntimeError for most, but not for all that can be wrong.
+            raise ModelFileError(
+                f"{path} cannot be loaded by OpenVINO: {one_line(error)}"
+            ) from error
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
+        check_images(self.card, images)
+        raw = self._compiled([images])[0]
+        return finish(self.card, np.asarray(raw, dtype=np.float32))
