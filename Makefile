@@ -24,7 +24,8 @@ test: $(FULL) ## Run the tests; with MEDKIT_DATA=DIR also those on the real data
 	$(BIN)/python -m pytest
 
 parity-test: $(FULL) ## Show that the shipped files decide like their originals
-	$(BIN)/medkit parity --samples tests/samples --json build/parity.json --junit build/parity.xml
+	$(BIN)/medkit parity --samples tests/samples \
+		--json build/parity.json --junit build/parity.xml --html build/parity.html
 
 check: $(FULL) ## Lint, format and types; changes nothing
 	$(BIN)/ruff check .

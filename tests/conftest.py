@@ -164,13 +164,17 @@ def tiny_exported(
     tiny_trained: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Export a copy of the trained model to every format and precision; not to be changed."""
-    from medkit.bundles import PRECISIONS
     from medkit_exporters import ExportOptions, export_models
+    from medkit_exporters.ladder import LADDERS
 
     out = tmp_path_factory.mktemp("exported") / "trained"
     shutil.copytree(tiny_trained, out)
     options = ExportOptions(
-        (PNEUMONIA,), precisions=PRECISIONS, data=tiny_data, trained=out, calibration_images=12
+        (PNEUMONIA,),
+        precisions=tuple(LADDERS),
+        data=tiny_data,
+        trained=out,
+        calibration_images=12,
     )
     export_models(options)
     return out
@@ -212,6 +216,7 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from medkit.tasks import TASKS
     from medkit.training.archive import save_archive
     from medkit_exporters import onnx, tflite
+    from medkit_exporters.settings import Settings
     from medkit_exporters.source import open_source
 
     trained = tmp_path_factory.mktemp("pooled")
@@ -243,7 +248,9 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = open_source(original)
         exported = dataclasses.replace(card, precision="fp32", source_sha256=sha256_of(original))
         for name, exporter in (("tflite", tflite), ("onnx", onnx)):
-            content = exporter.attach_card(exporter.convert(source, "fp32", None), exported)
+            content = exporter.attach_card(
+                exporter.convert(source, Settings("fp32"), None), exported
+            )
             (folder / export_name(name, "fp32")).write_bytes(content)
         default = folder / export_name("tflite", "int8")
         shutil.copy(folder / export_name("tflite", "fp32"), default)

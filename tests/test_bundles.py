@@ -200,6 +200,46 @@ def test_an_export_that_is_not_there_is_answered_with_the_command_that_makes_it(
         load_bundle(PNEUMONIA, tmp_path).export_path("onnx", "fp16")
 
 
+@pytest.mark.parametrize("precision", ["int16", "mixed"])
+def test_what_int8_falls_back_on_is_made_by_asking_for_int8(tmp_path: Path, precision: str) -> None:
+    bundle_of(tmp_path)
+    with pytest.raises(ModelFileError, match="medkit export pneumonia --int8 --format tflite"):
+        load_bundle(PNEUMONIA, tmp_path).export_path("tflite", precision)
+
+
+@pytest.mark.parametrize(
+    ("listed", "smallest"),
+    [
+        (["fp32", "mixed", "int8"], "int8"),
+        (["fp32", "fp16", "mixed", "int16"], "int16"),
+        (["fp32", "fp16", "mixed"], "mixed"),
+        (["fp32", "fp16"], "fp16"),
+    ],
+)
+def test_the_smallest_export_of_a_format_is_found(
+    tmp_path: Path, listed: list[str], smallest: str
+) -> None:
+    exports = {}
+    folder = bundle_of(tmp_path)
+    for precision in listed:
+        path = folder / export_name("tflite", precision)
+        path.write_bytes(b"bytes")
+        exports[path.name] = file_record(path)
+    exports["model-int8.onnx"] = file_record(folder / "model-int8.onnx")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder, {**manifest, "exports": exports})
+    bundle = load_bundle(PNEUMONIA, tmp_path)
+    assert bundle.smallest_export() == folder / f"model-{smallest}.tflite"
+    assert bundle.smallest_export("onnx") == folder / "model-int8.onnx"
+
+
+def test_without_any_export_the_int8_one_is_told_to_be_made(tmp_path: Path) -> None:
+    folder = bundle_of(tmp_path, exports={})
+    (folder / "model-int8.tflite").unlink()
+    with pytest.raises(ModelFileError, match="medkit export pneumonia --int8 --format tflite"):
+        load_bundle(PNEUMONIA, tmp_path).smallest_export()
+
+
 @pytest.mark.parametrize("position", [0, 5, -1])
 def test_a_changed_byte_is_refused(tmp_path: Path, position: int) -> None:
     folder = bundle_of(tmp_path)

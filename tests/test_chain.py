@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ from medkit.tasks import PNEUMONIA
 pytest.importorskip("keras")
 
 FILES = ["model-int8.tflite", "model-fp32.tflite", "model-int8.onnx", "model-fp32.onnx"]
+RUNTIMES = {
+    ".tflite": ["LiteRT", "LiteRT without XNNPACK"],
+    ".onnx": ["ONNX Runtime"],
+}
+OPENVINO = ["OpenVINO"] * (find_spec("openvino") is not None)
 
 
 def test_from_a_data_folder_to_rows_that_agree(tiny_data: Path, tmp_path: Path) -> None:
@@ -47,12 +53,17 @@ def test_from_a_data_folder_to_rows_that_agree(tiny_data: Path, tmp_path: Path) 
     assert all(name in told for name in FILES)
     told = medkit(
         *("parity", "pneumonia", "--data", data, "--trained", "trained"),
-        *("--json", "parity.json", "--junit", "parity.xml"),
+        *("--json", "parity.json", "--junit", "parity.xml", "--html", "parity.html"),
     )
-    assert told.count("pass") == len(FILES)
+    runs = [(name, on) for name in FILES for on in RUNTIMES[Path(name).suffix] + OPENVINO]
+    for name, runtime in runs:
+        assert f"pass {name} on {runtime}\n" in told
     figures = json.loads((tmp_path / "parity.json").read_text())
-    assert [item["file"] for item in figures] == FILES
+    assert [(item["file"], item["runtime"]) for item in figures] == runs
     assert all(item["passed"] for item in figures)
+    page = (tmp_path / "parity.html").read_text()
+    assert "Every rule holds." in page
+    assert all(name in page for name in FILES)
 
     folder = tmp_path / "trained/pneumonia"
     manifest = json.loads((folder / "manifest.json").read_text())

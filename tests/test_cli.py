@@ -30,12 +30,15 @@ import medkit.training
 import medkit_exporters
 from medkit.classify import ClassifyOptions, ClassifySummary
 from medkit.cli import app
+from medkit.comparison import Comparison, Gate
 from medkit.errors import MedkitError, ModelFileError, UsageError
-from medkit.parity import Comparison, ParityOptions
+from medkit.paired import Change
+from medkit.parity import Parity, ParityOptions
 from medkit.tasks import PNEUMONIA, SKIN
 from medkit.training import TrainOptions, TrainResult
 from medkit.version import __version__
 from medkit_exporters import ExportedFile, ExportOptions
+from medkit_exporters.ladder import Attempt
 
 OPTIONS = {
     "audit": ["json", "html", "strict"],
@@ -46,8 +49,11 @@ OPTIONS = {
         *("data", "runtime", "precision", "model", "operating-point", "json", "trained"),
     ],
     "report": ["out", "data", "trained"],
-    "export": ["int8", "fp16", "fp32", "format", "data", "trained", "calibration-images", "seed"],
-    "parity": ["data", "samples", "trained", "json", "junit"],
+    "export": [
+        *("int8", "fp16", "fp32", "format", "data", "trained", "calibration-images", "seed"),
+        "max-drop",
+    ],
+    "parity": ["data", "samples", "trained", "json", "junit", "html"],
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
         *("threads", "trained"),
@@ -106,30 +112,49 @@ def captured_train(monkeypatch: pytest.MonkeyPatch, answer: Any = None) -> list[
 
 
 def captured_export(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    return captured(monkeypatch, medkit_exporters, "export_models", [exported_file()])
+
+
+def exported_file() -> ExportedFile:
+    """Make an int8 file that passed on the second rung."""
+    first, second = comparison("agreement 90.00% is below 97%"), comparison()
+    attempts = (
+        Attempt("8 bits throughout", "int8", "percentile", 256, 224_000, first),
+        Attempt("more calibration images", "int8", "percentile", 1024, 224_400, second, second),
+    )
     path = Path("trained/pneumonia/model-int8.tflite")
-    file = ExportedFile(path, "pneumonia", "tflite", "int8", 224_400, 0.47, 1.25)
-    return captured(monkeypatch, medkit_exporters, "export_models", [file])
+    return ExportedFile(path, "pneumonia", "tflite", "int8", 224_400, 0.47, 1.25, attempts)
 
 
 def comparison(*failures: str) -> Comparison:
+    """Compare 20 images, of which one is decided otherwise."""
     return Comparison(
         task="pneumonia",
         file="model-int8.tflite",
         precision="int8",
         runtime="LiteRT",
         images=20,
-        original_accuracy=0.95,
-        export_accuracy=0.9,
-        original_auc=0.99,
-        export_auc=0.98,
+        changes={
+            "accuracy": Change(0.95, 0.9, -0.15, 0.0),
+            "AUC": Change(0.99, 0.98, -0.03, 0.01),
+        },
+        worse=1,
+        better=0,
+        mcnemar=1.0,
         agreement=0.95,
         largest_difference=0.04,
-        failures=failures,
+        distinct=(20, 18),
+        gates=(
+            Gate("largest difference", 0.04, 0.05),
+            *(Gate("agreement", 0.95, 0.97, line) for line in failures),
+        ),
+        flips=(),
     )
 
 
 def captured_parity(monkeypatch: pytest.MonkeyPatch, *failures: str) -> list[Any]:
-    return captured(monkeypatch, medkit.parity, "check_parity", [comparison(*failures)])
+    found = Parity((comparison(*failures),), ())
+    return captured(monkeypatch, medkit.parity, "check_parity", found)
 
 
 def captured_classify(monkeypatch: pytest.MonkeyPatch, errors: int = 0) -> list[Any]:
@@ -209,7 +234,7 @@ def test_export_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("export").exit_code == 0
     line = (
         "export skin pneumonia skin --int8 --fp16 --fp32 --format onnx --format onnx --data d "
-        "--trained t --calibration-images 0 --seed 3"
+        "--trained t --calibration-images 0 --seed 3 --max-drop 0.5"
     )
     assert run(*line.split()).exit_code == 0
     assert calls == [
@@ -222,6 +247,7 @@ def test_export_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
             trained=Path("t"),
             calibration_images=0,
             seed=3,
+            max_drop=0.5,
         ),
     ]
 
@@ -239,13 +265,16 @@ def test_parity_takes_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     calls = captured_parity(monkeypatch)
     assert run("parity").exit_code == 0
     line = f"parity skin --data d --samples s --trained t --json {tmp_path}/p.json"
-    assert run(*line.split(), "--junit", tmp_path / "p.xml").exit_code == 0
+    reports = ("--junit", tmp_path / "p.xml", "--html", tmp_path / "p.html")
+    assert run(*line.split(), *reports).exit_code == 0
     assert calls == [
         ParityOptions(),
         ParityOptions((SKIN,), Path("d"), Path("s"), Path("t")),
     ]
     assert json.loads((tmp_path / "p.json").read_text())[0]["agreement"] == 0.95
-    assert ElementTree.parse(tmp_path / "p.xml").getroot().get("tests") == "1"
+    (suite,) = ElementTree.parse(tmp_path / "p.xml").getroot()
+    assert suite.get("tests") == "1"
+    assert "Every rule holds." in (tmp_path / "p.html").read_text()
 
 
 def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +327,8 @@ def test_the_environment_names_the_data_unless_they_are_given(
         "export --format coreml",
         "export pneumonia --int8",
         "export pneumonia --calibration-images many",
+        "export pneumonia --max-drop few",
+        "export pneumonia --fp16 --max-drop 101",
         "parity brain",
         "parity",
         "classify",
@@ -423,14 +454,19 @@ def test_a_broken_budget_exits_1_and_still_writes_the_reports(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     captured_parity(monkeypatch, "agreement 95.00% is below 97% (1 of 20 decided differently)")
-    result = run("parity", "--json", tmp_path / "p.json", "--junit", tmp_path / "p.xml")
+    reports = {option: tmp_path / f"p.{option}" for option in ("json", "junit", "html")}
+    arguments = [part for option, path in reports.items() for part in (f"--{option}", path)]
+    result = run("parity", *arguments)
     assert result.exit_code == 1
-    assert "FAIL pneumonia/model-int8.tflite: agreement 95.00% is below 97%" in result.stderr
-    assert json.loads((tmp_path / "p.json").read_text())[0]["passed"] is False
-    assert ElementTree.parse(tmp_path / "p.xml").getroot().get("failures") == "1"
+    line = "FAIL pneumonia/model-int8.tflite on LiteRT: agreement 95.00% is below 97%"
+    assert line in result.stderr
+    assert json.loads(reports["json"].read_text())[0]["passed"] is False
+    (suite,) = ElementTree.parse(reports["junit"]).getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert "Rules are broken" in reports["html"].read_text()
 
 
-@pytest.mark.parametrize("option", ["--json", "--junit"])
+@pytest.mark.parametrize("option", ["--json", "--junit", "--html"])
 def test_a_report_that_cannot_be_written_is_wrong_usage_before_the_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str
 ) -> None:
@@ -464,8 +500,18 @@ def test_figures_are_on_standard_error(monkeypatch: pytest.MonkeyPatch, command:
     result = run(command, *arguments)
     assert (result.exit_code, result.stdout) == (0, "")
     expected = {
-        "export": ["0.22 MB", "47%", "1.25", "next: medkit parity pneumonia"],
-        "parity": ["20 images", "0.9000 -0.0500", "95.0%", "pass", DISCLAIMER],
+        "export": [
+            "8 bits throughout -0.0500 -0.0100 95.0% - FAIL",
+            "FAIL 8 bits throughout: agreement 90.00% is below 97%",
+            "more calibration images -0.0500 -0.0100 95.0% 95.0% kept",
+            *("0.22 MB", "47%", "1.25", "next: medkit parity pneumonia"),
+        ],
+        "parity": [
+            *("20 images", "pass model-int8.tflite on LiteRT"),
+            "accuracy 0.9500 0.9000 -0.0500 -0.1500 to +0.0000",
+            "decided alike 95.00%, largest difference 0.04, 18 different scores of 20",
+            *("1 turned wrong and 0 right (McNemar's p = 1.00)", DISCLAIMER),
+        ],
         "classify": ["NORMAL", "7 images in 0.5 s (14 images/s), 0 errors", DISCLAIMER],
     }
     told = " ".join(result.stderr.split())
@@ -474,15 +520,22 @@ def test_figures_are_on_standard_error(monkeypatch: pytest.MonkeyPatch, command:
 
 
 @pytest.mark.parametrize("failures", [(), ("agreement 5.00% is below 97%",)])
-def test_the_verdict_of_parity_fits_80_columns(
+def test_verdict_and_figures_of_parity_fit_80_columns(
     monkeypatch: pytest.MonkeyPatch, failures: tuple[str, ...]
 ) -> None:
-    shown = dataclasses.replace(comparison(*failures), agreement=1.0)
-    captured(monkeypatch, medkit.parity, "check_parity", [shown])
+    captured_parity(monkeypatch, *failures)
     lines = run("parity", env={"COLUMNS": "80"}).stderr.splitlines()
-    (line,) = [line for line in lines if line.startswith("model-int8.tflite ")]
-    assert line.split()[1:6] == ["0.9000", "-0.0500", "0.9800", "-0.0100", "100.0%"]
-    assert line.split()[-1] == ("FAIL" if failures else "pass")
+    verdict = "FAIL" if failures else "pass"
+    assert lines.count(f"{verdict} model-int8.tflite on LiteRT") == 1
+    (line,) = [line for line in lines if line.startswith("AUC ")]
+    assert line.split() == ["AUC", "0.9900", "0.9800", "-0.0100", "-0.0300", "to", "+0.0100"]
+
+
+def test_the_ladder_of_an_export_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured_export(monkeypatch)
+    lines = run("export", env={"COLUMNS": "80"}).stderr.splitlines()
+    (line,) = [line for line in lines if line.startswith("more calibration images ")]
+    assert line.split()[3:] == ["-0.0500", "-0.0100", "95.0%", "95.0%", "kept"]
 
 
 def test_a_folder_is_shown_as_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,7 +544,7 @@ def test_a_folder_is_shown_as_it_is_called(monkeypatch: pytest.MonkeyPatch) -> N
     captured(monkeypatch, medkit.classify, "classify_files", summary)
     assert f"rows in {name}/o.csv" in run("classify", ".", "--out", "o.csv").stderr
     path = Path(name) / "pneumonia/model-int8.tflite"
-    file = ExportedFile(path, "pneumonia", "tflite", "int8", 1, 1.0, 1.0)
+    file = dataclasses.replace(exported_file(), path=path)
     captured(monkeypatch, medkit_exporters, "export_models", [file])
     assert f"written to {name}\n" in run("export").stderr
 
@@ -582,7 +635,8 @@ def test_wrong_usage_is_found_before_any_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, tiny_exported: Path, xrays: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(medkit.classify, "load_model", None)
-    monkeypatch.setattr(medkit.parity, "load_model", None)
+    monkeypatch.setattr(medkit.parity, "KerasModel", None)
+    monkeypatch.setattr(medkit.parity, "models_of", None)
     where = ["--trained", tiny_exported]
     for wrong in (
         [xrays, "--out", tmp_path / "o.xlsx"],

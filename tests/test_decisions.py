@@ -16,12 +16,14 @@ from medkit.decisions import (
     BALANCED,
     HIGH_SENSITIVITY,
     OperatingPoint,
+    agreeing_threshold,
     apply_temperature,
     balanced_threshold,
     choose_points,
     decide,
     fit_temperature,
     get_point,
+    match_points,
     points_from,
     sensitivity_threshold,
 )
@@ -403,3 +405,44 @@ def test_chosen_points_can_be_stored_and_obeyed(task: Task) -> None:
     points = choose_points(task, labels, probabilities)
     text = json.dumps({name: point.to_dict() for name, point in points.items()})
     assert points_from(json.loads(text), task) == points
+
+
+# Matched to another model's decisions
+
+
+def test_a_matched_threshold_gives_back_the_decisions_of_shifted_scores() -> None:
+    rng = np.random.default_rng(3)
+    original = rng.random(200)
+    decided = original >= 0.37
+    shifted = original**2 * 0.8 + 0.1
+    threshold = agreeing_threshold(shifted, decided)
+    assert ((shifted >= threshold) == decided).all()
+    assert threshold == pytest.approx(0.37**2 * 0.8 + 0.1, abs=0.01)
+
+
+def test_no_other_threshold_turns_fewer_decisions() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        scores = rng.random(30).round(2)
+        decided = rng.random(30) < scores
+        found = agreeing_threshold(scores, decided)
+        turned = [int(((scores >= t) != decided).sum()) for t in np.linspace(0, 1, 501)]
+        assert int(((scores >= found) != decided).sum()) == min(turned)
+
+
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_decisions_that_are_all_alike_stay_so(all_of_them: bool) -> None:
+    scores = np.array([0.2, 0.5, 0.9])
+    threshold = agreeing_threshold(scores, np.full(3, all_of_them))
+    assert ((scores >= threshold) == all_of_them).all()
+
+
+def test_matched_points_keep_name_and_label_and_leave_the_likeliest_alone() -> None:
+    points = {BALANCED: LIKELIEST, "high": OperatingPoint("high", "melanoma", 0.5)}
+    rng = np.random.default_rng(5)
+    probabilities = rng.dirichlet(np.ones(9), 50).astype(np.float32)
+    decided = {"high": probabilities[:, SKIN.labels.index("melanoma")] >= 0.1}
+    matched = match_points(SKIN, decided, points, probabilities)
+    assert matched[BALANCED] == LIKELIEST
+    assert (matched["high"].name, matched["high"].label) == ("high", "melanoma")
+    assert matched["high"].threshold == pytest.approx(0.1, abs=0.02)

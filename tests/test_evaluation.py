@@ -70,6 +70,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from medkit.training.archive import save_archive
     from medkit_exporters import onnx, tflite
+    from medkit_exporters.settings import Settings
     from medkit_exporters.source import open_source
 
     trained = tmp_path_factory.mktemp("models")
@@ -99,7 +100,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         card = dataclasses.replace(card, precision="fp32", source_sha256=sha256_of(original))
         for name, exporter in (("tflite", tflite), ("onnx", onnx)):
             content = exporter.attach_card(
-                exporter.convert(open_source(original), "fp32", None), card
+                exporter.convert(open_source(original), Settings("fp32"), None), card
             )
             (folder / export_name(name, "fp32")).write_bytes(content)
         shutil.copy(folder / "model-fp32.tflite", folder / "model-int8.tflite")

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from medkit.bundles import FORMATS, PRECISIONS, ModelCard, export_name, load_bundle
-from medkit.census import Census, Operator, take_census
-from medkit.datasets import load_tensors, read_dataset, resolve_conflicts, split_validation
-from medkit.decisions import BALANCED, OperatingPoint
+from medkit.bundles import FORMATS, ModelCard, export_name, load_bundle
+from medkit.census import INTEGERS, PRODUCTS, check_promise, take_census
+from medkit.decisions import BALANCED, OperatingPoint, points_from
 from medkit.errors import DatasetLayoutError, ExportError, MedkitError, ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.runtimes import load_model
+from medkit.splits import splits_of
 from medkit.tasks import PNEUMONIA, SKIN
 from medkit.version import __version__
-from medkit_exporters import ExportOptions, calibration, export_models
+from medkit_exporters import ExportOptions, export_models
 from medkit_exporters import run as module
-from medkit_exporters.checks import check_integers
+from medkit_exporters.calibration import draw_calibration_sets, span_full_range
+from medkit_exporters.ladder import LADDERS
+from medkit_exporters.settings import Settings
 
 keras = pytest.importorskip("keras")
 onnx = pytest.importorskip("onnx")
 
-from ai_edge_litert import schema_py_generated as schema  # noqa: E402
 from ai_edge_litert.interpreter import Interpreter  # noqa: E402
-from ai_edge_litert.tools import flatbuffer_utils  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 
 from medkit_exporters import onnx as to_onnx  # noqa: E402
 from medkit_exporters import source as sources  # noqa: E402
 from medkit_exporters import tflite as to_tflite  # noqa: E402
+from medkit_exporters.flatbuffer import LOGIT_COPIES  # noqa: E402
 
-EVERY_FILE = [export_name(kind, precision) for kind in FORMATS for precision in PRECISIONS]
-CONVERTERS = pytest.mark.parametrize("converter", [to_tflite, to_onnx], ids=["tflite", "onnx"])
-PRODUCTS = {"Conv", "MatMul", "Gemm"}
+EVERY_FILE = [export_name(kind, precision) for kind in FORMATS for precision in LADDERS]
+CONVERTERS = {"tflite": to_tflite, "onnx": to_onnx}
+FALLBACKS = [
+    Settings("int16"),
+    Settings("mixed", float_head=True),
+    Settings("mixed", float_head=True, float_share=1 / 4),
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +63,38 @@ def graph(folder: Path) -> Any:
     return onnx.load(folder / "model-int8.onnx").graph
 
 
+@pytest.fixture(scope="module")
+def calibration(tiny_trained: Path, tiny_data: Path) -> Any:
+    """Training images of the original."""
+    splits = splits_of(load_bundle(PNEUMONIA, tiny_trained), tiny_data)
+    return draw_calibration_sets(splits, contract_for(PNEUMONIA), 12, 0)[0].images
+
+
+@pytest.fixture(scope="module", params=list(CONVERTERS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each format in turn, so that a file is converted once for all tests of it."""
+    return str(request.param)
+
+
+@pytest.fixture(
+    scope="module", params=FALLBACKS, ids=["16 bits", "float head", "worst layers in float"]
+)
+def fallback(
+    request: pytest.FixtureRequest,
+    kind: str,
+    source: Any,
+    calibration: Any,
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Settings, Path]:
+    """What an export falls back on where 8 bits throughout will not do: how, and the file."""
+    settings, converter = request.param, CONVERTERS[kind]
+    card = load_model(folder / export_name(kind, "fp32")).card
+    path = tmp_path_factory.mktemp("fallback") / f"model{FORMATS[kind]}"
+    path.write_bytes(converter.attach_card(converter.convert(source, settings, calibration), card))
+    return settings, path
+
+
 def options(trained: Path, data: Path | None = None, **others: Any) -> ExportOptions:
     return ExportOptions(**{"tasks": (PNEUMONIA,), "trained": trained, "data": data, **others})
 
@@ -71,8 +108,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def interpreter(folder: Path, name: str = "model-int8.tflite") -> Any:
-    return Interpreter(model_content=(folder / name).read_bytes())
+def interpreter(path: Path) -> Any:
+    return Interpreter(model_content=path.read_bytes())
 
 
 def constants(graph: Any) -> dict[str, Any]:
@@ -104,19 +141,17 @@ def test_every_format_and_precision_is_written_and_listed_by_its_hash(folder: Pa
     }
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY_FILE if name.endswith("tflite")])
-def test_tflite_takes_bytes_in_batches_of_any_size(folder: Path, name: str) -> None:
-    (taken,) = interpreter(folder, name).get_input_details()
-    (given,) = interpreter(folder, name).get_output_details()
-    assert taken["dtype"] is np.uint8
-    assert taken["shape_signature"].tolist() == [-1, 128, 128, 1]
-    assert given["dtype"] is np.float32
-    assert given["shape_signature"].tolist() == [-1, 1]
-
-
-@pytest.mark.parametrize("name", [name for name in EVERY_FILE if name.endswith("onnx")])
-def test_onnx_takes_bytes_in_batches_of_any_size(folder: Path, name: str) -> None:
-    model = onnx.load(folder / name)
+def assert_takes_bytes_in_any_batch(path: Path) -> None:
+    """Check that a file takes uint8 X-rays and gives float32, both with a free batch size."""
+    if path.suffix == ".tflite":
+        loaded = interpreter(path)
+        ((taken,), (given,)) = loaded.get_input_details(), loaded.get_output_details()
+        assert taken["dtype"] is np.uint8
+        assert taken["shape_signature"].tolist() == [-1, 128, 128, 1]
+        assert given["dtype"] is np.float32
+        assert given["shape_signature"].tolist() == [-1, 1]
+        return
+    model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     ((taken,), (given,)) = model.graph.input, model.graph.output
     for value, kind, shape in (
@@ -127,6 +162,16 @@ def test_onnx_takes_bytes_in_batches_of_any_size(folder: Path, name: str) -> Non
         assert tensor.elem_type == kind
         assert tensor.shape.dim[0].dim_param == "batch"
         assert [dim.dim_value for dim in tensor.shape.dim[1:]] == shape
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_every_file_takes_bytes_in_batches_of_any_size(folder: Path, name: str) -> None:
+    assert_takes_bytes_in_any_batch(folder / name)
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_FILE if name.endswith("onnx")])
+def test_onnx_files_need_no_operators_newer_than_those_of_2022(folder: Path, name: str) -> None:
+    model = onnx.load(folder / name)
     assert [entry.version for entry in model.opset_import if not entry.domain] == [17]
 
 
@@ -152,18 +197,28 @@ def test_a_lone_file_says_what_it_is_and_works(
     shutil.copy(folder / name, lone)
     model = load_model(lone)
     bundle = load_bundle(PNEUMONIA, folder.parent)
+    entry = bundle.manifest["exports"][name]
     assert model.card == ModelCard(
         task="pneumonia",
         labels=("NORMAL", "PNEUMONIA"),
         contract=contract_for(PNEUMONIA).to_dict(),
-        temperature=bundle.temperature,
-        operating_points=bundle.operating_points,
+        temperature=entry["temperature"],
+        operating_points=points_from(entry["operating_points"], PNEUMONIA),
         precision=Path(name).stem.removeprefix("model-"),
         version=__version__,
         source_sha256=hashlib.sha256(bundle.keras_path.read_bytes()).hexdigest(),
     )
     images = tiny_test_split[0][:3]
     np.testing.assert_array_equal(model.predict(images), load_model(folder / name).predict(images))
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_only_quantised_files_have_rules_of_their_own(folder: Path, name: str) -> None:
+    bundle = load_bundle(PNEUMONIA, folder.parent)
+    card = load_model(folder / name).card
+    own = card.temperature, card.operating_points
+    assert (own == (bundle.temperature, bundle.operating_points)) == ("int8" not in name)
+    assert set(card.operating_points) == set(bundle.operating_points)
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-4), ("fp16", 1e-2)])
@@ -190,7 +245,7 @@ def test_int8_weighs_at_most_27_percent_of_fp32(folder: Path, kind: str) -> None
 
 
 def test_raw_pixels_are_the_input_of_int8_tflite(folder: Path) -> None:
-    (taken,) = interpreter(folder).get_input_details()
+    (taken,) = interpreter(folder / "model-int8.tflite").get_input_details()
     assert taken["quantization"] == (1.0, 0)
 
 
@@ -211,7 +266,7 @@ def test_raw_pixels_are_the_input_of_int8_onnx(graph: Any) -> None:
 def test_every_product_of_int8_tflite_is_integer_with_a_scale_for_each_channel(
     folder: Path,
 ) -> None:
-    loaded = interpreter(folder)
+    loaded = interpreter(folder / "model-int8.tflite")
     details = {item["index"]: item for item in loaded.get_tensor_details()}
     products = [
         operator
@@ -224,19 +279,55 @@ def test_every_product_of_int8_tflite_is_integer_with_a_scale_for_each_channel(
         assert taken["dtype"] is np.int8
         assert weights["dtype"] is np.int8
         scales = weights["quantization_parameters"]["scales"]
-        assert len(scales) == weights["shape"][0]
+        copies = LOGIT_COPIES if operator["op_name"] == "FULLY_CONNECTED" else 1
+        assert len(scales) == weights["shape"][0] / copies
         assert len(set(scales.tolist())) > 1 or len(scales) == 1
         assert not weights["quantization_parameters"]["zero_points"].any()
 
 
 def test_the_probability_of_int8_tflite_is_computed_in_float(folder: Path) -> None:
-    loaded = interpreter(folder)
-    last = loaded._get_ops_details()[-1]
+    loaded = interpreter(folder / "model-int8.tflite")
+    operators = loaded._get_ops_details()
+    last = operators[-1]
     details = {item["index"]: item for item in loaded.get_tensor_details()}
-    names = [operator["op_name"] for operator in loaded._get_ops_details()]
+    names = [operator["op_name"] for operator in operators]
+    assert names[-5:] == ["FULLY_CONNECTED", "DEQUANTIZE", "RESHAPE", "MEAN", "LOGISTIC"]
     assert names.count("LOGISTIC") == 1
-    assert last["op_name"] == "LOGISTIC"
     assert [details[i]["dtype"] for i in (*last["inputs"], *last["outputs"])] == [np.float32] * 2
+
+
+def test_the_logits_of_int8_tflite_are_finer_than_8_bits(
+    source: Any,
+    calibration: Any,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_test_split: Any,
+) -> None:
+    images, labels = tiny_test_split
+    ends = [images[labels == label][0].astype(np.float64) for label in (0, 1)]
+    shares = np.linspace(0.4, 0.6, 200)[:, np.newaxis, np.newaxis, np.newaxis]
+    blends = ((1 - shares) * ends[0] + shares * ends[1]).round().astype(np.uint8)
+    original = load_model(folder / "model.keras")
+    card = dataclasses.replace(original.card, precision="int8")
+
+    def logits_of(model: Any) -> Any:
+        scores = model.predict(blends)[:, 1].astype(np.float64)
+        return np.log(scores / (1 - scores))
+
+    def converted(name: str) -> Any:
+        path = tmp_path / name
+        content = to_tflite.convert(source, Settings("int8"), calibration)
+        path.write_bytes(to_tflite.attach_card(content, card))
+        return logits_of(load_model(path))
+
+    refined = converted("refined.tflite")
+    monkeypatch.setattr(to_tflite, "refine_logits", lambda content: content)
+    coarse = converted("coarse.tflite")
+    levels = np.unique(coarse.round(4))
+    step = np.diff(levels).min()
+    assert len(np.unique(refined.round(4))) > 3 * len(levels)
+    assert np.abs(refined - coarse).max() <= 0.51 * step
 
 
 def test_every_product_of_int8_onnx_takes_unsigned_values_and_signed_weights_by_channel(
@@ -274,10 +365,10 @@ def test_a_skin_model_ends_in_a_softmax_over_nine_classes(tmp_path: Path) -> Non
     skin = sources.open_source(tmp_path / "model.keras")
     images = np.random.default_rng(1).integers(0, 256, (4, 128, 128, 3), dtype=np.uint8)
     original = load_model(tmp_path / "model.keras").predict(images)
-    spanning = calibration.span_full_range(images)
-    for kind, converter in (("tflite", to_tflite), ("onnx", to_onnx)):
+    spanning = span_full_range(images)
+    for kind, converter in CONVERTERS.items():
         path = tmp_path / f"model.{kind}"
-        content = converter.convert(skin, "int8", spanning)
+        content = converter.convert(skin, Settings("int8"), spanning)
         path.write_bytes(converter.attach_card(content, card))
         exported = load_model(path).predict(images)
         assert exported.shape == (4, 9)
@@ -285,45 +376,83 @@ def test_a_skin_model_ends_in_a_softmax_over_nine_classes(tmp_path: Path) -> Non
         np.testing.assert_allclose(exported, original, atol=0.03)
 
 
+# What is fallen back on
+
+
+def test_a_fallback_keeps_the_promise_of_its_precision(fallback: tuple[Settings, Path]) -> None:
+    settings, path = fallback
+    census = take_census(path)
+    check_promise(census, settings.precision)
+    products = [item for item in census.operators if item.kind in PRODUCTS]
+    floating = [item for item in products if item.computes_in not in INTEGERS]
+    if settings.precision == "int16":
+        assert {item.computes_in.removeprefix("u") for item in products} == {"int16"}
+    elif settings.float_share:
+        # The worst two of eight; the last may be one of them.
+        assert products[-1] in floating
+        assert 2 <= len(floating) <= 3
+    else:
+        assert floating == [products[-1]]
+
+
+def test_a_fallback_takes_bytes_in_batches_of_any_size(
+    fallback: tuple[Settings, Path], tiny_test_split: Any
+) -> None:
+    _, path = fallback
+    assert take_census(path).pixels.raw
+    assert_takes_bytes_in_any_batch(path)
+    images = tiny_test_split[0][:5]
+    model = load_model(path)
+    alone = np.concatenate([model.predict(image[None]) for image in images])
+    np.testing.assert_allclose(alone, model.predict(images), atol=1e-5)
+
+
+def test_a_fallback_computes_nearly_as_keras_does(
+    fallback: tuple[Settings, Path], folder: Path, tiny_test_split: Any
+) -> None:
+    settings, path = fallback
+    images = tiny_test_split[0]
+    original = load_model(folder / "model.keras").predict(images)
+    bound = {"int16": 0.01, "mixed": 0.05}[settings.precision]
+    assert np.abs(load_model(path).predict(images) - original).max() <= bound
+
+
 # The promises are checked
 
 
-def test_a_float_tflite_file_does_not_pass_for_int8(folder: Path) -> None:
-    content = (folder / "model-fp32.tflite").read_bytes()
-    with pytest.raises(ExportError, match=r"must be uint8 with \(1.0, 0\)"):
-        to_tflite._check_int8(content)
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    tensor = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
-    tensor.quantization = schema.QuantizationParametersT()
-    tensor.quantization.scale, tensor.quantization.zeroPoint = [1.0], [0]
-    pretending = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-    with pytest.raises(ExportError, match="CONV_2D .* computes in float32, not in int8"):
-        to_tflite._check_int8(pretending)
-
-
-def test_a_float_onnx_file_does_not_pass_for_int8(folder: Path) -> None:
-    check_integers(take_census(folder / "model-int8.onnx"))
-    with pytest.raises(ExportError, match="Conv .* computes in float32, not in int8"):
-        check_integers(take_census(folder / "model-fp32.onnx"))
-
-
-def test_products_of_16_bits_do_not_pass_for_int8() -> None:
-    wide = Operator("wide", "CONV_2D", "int16", 9)
-    with pytest.raises(ExportError, match="CONV_2D wide computes in int16, not in int8"):
-        check_integers(Census((wide,), {}))
+@pytest.mark.parametrize(
+    ("made", "called", "message"),
+    [
+        ("fp32", "int8", "computes in float32, not in int8"),
+        ("fp32", "int16", "computes in float32, not in int16"),
+        ("fp32", "mixed", "no product computes in integers"),
+        ("int8", "int16", "computes in int8, not in int16"),
+        ("int8", "fp32", "computes in int8, not in floating point"),
+    ],
+)
+def test_a_file_does_not_pass_for_another(
+    folder: Path, kind: str, made: str, called: str, message: str
+) -> None:
+    census = take_census(folder / export_name(kind, made))
+    check_promise(census, made)
+    with pytest.raises(ExportError, match=message):
+        check_promise(census, called)
 
 
 def test_images_that_do_not_span_the_pixels_never_make_a_scaled_input(source: Any) -> None:
     dull = np.random.default_rng(0).integers(100, 150, (4, 128, 128, 1), dtype=np.uint8)
     with pytest.raises(ExportError, match="raw pixels fit"):
-        to_tflite.convert(source, "int8", dull)
-    assert_raw_pixels(onnx.load_from_string(to_onnx.convert(source, "int8", dull)).graph)
+        to_tflite.convert(source, Settings("int8"), dull)
+    made = to_onnx.convert(source, Settings("int8"), dull)
+    assert_raw_pixels(onnx.load_from_string(made).graph)
 
 
-@CONVERTERS
-def test_int8_without_calibration_images_is_refused(source: Any, converter: Any) -> None:
-    with pytest.raises(ExportError, match="needs calibration images"):
-        converter.convert(source, "int8", None)
+@pytest.mark.parametrize("precision", ["int8", "int16", "mixed"])
+def test_integers_without_calibration_images_are_refused(
+    source: Any, kind: str, precision: str
+) -> None:
+    with pytest.raises(ExportError, match=f"{precision} needs calibration images"):
+        CONVERTERS[kind].convert(source, Settings(precision), None)
 
 
 def test_an_original_that_ends_in_no_probability_is_refused(tmp_path: Path) -> None:
@@ -358,6 +487,9 @@ def test_an_export_replaces_the_file_and_its_entry_and_leaves_the_others(
     was, now = (json.loads(files["manifest.json"]) for files in (before, after))
     # Without data the new file is not measured, and the old one's figures are not its own.
     assert was["exports"][name].pop("metrics")
+    (judged,), (unjudged,) = (files["exports"][name].pop("ladder") for files in (was, now))
+    assert judged["validation"]["images"] == 6
+    assert unjudged == {**judged, "validation": None}
     assert now == was
     assert name in before["MODEL_CARD.md"].decode()
     assert name not in after["MODEL_CARD.md"].decode()
@@ -366,7 +498,11 @@ def test_an_export_replaces_the_file_and_its_entry_and_leaves_the_others(
     assert written.bytes == len(after[name])
     assert written.ratio == pytest.approx(len(after[name]) / len(after["model.keras"]))
     assert written.milliseconds > 0
-    assert notes == ["pneumonia: loading model.keras", "pneumonia: converting to tflite fp16"]
+    assert [attempt.to_dict() for attempt in written.attempts] == [unjudged]
+    assert notes == [
+        "pneumonia: loading model.keras",
+        "pneumonia: tflite fp16: half precision",
+    ]
 
 
 @pytest.mark.parametrize("fault", ["conversion", "card", "trial"])
@@ -400,82 +536,6 @@ def test_a_file_that_no_runtime_takes_gets_no_name(
     assert contents(trained_copy / "pneumonia") == before
 
 
-# Calibration
-
-
-def eligible(data: Path) -> dict[str, Any]:
-    """Split the made X-rays as the training of seed 0 did."""
-    dataset = read_dataset(PNEUMONIA, data / "chest_xray")
-    kept, _ = resolve_conflicts(dataset, "drop")
-    training, validation = split_validation(kept, 0.15, 0)
-    return {"train": training, "validation": validation, "test": dataset.test}
-
-
-def drawn(monkeypatch: pytest.MonkeyPatch, trained: Path, data: Path, **asked: int) -> Any:
-    """Draw a calibration set; return the items that were read, and the set."""
-    read: list[Any] = []
-
-    def load(items: Any, contract: Any) -> Any:
-        read.extend(items)
-        return load_tensors(items, contract)
-
-    monkeypatch.setattr(calibration, "load_tensors", load)
-    bundle = load_bundle(PNEUMONIA, trained)
-    return read, calibration.draw_calibration_set(bundle, data, **asked)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_calibration_draws_training_images_evenly_over_the_classes(
-    monkeypatch: pytest.MonkeyPatch, tiny_trained: Path, tiny_data: Path, seed: int
-) -> None:
-    splits = eligible(tiny_data)
-    read, chosen = drawn(monkeypatch, tiny_trained, tiny_data, count=12, seed=seed)
-    assert Counter(item.label for item in read) == {0: 6, 1: 6}
-    assert {item.name for item in read} <= {item.name for item in splits["train"]}
-    held_out = {item.sha256 for name in ("validation", "test") for item in splits[name]}
-    assert not {item.sha256 for item in read} & held_out
-    digest = hashlib.sha256("\n".join(sorted(item.sha256 for item in read)).encode()).hexdigest()
-    assert chosen.record == {"images": 12, "seed": seed, "sha256": digest}
-
-
-def test_a_large_calibration_set_is_the_training_split_and_nothing_more(
-    monkeypatch: pytest.MonkeyPatch, tiny_trained: Path, tiny_data: Path
-) -> None:
-    splits = eligible(tiny_data)
-    read, chosen = drawn(monkeypatch, tiny_trained, tiny_data, count=10_000)
-    assert sorted(item.name for item in read) == sorted(item.name for item in splits["train"])
-    assert chosen.record["images"] == len(chosen.images) == len(splits["train"])
-
-
-def test_a_leaked_test_image_never_calibrates_even_if_it_was_trained_on(
-    monkeypatch: pytest.MonkeyPatch, trained_copy: Path, tiny_data: Path
-) -> None:
-    path = trained_copy / "pneumonia/manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["recipe"] |= {"clean": False, "validation_fraction": 0.0}
-    path.write_text(json.dumps(manifest))
-    read, _ = drawn(monkeypatch, trained_copy, tiny_data, count=10_000)
-    assert len(read) == 40
-    assert not {"leak.jpeg", "both.jpeg"} & {item.path.name for item in read}
-
-
-def test_one_image_in_a_calibration_set_spans_the_whole_range() -> None:
-    grey = np.full((2, 8, 8, 3), 90, dtype=np.uint8)
-    spanning = calibration.span_full_range(grey)
-    assert (spanning.min(), spanning.max()) == (0, 255)
-    assert (spanning != grey).any(axis=-1).sum() == 2
-    assert (grey == 90).all()
-
-
-def test_the_manifest_records_what_calibrated(
-    monkeypatch: pytest.MonkeyPatch, tiny_exported: Path, tiny_data: Path
-) -> None:
-    exports = json.loads((tiny_exported / "pneumonia/manifest.json").read_text())["exports"]
-    _, chosen = drawn(monkeypatch, tiny_exported, tiny_data, count=12, seed=0)
-    for name in ("model-int8.tflite", "model-int8.onnx"):
-        assert exports[name]["calibration"].items() >= chosen.record.items()
-
-
 # Exports that cannot be
 
 
@@ -485,11 +545,14 @@ def test_the_manifest_records_what_calibrated(
         ({"formats": ("tflite", "coreml")}, "unknown format 'coreml'; accepted: tflite, onnx"),
         ({"formats": ()}, "no format; accepted: tflite, onnx"),
         ({"precisions": ("int4",)}, "unknown precision 'int4'; accepted: int8, fp16, fp32"),
+        ({"precisions": ("mixed",)}, "unknown precision 'mixed'; accepted: int8, fp16, fp32"),
         ({"precisions": ()}, "no precision; accepted"),
         ({"data": None}, "--data DIR or MEDKIT_DATA, or ask for --fp16"),
         ({"calibration_images": 0}, "0 calibration images; accepted: 1 or more"),
         ({"calibration_images": -5}, "-5 calibration images"),
         ({"seed": -1}, "seed -1; accepted: 0 to"),
+        ({"max_drop": -0.5}, "a drop of -0.5 points; accepted: 0 to 100"),
+        ({"max_drop": float("nan")}, "a drop of nan points"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_opened(

@@ -1,4 +1,4 @@
-"""Which differences between an export and its original pass, and which do not."""
+"""Parity runs: whole bundles, what breaks them, and the reports."""
 
 from __future__ import annotations
 
@@ -11,274 +11,110 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from medkit.bundles import file_record
+from medkit.bundles import file_record, load_bundle
+from medkit.comparison import ACCURACY, Comparison, Images, Outputs, compare
 from medkit.decisions import BALANCED, OperatingPoint
 from medkit.errors import DatasetLayoutError, ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.parity import (
-    BUDGETS,
-    Comparison,
+    Parity,
     ParityOptions,
     check_parity,
-    compare,
     data_folder,
     write_json,
     write_junit,
 )
+from medkit.paritypage import write_parity_page
+from medkit.splits import splits_of
 from medkit.tasks import PNEUMONIA, SKIN
-
-Scores = NDArray[np.float32]
-
-LIKELIEST = OperatingPoint(BALANCED)
-
-
-def both(positive: list[float] | NDArray[Any]) -> Scores:
-    """Return the probabilities of both classes."""
-    scores = np.asarray(positive, dtype=np.float32)
-    return np.stack([1 - scores, scores], axis=1)
-
-
-def sick_from(threshold: float) -> OperatingPoint:
-    """Return the operating point that finds pneumonia from a probability on."""
-    return OperatingPoint(BALANCED, "PNEUMONIA", threshold)
-
-
-def held(
-    original: Scores,
-    exported: Scores,
-    labels: list[int] | NDArray[Any] | None,
-    precision: str = "int8",
-) -> Comparison:
-    """Compare for the two-class task at a threshold of one half."""
-    truth = None if labels is None else np.asarray(labels, dtype=np.int64)
-    return compare(PNEUMONIA, "f", precision, "r", original, exported, truth, sick_from(0.5))
-
-
-def turned(count: int, wrong: int, right: int = 0) -> tuple[Scores, Scores, NDArray[np.int64]]:
-    """Make scores of which the export decides some differently.
-
-    Parameters
-    ----------
-    count
-        Images, half of them of each class; the first four are decided wrongly.
-    wrong, right
-        Images, rightly and wrongly decided before, that the export turns.
-
-    All scores lie close to the threshold in their order, so that AUC hardly moves.
-    """
-    labels = np.arange(count) % 2
-    sign = np.where(labels == 1, 1.0, -1.0)
-    sign[:4] *= -1
-    original = 0.5 + sign * (0.001 + np.arange(count) * 1e-6)
-    exported = original.copy()
-    chosen = [*range(4, 4 + wrong), *range(right)]
-    exported[chosen] = 1 - exported[chosen]
-    return both(original), both(exported), labels
-
-
-def failures(count: int, wrong: int, right: int = 0, *, labelled: bool = True) -> list[str]:
-    """Return the first words of the broken rules, AUC left out."""
-    original, exported, labels = turned(count, wrong, right)
-    result = held(original, exported, labels if labelled else None)
-    return [line.split()[0] for line in result.failures if not line.startswith("AUC")]
-
-
-@pytest.mark.parametrize(
-    ("count", "wrong", "passes"),
-    [
-        (100, 1, True),
-        (100, 2, False),
-        (200, 2, True),
-        (200, 3, False),
-        (300, 3, True),
-        (300, 4, False),
-        (624, 6, True),
-        (624, 7, False),
-        (118, 1, True),
-        (118, 2, False),
-        (10, 1, True),
-        (10, 2, False),
-    ],
-)
-def test_accuracy_may_move_by_one_point_or_by_one_image(
-    count: int, wrong: int, passes: bool
-) -> None:
-    assert ("accuracy" not in failures(count, wrong)) is passes
-
-
-def test_accuracy_may_not_rise_further_than_it_may_fall() -> None:
-    assert failures(100, wrong=0, right=1) == []
-    assert failures(100, wrong=0, right=2) == ["accuracy"]
-
-
-@pytest.mark.parametrize(
-    ("count", "turns", "passes"),
-    [
-        (100, 3, True),
-        (100, 4, False),
-        (200, 6, True),
-        (200, 7, False),
-        (118, 3, True),
-        (118, 4, False),
-        (20, 1, True),
-        (20, 2, False),
-    ],
-)
-def test_at_most_three_images_in_a_hundred_may_be_decided_otherwise(
-    count: int, turns: int, passes: bool
-) -> None:
-    # Half of them for the better, so that the accuracy stays.
-    right = turns // 2
-    assert ("agreement" not in failures(count, turns - right, right)) is passes
-    assert ("agreement" not in failures(count, turns, labelled=False)) is passes
-
-
-def test_failures_say_by_how_much() -> None:
-    original, exported, labels = turned(100, wrong=5)
-    result = held(original, exported, labels)
-    assert not result.passed
-    assert result.agreement == pytest.approx(0.95)
-    assert "agreement 95.00% is below 97% (5 of 100 decided differently)" in result.failures
-    assert "accuracy 96.00% became 91.00%, more than 1.00% apart" in result.failures
-
-
-@pytest.mark.parametrize(("swaps", "passes"), [(100, True), (101, False)])
-def test_auc_may_move_by_one_hundredth(swaps: int, passes: bool) -> None:
-    # Of 100 times 100 pairs, each step of the one sick image below a healthy one costs a pair.
-    healthy = 0.1 + np.arange(100) * 1e-3
-    sick = 0.6 + np.arange(100) * 1e-3
-    original = np.concatenate([healthy, sick])
-    exported = original.copy()
-    crossed = min(swaps, 100)
-    exported[100] = healthy[100 - crossed] - 5e-4
-    if swaps > 100:
-        exported[101] = healthy[99] - 5e-4
-    labels = np.repeat([0, 1], 100)
-    # Decided at a threshold that neither of them crosses.
-    result = compare(
-        PNEUMONIA, "f", "int8", "r", both(original), both(exported), labels, sick_from(0.05)
-    )
-    assert result.original_auc == 1
-    assert result.export_auc == pytest.approx(1 - swaps / 10_000)
-    assert result.failures == () if passes else result.failures[0].startswith("AUC 1.0000 became")
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_probabilities_of_float_exports_are_bounded(precision: str) -> None:
-    labels = [0, 1, 0, 1]
-    original = both([0.1, 0.9, 0.2, 0.8])
-    bound = {"fp32": 1e-4, "fp16": 1e-2, "int8": None}[precision]
-    assert BUDGETS[precision].probability == bound
-    for share, passes in ((0.9, True), (1.1, bound is None)):
-        exported = both([0.1 + share * (bound or 0.2), 0.9, 0.2, 0.8])
-        result = held(original, exported, labels, precision)
-        assert result.passed is passes
-        assert result.largest_difference == pytest.approx(share * (bound or 0.2), rel=1e-2)
-        if not passes:
-            assert result.failures[0].startswith("largest difference")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("side", [0, 1])
-@pytest.mark.parametrize("labels", [None, [0, 1, 0]])
-def test_a_probability_that_is_no_number_fails(
-    value: float, side: int, labels: list[int] | None
-) -> None:
-    scores = [both([0.1, 0.9, 0.2]), both([0.1, 0.9, 0.2])]
-    scores[side][1, 1] = value
-    result = held(scores[0], scores[1], labels)
-    assert result.failures == ("a probability is not finite",)
-    assert result.agreement == 0
-
-
-def test_without_labels_there_is_neither_accuracy_nor_auc() -> None:
-    original = both([0.1, 0.9, 0.2, 0.8])
-    result = held(original, original, None)
-    assert result.passed
-    assert (result.original_accuracy, result.export_accuracy) == (None, None)
-    assert (result.original_auc, result.export_auc) == (None, None)
-    assert (result.agreement, result.largest_difference, result.images) == (1, 0, 4)
-
-
-def test_the_operating_point_decides_agreement() -> None:
-    original, exported = both([0.3, 0.3, 0.9]), both([0.4, 0.4, 0.9])
-    assert held(original, exported, None).agreement == 1
-    moved = compare(PNEUMONIA, "f", "int8", "r", original, exported, None, sick_from(0.35))
-    assert moved.agreement == pytest.approx(1 / 3)
-    healthy = OperatingPoint(BALANCED, "NORMAL", 0.65)
-    assert compare(
-        PNEUMONIA, "f", "int8", "r", original, exported, None, healthy
-    ).agreement == pytest.approx(1 / 3)
-
-
-def test_nine_classes_are_decided_by_the_likeliest_or_by_the_label_of_the_operating_point() -> None:
-    original = np.full((40, 9), 0.05, dtype=np.float32)
-    original[np.arange(40), np.arange(40) % 9] = 0.6
-    labels = np.arange(40) % 9
-    assert compare(SKIN, "f", "int8", "r", original, original, labels, LIKELIEST).passed
-    exported = np.roll(original, 1, axis=1)
-    result = compare(SKIN, "f", "int8", "r", original, exported, labels, LIKELIEST)
-    assert result.agreement == 0
-    assert [line.split()[0] for line in result.failures] == ["agreement", "accuracy", "AUC"]
-    melanoma = OperatingPoint(BALANCED, "melanoma", 0.04)
-    assert compare(SKIN, "f", "int8", "r", original, exported, None, melanoma).agreement == 1
-
 
 # Reports
 
 
-GOOD = held(both([0.1, 0.9]), both([0.1, 0.9]), [0, 1], "fp32")
-BAD = held(both([0.1, 0.9, 0.2]), both([0.9, 0.1, 0.8]), [0, 1, 0], "fp32")
-NO_NUMBER = held(both([0.1, np.nan]), both([0.1, 0.9]), [0, 1])
+def found(before: list[float], after: list[float], labels: list[int]) -> Comparison:
+    """Compare probabilities of pneumonia at a threshold of one half."""
+    points = {BALANCED: OperatingPoint(BALANCED, "PNEUMONIA", 0.5)}
+    outputs = []
+    for scores in (before, after):
+        positive = np.asarray(scores, dtype=np.float32)
+        outputs.append(Outputs(np.stack([1 - positive, positive], axis=1), points))
+    images = Images([f"{index}.png" for index in range(len(labels))], np.array(labels))
+    return compare(PNEUMONIA, ("model-fp32.onnx", "fp32", "r"), *outputs, images)
 
 
-def test_json_holds_every_figure(tmp_path: Path) -> None:
-    write_json([GOOD, BAD], tmp_path / "parity.json")
+GOOD = found([0.1, 0.9], [0.1, 0.9], [0, 1])
+BAD = found([0.1, 0.9, 0.2], [0.9, 0.1, 0.8], [0, 1, 0])
+NO_NUMBER = found([0.1, np.nan], [0.1, 0.9], [0, 1])
+
+
+def test_json_holds_every_figure_and_every_flip(tmp_path: Path) -> None:
+    write_json(Parity((GOOD, BAD), ()), tmp_path / "parity.json")
     good, bad = json.loads((tmp_path / "parity.json").read_text())
-    assert good == {
-        "task": "pneumonia",
-        "file": "f",
-        "precision": "fp32",
-        "runtime": "r",
-        "images": 2,
-        "original_accuracy": 1.0,
-        "export_accuracy": 1.0,
-        "original_auc": 1.0,
-        "export_auc": 1.0,
-        "agreement": 1.0,
-        "largest_difference": 0.0,
-        "failures": [],
-        "passed": True,
-    }
+    assert good["passed"] is True
+    assert good["failures"] == good["flips"] == []
+    assert good["changes"]["accuracy"] == {
+        "before": 1.0, "after": 1.0, "low": 0.0, "high": 0.0, "difference": 0.0
+    }  # fmt: skip
     assert bad["passed"] is False
     assert bad["failures"] == list(BAD.failures)
+    assert [flip["name"] for flip in bad["flips"]] == ["0.png", "1.png", "2.png"]
+    assert bad["flips"][0]["before"] == pytest.approx(0.1)
 
 
 def test_json_stays_json_where_there_is_no_number(tmp_path: Path) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")
 
-    write_json([NO_NUMBER], tmp_path / "parity.json")
+    write_json(Parity((NO_NUMBER,), ()), tmp_path / "parity.json")
     (record,) = json.loads((tmp_path / "parity.json").read_text(), parse_constant=refuse)
     assert record["largest_difference"] is None
     assert record["passed"] is False
 
 
-def test_junit_holds_a_case_for_each_export(tmp_path: Path) -> None:
-    write_junit([GOOD, BAD], tmp_path / "parity.xml")
-    suite = ElementTree.parse(tmp_path / "parity.xml").getroot()
-    assert suite.tag == "testsuite"
-    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
-    good, bad = suite
-    assert (good.get("classname"), good.get("name")) == ("pneumonia", "f")
-    assert list(good) == []
-    (failure,) = bad
-    assert failure.tag == "failure"
-    assert failure.text == "\n".join(BAD.failures)
-    assert failure.get("message") == "; ".join(BAD.failures)
+def test_junit_holds_a_suite_for_each_comparison_and_a_case_for_each_rule(tmp_path: Path) -> None:
+    write_junit(Parity((GOOD, BAD), ()), tmp_path / "parity.xml")
+    root = ElementTree.parse(tmp_path / "parity.xml").getroot()
+    assert root.tag == "testsuites"
+    good, bad = root
+    assert good.get("name") == "pneumonia/model-fp32.onnx on r"
+    assert (good.get("tests"), good.get("failures")) == (str(len(GOOD.gates)), "0")
+    assert not list(good.iter("failure"))
+    assert bad.get("failures") == str(len(BAD.failures))
+    messages = [failure.get("message") for failure in bad.iter("failure")]
+    assert messages == list(BAD.failures)
+
+
+def test_a_page_shows_gates_ladder_plots_and_flipped_images(
+    exported_copy: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    change_onnx(exported_copy / "pneumonia/model-fp32.onnx", lambda weights: -weights)
+    relist(exported_copy, "model-fp32.onnx")
+    parity = check_parity(options(exported_copy, tiny_data))
+    write_parity_page(parity, tmp_path / "parity.html")
+    page = (tmp_path / "parity.html").read_text()
+    assert "http" not in page.replace("http-equiv", ""), "the page must stand alone"
+    assert "not a diagnosis" in page
+    bundle = load_bundle(PNEUMONIA, exported_copy)
+    assert page.count("<h3>") == len(parity.comparisons)
+    assert page.count("<h4>Ladder</h4>") == len(parity.comparisons)
+    (bad,) = (item for item in parity.comparisons if not item.passed)
+    assert all(line in page for line in bad.failures)
+    assert len(bad.flips) > 10
+    shown = sum(len(item.flips) for item in parity.comparisons)
+    assert page.count('width="128"') == shown
+    assert bad.flips[0].name in page
+    assert page.count('alt="original against export"') == len(parity.comparisons)
+    assert all(name in page for name in bundle.manifest["exports"])
+
+
+def test_a_page_of_samples_has_no_roc(tiny_exported: Path, tmp_path: Path) -> None:
+    samples = drawn_samples(tmp_path / "samples")
+    write_parity_page(check_parity(options(tiny_exported, samples=samples)), tmp_path / "p.html")
+    page = (tmp_path / "p.html").read_text()
+    assert 'alt="ROC curves"' not in page
+    assert 'alt="original against export"' in page
 
 
 # Whole runs
@@ -296,22 +132,36 @@ def relist(trained: Path, name: str, task: str = "pneumonia") -> None:
     path.write_text(json.dumps(manifest))
 
 
-def test_honest_exports_pass_on_the_official_test_split(
+def test_honest_exports_pass_on_every_runtime(tiny_exported: Path, tiny_data: Path) -> None:
+    notes: list[str] = []
+    results = check_parity(options(tiny_exported, tiny_data), notes.append).comparisons
+    bundle = load_bundle(PNEUMONIA, tiny_exported)
+    exports = bundle.manifest["exports"]
+    assert list(dict.fromkeys(item.file for item in results)) == list(exports)
+    runtimes = {Path(item.file).suffix: set() for item in results}
+    for item in results:
+        runtimes[Path(item.file).suffix].add(item.runtime)
+        assert item.failures == ()
+        assert item.precision == exports[item.file]["precision"]
+        assert item.images == 20 + len(splits_of(bundle, tiny_data).validation)
+    assert runtimes[".tflite"] >= {"LiteRT", "LiteRT without XNNPACK"}
+    assert runtimes[".onnx"] >= {"ONNX Runtime"}
+    assert sum(note.startswith("pneumonia: through ") for note in notes) == len(results)
+
+
+def test_test_and_validation_images_are_compared_together(
     tiny_exported: Path, tiny_data: Path
 ) -> None:
-    notes: list[str] = []
-    results = check_parity(options(tiny_exported, tiny_data), notes.append)
-    manifest = json.loads((tiny_exported / "pneumonia/manifest.json").read_text())
-    assert [item.file for item in results] == list(manifest["exports"])
-    assert {item.runtime for item in results} == {"LiteRT", "ONNX Runtime"}
-    for item in results:
-        assert item.failures == ()
-        assert item.precision == manifest["exports"][item.file]["precision"]
-        assert item.images == 20
-        figures = manifest["metrics"]["test"][BALANCED]
-        assert item.original_accuracy == figures["accuracy"]
-        assert item.original_auc == pytest.approx(figures["auc"], abs=1e-12)
-    assert sum(note.startswith("pneumonia: through ") for note in notes) == 6
+    parity = check_parity(options(tiny_exported, tiny_data))
+    metrics = load_bundle(PNEUMONIA, tiny_exported).manifest["metrics"]
+    parts = [metrics[split][BALANCED] for split in ("test", "validation")]
+    right = sum(part["accuracy"] * part["images"] for part in parts)
+    total = sum(part["images"] for part in parts)
+    for item in parity.comparisons:
+        assert item.changes[ACCURACY].before == pytest.approx(right / total)
+    names = parity.evidence[0].images.names
+    assert sum(name.startswith("test/") for name in names) == 20
+    assert sum(name.startswith("train/") for name in names) == total - 20
 
 
 def test_samples_without_labels_compare_decisions_only(tiny_exported: Path, tmp_path: Path) -> None:
@@ -319,15 +169,15 @@ def test_samples_without_labels_compare_decisions_only(tiny_exported: Path, tmp_
     for index in range(5):
         Image.new("L", (40, 60), 40 * index).save(tmp_path / f"pneumonia/{index}.png")
     (tmp_path / "pneumonia/README.md").write_text("no image")
-    for item in check_parity(options(tiny_exported, samples=tmp_path)):
+    for item in check_parity(options(tiny_exported, samples=tmp_path)).comparisons:
         assert item.passed
         assert item.images == 5
-        assert item.original_accuracy is item.export_auc is None
+        assert item.changes == {}
 
 
 def test_data_come_before_samples(tiny_exported: Path, tiny_data: Path, tmp_path: Path) -> None:
-    results = check_parity(options(tiny_exported, tiny_data, samples=tmp_path / "missing"))
-    assert {item.images for item in results} == {20}
+    parity = check_parity(options(tiny_exported, tiny_data, samples=tmp_path / "missing"))
+    assert min(item.images for item in parity.comparisons) > 20
 
 
 def change_onnx(path: Path, change: Callable[[Any], Any]) -> None:
@@ -343,43 +193,6 @@ def change_onnx(path: Path, change: Callable[[Any], Any]) -> None:
     onnx.save(model, path)
 
 
-@pytest.mark.parametrize(
-    ("change", "broken"),
-    [
-        (lambda weights: weights * np.float32(1.05), {"largest"}),
-        (lambda weights: -weights, {"largest", "agreement", "accuracy", "AUC"}),
-        (lambda weights: weights * np.float32("nan"), {"a"}),
-    ],
-    ids=["scaled", "swapped", "not a number"],
-)
-def test_a_sabotaged_export_fails_and_the_honest_ones_still_pass(
-    exported_copy: Path,
-    tiny_data: Path,
-    change: Callable[[Any], Any],
-    broken: set[str],
-) -> None:
-    change_onnx(exported_copy / "pneumonia/model-fp32.onnx", change)
-    relist(exported_copy, "model-fp32.onnx")
-    for item in check_parity(options(exported_copy, tiny_data)):
-        assert item.passed is (item.file != "model-fp32.onnx")
-        if not item.passed:
-            assert {line.split()[0] for line in item.failures} == broken
-
-
-def test_swapped_labels_are_refused(exported_copy: Path, tiny_data: Path) -> None:
-    import onnx
-
-    path = exported_copy / "pneumonia/model-fp32.onnx"
-    model = onnx.load(path)
-    (card,) = model.metadata_props
-    stored = json.loads(card.value)
-    card.value = json.dumps({**stored, "labels": stored["labels"][::-1]})
-    onnx.save(model, path)
-    relist(exported_copy, "model-fp32.onnx")
-    with pytest.raises(ModelFileError, match="its labels .* are not those of task pneumonia"):
-        check_parity(options(exported_copy, tiny_data))
-
-
 def drawn_samples(folder: Path) -> Path:
     """Write one image for each task, into a folder of its own."""
     for task in (PNEUMONIA, SKIN):
@@ -391,9 +204,10 @@ def drawn_samples(folder: Path) -> Path:
 def test_untrained_exports_decide_like_their_originals(pooled_models: Path, tmp_path: Path) -> None:
     samples = drawn_samples(tmp_path)
     found = check_parity(ParityOptions(samples=samples, trained=pooled_models))
-    assert [(item.task, item.failures) for item in found] == [
-        (task, ()) for task in ("pneumonia", "skin") for _ in range(3)
-    ]
+    assert {(item.task, item.failures) for item in found.comparisons} == {
+        ("pneumonia", ()),
+        ("skin", ()),
+    }
 
 
 @pytest.mark.parametrize(
@@ -473,7 +287,7 @@ def test_hidden_files_among_samples_are_left_out(tiny_exported: Path, tmp_path: 
     Image.new("L", (9, 9), 40).save(tmp_path / "pneumonia/a.png")
     (tmp_path / "pneumonia/._a.png").write_bytes(b"a Mac's note on a.png")
     (tmp_path / "pneumonia/folder.png").mkdir()
-    for item in check_parity(options(tiny_exported, samples=tmp_path)):
+    for item in check_parity(options(tiny_exported, samples=tmp_path)).comparisons:
         assert item.images == 1
 
 
@@ -505,4 +319,4 @@ def test_a_bundle_copied_elsewhere_compares_alike(
     shutil.copytree(tiny_exported, tmp_path / "elsewhere")
     monkeypatch.setenv("MEDKIT_TRAINED", str(tmp_path / "elsewhere"))
     elsewhere = check_parity(ParityOptions(tasks=(PNEUMONIA,), data=tiny_data))
-    assert elsewhere == check_parity(options(tiny_exported, tiny_data))
+    assert elsewhere.comparisons == check_parity(options(tiny_exported, tiny_data)).comparisons

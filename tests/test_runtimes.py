@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from medkit import runtimes as module
 from medkit.bundles import load_bundle
 from medkit.errors import ContractMismatchError, MissingExtraError, ModelFileError, UsageError
 from medkit.images import contract_for
-from medkit.runtimes import SUFFIXES, both_classes, load_model
+from medkit.runtimes import SUFFIXES, both_classes, load_model, models_of
+from medkit.runtimes.openvino import OpenVINOModel
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -188,6 +190,26 @@ def test_a_model_brings_its_card(pooled_models: Path, task: Task, suffix: str) -
     assert model.card.precision == ("original" if suffix == ".keras" else "fp32")
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "runtimes"),
+    [
+        ("model-fp32.tflite", ["LiteRT", "LiteRT without XNNPACK"]),
+        ("model-fp32.onnx", ["ONNX Runtime"]),
+    ],
+)
+def test_every_runtime_that_can_run_a_file_computes_the_same(
+    pooled_models: Path, monkeypatch: pytest.MonkeyPatch, task: Task, name: str, runtimes: list[str]
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)  # whether OpenVINO is there or not
+    images = pictures(task)
+    models = list(models_of(pooled_models / task.name / name))
+    assert [model.runtime for model in models] == runtimes
+    for model in models:
+        expected = by_hand(task, pooled_models, images, 1.5)
+        np.testing.assert_allclose(model.predict(images), expected, atol=1e-4)
+
+
 # Refusals
 
 
@@ -352,6 +374,7 @@ def test_a_model_that_medkit_did_not_write_is_refused(
 def without_card(folder: Path, path: Path) -> None:
     """Write a model as its converter leaves it, before medkit adds a card."""
     from medkit_exporters import onnx, tflite
+    from medkit_exporters.settings import Settings
     from medkit_exporters.source import open_source
 
     if path.suffix == ".keras":
@@ -364,7 +387,9 @@ def without_card(folder: Path, path: Path) -> None:
                     target.writestr(name, source.read(name))
     else:
         exporter = {".tflite": tflite, ".onnx": onnx}[path.suffix]
-        path.write_bytes(exporter.convert(open_source(folder / "model.keras"), "fp32", None))
+        path.write_bytes(
+            exporter.convert(open_source(folder / "model.keras"), Settings("fp32"), None)
+        )
 
 
 @EACH_KIND
@@ -427,6 +452,15 @@ def test_a_runtime_that_is_not_installed_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=install):
         load_model(pooled_models / "skin" / FILES[suffix])
+
+
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_openvino_that_is_not_installed_is_named_with_its_extra(
+    pooled_models: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r'openvino is needed .*"medkit-edge\[openvino\]"'):
+        OpenVINOModel(pooled_models / "skin" / FILES[suffix])
 
 
 @pytest.mark.parametrize(

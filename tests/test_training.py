@@ -41,7 +41,7 @@ from medkit.metrics import UNTWINNED, evaluate_points
 from medkit.runtimes import both_classes, load_model
 from medkit.tasks import PNEUMONIA, SKIN
 from medkit.training import RECIPES, TrainOptions, train_model
-from medkit.training.recipes import Stage
+from medkit.training.recipes import Augmentation, Stage
 from medkit.version import __version__
 
 keras = pytest.importorskip("keras")
@@ -50,6 +50,7 @@ from medkit.training import archive, networks  # noqa: E402
 from medkit.training import fit as loop  # noqa: E402
 from medkit.training import run as module  # noqa: E402
 from medkit.training.batches import Batches  # noqa: E402
+from medkit.training.calibrate import changed_views, fit_rules  # noqa: E402
 
 SAVE_PLOT = module.save_png
 
@@ -276,29 +277,20 @@ def test_figures_of_images_without_a_twin_in_training_leave_the_leaked_one_out(
 
 
 def test_temperature_and_points_come_from_validation_images_seen_as_they_are_and_changed(
-    tiny_trained: Path, tiny_xrays: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_trained: Path, tiny_xrays: Path
 ) -> None:
     manifest = manifest_of(tiny_trained)
     images, labels = load_tensors(splits_of(tiny_xrays)["validation"], contract_for(PNEUMONIA))
-    model = keras.saving.load_model(tiny_trained / "pneumonia/model.keras")
-    seen = []
-
-    def watching(model: Any, images: NDArray[np.uint8]) -> Any:
-        seen.append(images)
-        return keras_probabilities(tiny_trained / "pneumonia/model.keras", images)
-
-    monkeypatch.setattr(loop, "predict_probabilities", watching)
-    from medkit.training.recipes import Augmentation
-
-    recipe = dataclasses.replace(
-        RECIPES["pneumonia", "default"],
-        augmentation=Augmentation(rotation=5, flip_horizontal=True, noise=4, erase=0.2),
+    together = changed_views(
+        images, Augmentation(rotation=5, flip_horizontal=True, noise=4, erase=0.2), 0
     )
-    split = loop.Split(images, labels, np.ones(len(labels), np.float32))
-    temperature, points = module._calibrate(PNEUMONIA, recipe, model, split, 0)
+
+    def predict(views: NDArray[np.uint8]) -> Any:
+        return keras_probabilities(tiny_trained / "pneumonia/model.keras", views)
+
+    temperature, points = fit_rules(PNEUMONIA, labels, predict, together)
     assert temperature == manifest["temperature"]
     assert points == points_from(manifest["operating_points"], PNEUMONIA)
-    (together,) = seen
     assert len(together) == 5 * len(images)
     np.testing.assert_array_equal(together[: len(images)], images)
     assert all((copy != images).any() for copy in np.split(together, 5)[1:])

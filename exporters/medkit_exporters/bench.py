@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.bundles import Bundle, ModelCard
+from medkit.census import check_promise, take_census
 from medkit.comparison import BUDGETS, Budget, Comparison, Images, Outputs, compare
 from medkit.datasets import load_tensors
 from medkit.decisions import (
@@ -113,8 +114,11 @@ class Bench:
             content = self._convert(exporter, rung, pair[0] if pair else None)
             if self._splits is None:
                 card = self._card(settings.precision)
-                return told, Candidate(exporter.attach_card(content, card), card, None)
-            raw = self._run(exporter, content, self._views if pair else self._gate_images)
+                unjudged = Candidate(exporter.attach_card(content, card), card, None)
+                return replace(told, bytes=len(unjudged.content)), unjudged
+            raw = self._run(
+                exporter, settings.precision, content, self._views if pair else self._gate_images
+            )
         except ExportError as error:
             return replace(told, error=str(error)), None
         count = len(self._gate_images)
@@ -133,7 +137,7 @@ class Bench:
             return told, candidate
         try:
             other = self._convert(exporter, rung, pair[1])
-            other_raw = self._run(exporter, other, self._gate_images)
+            other_raw = self._run(exporter, settings.precision, other, self._gate_images)
         except ExportError as error:
             return replace(told, error=f"with other calibration images, {error}"), candidate
         spread = self._compare(
@@ -152,7 +156,12 @@ class Bench:
             return bytes(exporter.convert(self._source, rung.settings, None))
         images = calibration.images
         equal = replace(self._source, model=equalise(self._source.model, images))
-        first = self._run(exporter, exporter.convert(equal, rung.settings, images), images)
+        first = self._run(
+            exporter,
+            rung.settings.precision,
+            exporter.convert(equal, rung.settings, images),
+            images,
+        )
         if not np.isfinite(first).all():
             raise ExportError("a probability of a calibration image is not finite")
         original = both_classes(self._source.model.predict(images, verbose=0))
@@ -160,13 +169,14 @@ class Bench:
         return bytes(exporter.convert(replace(equal, model=shifted), rung.settings, images))
 
     def _run(
-        self, exporter: ModuleType, content: bytes, images: NDArray[np.uint8]
+        self, exporter: ModuleType, precision: str, content: bytes, images: NDArray[np.uint8]
     ) -> NDArray[np.float32]:
         """Return a file's probabilities at temperature 1; a file that no runtime takes is none."""
-        plain = replace(self._card("int8"), temperature=1.0)
+        plain = replace(self._card(precision), temperature=1.0)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"trial{exporter.SUFFIX}"
             path.write_bytes(exporter.attach_card(content, plain))
+            check_promise(take_census(path), precision)
             return predict_all(load_model(path), images)
 
     def _calibration(self, rung: Rung) -> tuple[CalibrationSet, CalibrationSet]:

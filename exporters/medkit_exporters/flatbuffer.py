@@ -90,6 +90,13 @@ def refine_logits(content: bytes) -> bytes:
         * np.asarray(tensors[weights].quantization.scale, np.float64),
         units,
     )
+    if bias < 0:  # one of zeros is left out
+        scales = len(tensors[weights].quantization.scale)
+        bias = _add_constant(model, f"{LOGITS_NAME}/bias", np.zeros(units))
+        tensors[bias].quantization = schema.QuantizationParametersT()
+        tensors[bias].quantization.scale = unit_steps[:scales].astype(np.float32)
+        tensors[bias].quantization.zeroPoint = np.zeros(scales, np.int64)
+        product.inputs = [pixels, weights, bias]
     shifts = (np.arange(LOGIT_COPIES) - (LOGIT_COPIES - 1) / 2) / LOGIT_COPIES * step
     biases = np.frombuffer(bytes(model.buffers[tensors[bias].buffer].data), np.int32)
     moved = biases + np.rint(shifts[:, np.newaxis] / unit_steps)

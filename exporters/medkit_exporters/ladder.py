@@ -102,7 +102,7 @@ class Attempt:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the attempt as manifests and pages tell of it, without the list of flips."""
-        told = {
+        return {
             "rung": self.rung,
             "precision": self.precision,
             "method": self.method,
@@ -110,15 +110,15 @@ class Attempt:
             "bytes": self.bytes,
             "passed": self.passed,
             "failures": list(self.failures),
+            "validation": summary_of(self.comparison),
+            "spread": summary_of(self.spread),
         }
-        for name, found in (("validation", self.comparison), ("spread", self.spread)):
-            if found is not None:
-                told[name] = summary_of(found)
-        return told
 
 
-def summary_of(comparison: Comparison) -> dict[str, Any]:
+def summary_of(comparison: Comparison | None) -> dict[str, Any] | None:
     """Return how many images a comparison had, its agreement, and each figure's change."""
+    if comparison is None:
+        return None
     return {
         "images": comparison.images,
         "agreement": comparison.agreement,

@@ -212,8 +212,10 @@ class Bundle:
         """
         path = self.folder / export_name(export_format, precision)
         if not path.is_file():
+            # int16 and mixed are what int8 falls back on.
+            asked = precision if precision.startswith("fp") else "int8"
             raise ModelFileError(
-                f"no {path}; make it with: medkit export {self.task.name} --{precision} "
+                f"no {path}; make it with: medkit export {self.task.name} --{asked} "
                 f"--format {export_format} --trained {self.folder.parent} --data DIR"
             )
         self.verify(path)

@@ -233,9 +233,15 @@ def census_of_tflite(content: bytes) -> Census:
     tensors: Counter[str] = Counter()
     for graph in model.subgraphs:
         tensors.update(types[tensor.type] for tensor in graph.tensors)
+        stored = {  # weights of half precision are taken through an operator
+            int(node.outputs[0]): graph.tensors[node.inputs[0]]
+            for node in graph.operators
+            if codes[node.opcodeIndex] == "DEQUANTIZE"
+        }
         for node in graph.operators:
             kind = codes[node.opcodeIndex]
             inputs = [graph.tensors[index] for index in node.inputs if index >= 0]
+            constants = [stored.get(int(index), graph.tensors[index]) for index in node.inputs]
             operands = inputs[:2] if kind in PRODUCTS else inputs[:1]
             output = graph.tensors[node.outputs[0]]
             weights = inputs[1].shape if len(inputs) > 1 else ()
@@ -245,7 +251,7 @@ def census_of_tflite(content: bytes) -> Census:
                     kind=kind,
                     computes_in=_joint_type(types[tensor.type] for tensor in operands),
                     work=_tflite_work(kind, output.shape, weights),
-                    fault=_fault(kind, _tflite_weights(model, inputs)),
+                    fault=_fault(kind, _tflite_weights(model, constants)),
                 )
             )
     given = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]

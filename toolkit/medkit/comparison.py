@@ -361,7 +361,7 @@ def _judge(
             "" if moved <= first + _EPSILON else f"{text}, more than {first:.4f} apart",
         )
     ]
-    bad_end = change.high if rises_are_bad else -change.low
+    bad_end = change.high if rises_are_bad else 0.0 - change.low
     second = bound + chance(1 - budget.agreement, weights)
     holds = bad_end <= second + _EPSILON or (counted and differing <= 1)
     message = (

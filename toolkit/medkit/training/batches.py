@@ -18,6 +18,8 @@ from PIL import Image
 
 from medkit.training.recipes import Augmentation
 
+_MIXUP_ALPHA = 0.4  # of the beta distribution: most blends are nearly one of the two images
+
 _GREY_LEVELS = np.arange(256, dtype=np.float32) / 255
 
 
@@ -65,7 +67,34 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         images = self._images[chosen]
         if self._augmentation is not None:
             images = augment(images, self._augmentation, [(*self._key, int(i)) for i in chosen])
+            if self._augmentation.mix:
+                return self._mixed(chosen, images, self._augmentation)
         return images, self._targets[chosen], self._weights[chosen]
+
+    def _mixed(
+        self, chosen: NDArray[np.int64], images: NDArray[np.uint8], ranges: Augmentation
+    ) -> tuple[Any, Any, Any]:
+        """Blend a share of the images with another of the epoch, targets and weights alike.
+
+        Half of them as a whole (Zhang et al. 2018, mixup), half by a patch
+        (Yun et al. 2019, CutMix). An image keeps more than half of itself.
+        """
+        generators = [np.random.default_rng((*self._key, int(i), 1)) for i in chosen]
+        others = np.array([rng.integers(len(self._images)) for rng in generators])
+        keys = [(*self._key, int(i), 2) for i in chosen]
+        partners = augment(self._images[others], ranges, keys)
+        mixed = images.astype(np.float32)
+        kept = np.ones(len(chosen), dtype=np.float32)
+        for index, rng in enumerate(generators):
+            if rng.random() < ranges.mix:
+                mix = _blend if rng.random() < 0.5 else _paste
+                kept[index] = mix(mixed[index], partners[index], rng)
+        own, theirs = kept * self._weights[chosen], (1 - kept) * self._weights[others]
+        weights = own + theirs
+        shape = (-1, *[1] * (self._targets.ndim - 1))
+        shares = (own / weights).reshape(shape), (theirs / weights).reshape(shape)
+        targets = shares[0] * self._targets[chosen] + shares[1] * self._targets[others]
+        return np.rint(mixed).astype(np.uint8), targets.astype(np.float32), weights
 
 
 def augment(
@@ -113,6 +142,30 @@ def augment(
             np.add(image, grain * np.float32(sigma), out=image)
     changed: NDArray[np.uint8] = np.clip(np.rint(moved), 0, 255).astype(np.uint8)
     return changed
+
+
+def _blend(
+    image: NDArray[np.float32], partner: NDArray[np.uint8], rng: np.random.Generator
+) -> float:
+    """Fade a partner into an image, in place; return the share of the image that is left."""
+    drawn = rng.beta(_MIXUP_ALPHA, _MIXUP_ALPHA)
+    kept = float(max(drawn, 1 - drawn))
+    image *= kept
+    image += (1 - kept) * partner
+    return kept
+
+
+def _paste(
+    image: NDArray[np.float32], partner: NDArray[np.uint8], rng: np.random.Generator
+) -> float:
+    """Paste a part of a partner over an image, in place; return the share that is left."""
+    height, width = image.shape[:2]
+    side = math.sqrt(rng.uniform(0, 0.5))
+    tall, wide = round(height * side), round(width * side)
+    top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
+    place = slice(top, top + tall), slice(left, left + wide)
+    image[place] = partner[place]
+    return 1 - tall * wide / (height * width)
 
 
 def _soften(

@@ -41,6 +41,9 @@ class Augmentation:
         through a dermatoscope.
     erase
         Share of the images that get one rectangle of grey (Zhong et al. 2020).
+    mix
+        Share of the images that are blended with another, or get a patch of
+        it, and of its label as much.
     """
 
     rotation: float = 0.0
@@ -57,6 +60,7 @@ class Augmentation:
     resolution: float = 1.0
     vignette: float = 0.0
     erase: float = 0.0
+    mix: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -203,13 +207,10 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         batch_size=32,
         # First the new head on frozen features, else its random gradients
         # would spoil the pretrained layers; then conv4 and conv5, nine tenths of
-        # the weights, until the validation loss rises; then the mean of several
-        # epochs, which undoes some of that overfitting. Free stem and conv2
-        # layers gained nothing and doubled the time.
+        # the weights. Free stem and conv2 layers gained nothing and doubled the time.
         stages=(
             Stage(epochs=2, learning_rate=2e-3, free_from=None),
-            Stage(epochs=48, learning_rate=3e-4, free_from="conv4"),
-            Stage(epochs=12, learning_rate=1.5e-4, cosine=False, free_from="conv4", average=True),
+            Stage(epochs=40, learning_rate=3e-4, free_from="conv4"),
         ),
         # A lesion has no upright: full turns and both mirrors.
         augmentation=Augmentation(
@@ -228,6 +229,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {
             resolution=0.6,
             vignette=0.15,
             erase=0.2,
+            # Between two sources lie pictures of no source.
+            mix=0.5,
         ),
         validation_fraction=0.15,
         on_conflict="error",
