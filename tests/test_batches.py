@@ -321,3 +321,53 @@ def test_a_vignette_darkens_the_corners_and_not_the_centre() -> None:
     assert (corners[rimmed] < 199).all()
     assert (corners[rimmed] < 60).sum() > 5
     assert len({int(count) for count in (changed[rimmed] < 100).sum(axis=(1, 2, 3))}) > 5
+
+
+# Mixed images
+
+
+def mixing(share: float, count: int = 60, weights: Any = None) -> tuple[Any, Any, Any]:
+    """Return all of an epoch's images, targets and weights; image ``i`` is grey ``4 * i``."""
+    images = np.stack([np.full((16, 16, 1), 4 * index, np.uint8) for index in range(count)])
+    targets = np.eye(count, dtype=np.float32)
+    given = np.ones(count, np.float32) if weights is None else weights
+    batches = Batches(images, targets, given, count, Augmentation(mix=share), 3, 1)
+    mixed, labels, heavy = batches[0]
+    order = batches._order
+    back = np.argsort(order)
+    return mixed[back], labels[back], heavy[back]
+
+
+def test_a_share_of_the_images_is_mixed_and_the_others_are_not() -> None:
+    images, targets, _ = mixing(0.5)
+    alone = targets.max(axis=1) == 1
+    assert 0.3 < alone.mean() < 0.75
+    for index in np.flatnonzero(alone):
+        assert (images[index] == 4 * index).all()
+    assert (mixing(0.0)[1] == np.eye(60)).all()
+
+
+def test_a_mixed_image_holds_as_much_of_each_as_its_target_says() -> None:
+    images, targets, _ = mixing(1.0)
+    expected = targets @ (4.0 * np.arange(60))
+    np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), expected, atol=0.5)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+    # Its own label keeps at least half.
+    assert (targets[np.arange(60), np.arange(60)] >= 0.5 - 1e-6).all()
+    levels = [len(np.unique(image)) for image in images]
+    assert min(levels) == 1, "some are faded into one another"
+    assert max(levels) == 2, "some have a patch"
+
+
+def test_heavier_images_bring_more_of_their_label() -> None:
+    weights = np.where(np.arange(60) < 30, 1.0, 3.0).astype(np.float32)
+    plain, heavy = mixing(1.0), mixing(1.0, weights=weights)
+    np.testing.assert_array_equal(plain[0], heavy[0])
+    shares = plain[1]
+    np.testing.assert_allclose(heavy[2], shares @ weights, rtol=1e-5)
+    np.testing.assert_allclose(heavy[1], shares * weights / heavy[2][:, None], atol=1e-6)
+
+
+def test_mixing_is_the_same_for_the_same_seed_and_epoch() -> None:
+    for first, second in zip(mixing(0.7), mixing(0.7), strict=True):
+        np.testing.assert_array_equal(first, second)

@@ -23,7 +23,7 @@ from medkit.decisions import (
     fit_temperature,
     match_points,
 )
-from medkit.errors import ExportError
+from medkit.errors import ExportError, ModelFileError
 from medkit.images import contract_for
 from medkit.runtimes import both_classes, load_model, predict_all
 from medkit.splits import Splits
@@ -33,7 +33,7 @@ from medkit.version import __version__
 from medkit_exporters.bias import logit_drift, shift_logits
 from medkit_exporters.calibration import CalibrationSet, draw_calibration_sets
 from medkit_exporters.equalise import equalise
-from medkit_exporters.ladder import Attempt, Rung
+from medkit_exporters.ladder import MORE_IMAGES, Attempt, Rung
 from medkit_exporters.source import Source
 
 _MOST_GATE_IMAGES = 500
@@ -119,7 +119,7 @@ class Bench:
             raw = self._run(
                 exporter, settings.precision, content, self._views if pair else self._gate_images
             )
-        except ExportError as error:
+        except (ExportError, ModelFileError) as error:
             return replace(told, error=str(error)), None
         count = len(self._gate_images)
         card = self._card(settings.precision, raw if pair else None)
@@ -138,7 +138,7 @@ class Bench:
         try:
             other = self._convert(exporter, rung, pair[1])
             other_raw = self._run(exporter, settings.precision, other, self._gate_images)
-        except ExportError as error:
+        except (ExportError, ModelFileError) as error:
             return replace(told, error=f"with other calibration images, {error}"), candidate
         spread = self._compare(
             exporter,
@@ -236,11 +236,13 @@ class Bench:
         assert self._splits is not None
         if self._splits.validation:
             return self._splits.validation
-        pair = self._sets.get(self._count) or draw_calibration_sets(
-            self._splits, contract_for(self._bundle.task), self._count, self._seed
-        )
-        used = {sha256 for drawn in pair for sha256 in drawn.record["files"]}
-        rest = [item for item in self._splits.train if item.sha256 not in used]
+        contract = contract_for(self._bundle.task)
+        for times in (MORE_IMAGES, 1):
+            pair = draw_calibration_sets(self._splits, contract, times * self._count, self._seed)
+            used = {sha256 for drawn in pair for sha256 in drawn.record["files"]}
+            rest = [item for item in self._splits.train if item.sha256 not in used]
+            if rest:
+                break
         return (rest or list(self._splits.train))[:_MOST_GATE_IMAGES]
 
     @cached_property

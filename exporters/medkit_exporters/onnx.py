@@ -35,6 +35,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from medkit.bundles import CARD_NAME, FORMATS, ModelCard
 from medkit.census import census_of_onnx, check_promise
 from medkit.errors import ExportError
+from medkit.runtimes import one_line
 from medkit_exporters.settings import EXTREMES, PERCENTILE, Settings
 from medkit_exporters.source import Source
 
@@ -171,27 +172,31 @@ def _quantized(
     # The calibrator prints its progress, and logs that 16 bits need an operator set of its own.
     logging.getLogger().setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
-        quantize_static(
-            prepared,
-            path,
-            _Images(pixels, calibration if extremes else calibration[:_MOST_IMAGES]),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt16 if wide else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            # Ranges from the extremes of all images cost ResNet50 one decision in
-            # thirty on validation images, ranges without the outermost 0.01 % one
-            # in fifty.
-            calibrate_method=(
-                CalibrationMethod.MinMax if extremes else CalibrationMethod.Percentile
-            ),
-            nodes_to_exclude=list(left),
-            extra_options=options,
-            op_types_to_quantize=[
-                "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
-                "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
-            ],
-        )  # fmt: skip
+        try:
+            quantize_static(
+                prepared,
+                path,
+                _Images(pixels, calibration if extremes else calibration[:_MOST_IMAGES]),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt16 if wide else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                # Ranges from the extremes of all images cost ResNet50 one decision in
+                # thirty on validation images, ranges without the outermost 0.01 % one
+                # in fifty.
+                calibrate_method=(
+                    CalibrationMethod.MinMax if extremes else CalibrationMethod.Percentile
+                ),
+                nodes_to_exclude=list(left),
+                extra_options=options,
+                op_types_to_quantize=[
+                    "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
+                    "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
+                ],
+            )  # fmt: skip
+        except ValueError as error:
+            # Ranges that are not finite end so.
+            raise ExportError(f"ONNX Runtime's quantiser refused it: {one_line(error)}") from error
     return path
 
 

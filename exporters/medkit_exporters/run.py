@@ -256,13 +256,14 @@ def _keep(
         entry["metrics"] = metrics
     # A file of an earlier run that is smaller than the ladder now allows must not be preferred.
     exports = bundle.manifest["exports"]
-    for attempt in attempts[:-1]:
-        name = export_name(export_format, attempt.precision)
-        if name != path.name and name in exports:
-            del exports[name]
-            (bundle.folder / name).unlink(missing_ok=True)
+    left = {export_name(export_format, attempt.precision) for attempt in attempts} - {path.name}
+    superseded = left & exports.keys()
+    for name in superseded:
+        del exports[name]
     exports[path.name] = entry
     write_manifest(bundle.folder, bundle.manifest)
+    for name in superseded:
+        (bundle.folder / name).unlink(missing_ok=True)
     return ExportedFile(
         path=path,
         task=bundle.task.name,

@@ -19,6 +19,7 @@ from medkit.bundles import FORMATS
 from medkit.census import PRODUCTS, census_of_tflite, check_promise
 from medkit.errors import ExportError
 from medkit.quiet import native_stderr_closed
+from medkit.runtimes import one_line
 from medkit_exporters.equalise import cap_activations
 from medkit_exporters.flatbuffer import (
     append_activation,
@@ -118,7 +119,13 @@ def _run(convert: Callable[[], Any]) -> bytes:
         # The converter warns of missing statistics before it calibrates, and the
         # debugger of an interpreter that will be replaced one day.
         warnings.simplefilter("ignore")
-        return bytes(convert())
+        try:
+            return bytes(convert())
+        except Exception as error:
+            # The converter's own classes share no other base.
+            raise ExportError(
+                f"TFLite's converter refused the network: {one_line(error)}"
+            ) from error
 
 
 def _one_by_one(images: NDArray[np.uint8]) -> Iterator[list[Any]]:

@@ -81,7 +81,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         """
         generators = [np.random.default_rng((*self._key, int(i), 1)) for i in chosen]
         others = np.array([rng.integers(len(self._images)) for rng in generators])
-        keys = [(*self._key, int(i), 2) for i in chosen]
+        keys: list[tuple[int, ...]] = [(*self._key, int(i), 2) for i in chosen]
         partners = augment(self._images[others], ranges, keys)
         mixed = images.astype(np.float32)
         kept = np.ones(len(chosen), dtype=np.float32)
@@ -160,12 +160,13 @@ def _paste(
 ) -> float:
     """Paste a part of a partner over an image, in place; return the share that is left."""
     height, width = image.shape[:2]
-    side = math.sqrt(rng.uniform(0, 0.5))
+    side = math.sqrt(float(rng.uniform(0, 0.5)))
     tall, wide = round(height * side), round(width * side)
     top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
     place = slice(top, top + tall), slice(left, left + wide)
     image[place] = partner[place]
-    return 1 - tall * wide / (height * width)
+    kept: float = 1 - tall * wide / (height * width)
+    return kept
 
 
 def _soften(
