@@ -355,6 +355,53 @@ def test_nine_classes_are_decided_by_the_likeliest_or_by_the_label_of_the_operat
     assert at(SKIN, melanoma, original, exported, None).agreement == 1
 
 
+# Other operating points
+
+
+def at_both_points(
+    original: Scores, exported: Scores, labels: Any, threshold: float | None
+) -> Comparison:
+    """Compare where the export's second point has another threshold, or is missing."""
+    second = OperatingPoint(HIGH_SENSITIVITY, "PNEUMONIA", 0.1)
+    points = {BALANCED: sick_from(0.5), HIGH_SENSITIVITY: second}
+    own = {BALANCED: sick_from(0.5)}
+    if threshold is not None:
+        own[HIGH_SENSITIVITY] = OperatingPoint(HIGH_SENSITIVITY, "PNEUMONIA", threshold)
+    images = Images([str(index) for index in range(len(original))], labels)
+    outputs = Outputs(original, points), Outputs(exported, own)
+    return compare(PNEUMONIA, ("f", "int8", "r"), *outputs, images)
+
+
+def test_another_operating_point_that_moved_fails_though_balanced_decides_alike() -> None:
+    labels = np.arange(600) % 2
+    scores = both(np.where(labels == 1, np.linspace(0.2, 1, 600), np.linspace(0, 0.8, 600)))
+    assert at_both_points(scores, scores, labels, 0.1).passed
+    moved = at_both_points(scores, scores, labels, 0.9)
+    names = {gate.name for gate in moved.gates if gate.message}
+    assert {"agreement at high-sensitivity", "sensitivity at high-sensitivity, change"} <= names
+    assert moved.agreement == 1
+
+
+def test_an_operating_point_that_is_missing_fails() -> None:
+    scores = both([0.1, 0.9])
+    result = at_both_points(scores, scores, np.array([0, 1]), None)
+    assert result.failures == ("it has no operating point high-sensitivity",)
+
+
+def test_a_rare_class_does_not_widen_the_budget_of_others() -> None:
+    """One image of a class of three weighs 3.7 points; those that turned are of another class."""
+    labels = np.concatenate([np.repeat(np.arange(8), 100), [8, 8, 8]])
+    original = np.full((803, 9), 0.05, np.float32)
+    original[np.arange(803), labels] = 0.6
+    exported = original.copy()
+    exported[200:216] = np.roll(exported[200:216], 3, axis=1)
+    result = at(SKIN, LIKELIEST, original, exported, labels)
+    assert result.changes[BALANCED_ACCURACY].difference == pytest.approx(-0.16 / 9)
+    bounds = {gate.name: gate for gate in result.gates}
+    assert bounds["balanced accuracy, change"].bound == 0.01
+    assert bounds["balanced accuracy, change"].message
+
+
 # Flips
 
 

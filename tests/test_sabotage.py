@@ -120,10 +120,10 @@ def verdict(trained: Path, task: Task, data: Path, name: str) -> Comparison:
 def sabotaged(
     trained: Path, task: Task, kind: str, change: Callable[[Any], Any], precision: str = "fp32"
 ) -> str:
-    """Export a changed network under the original's name; return the file's name."""
+    """Export a changed network, unchecked, under the original's name; return the file's name."""
     source = open_source(trained / task.name / "model.keras")
     changed = replace(source, model=change(source.model))
-    content = EXPORTERS[kind].convert(changed, Settings(precision), None)
+    content = EXPORTERS[kind]._convert(changed, Settings(precision), None)
     enter(trained, task, kind, precision, content)
     return export_name(kind, precision)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medkit.bundles import Bundle, ModelCard
 from medkit.census import check_promise, take_census
 from medkit.comparison import BUDGETS, Budget, Comparison, Images, Outputs, compare
-from medkit.datasets import load_tensors
+from medkit.datasets import Item, load_tensors, stratified_sample
 from medkit.decisions import (
     OperatingPoints,
     apply_temperature,
@@ -33,7 +33,8 @@ from medkit.version import __version__
 from medkit_exporters.bias import logit_drift, shift_logits
 from medkit_exporters.calibration import CalibrationSet, draw_calibration_sets
 from medkit_exporters.equalise import equalise
-from medkit_exporters.ladder import MORE_IMAGES, Attempt, Rung
+from medkit_exporters.ladder import Attempt, Rung
+from medkit_exporters.rounding import round_together
 from medkit_exporters.source import Source
 
 _MOST_GATE_IMAGES = 500
@@ -84,8 +85,20 @@ class Bench:
         max_drop: float,
     ) -> None:
         self._bundle, self._source, self._splits = bundle, source, splits
+        self._gate_items: tuple[Item, ...] = ()
+        self._calibrating: tuple[Item, ...] = ()
+        if splits is not None:
+            self._gate_items, self._calibrating = splits.validation, splits.train
+            if not splits.validation:
+                most = min(_MOST_GATE_IMAGES, len(splits.train) // 3)
+                self._gate_items = stratified_sample(splits.train, most, seed)
+                set_aside = {item.sha256 for item in self._gate_items}
+                self._calibrating = tuple(
+                    item for item in splits.train if item.sha256 not in set_aside
+                )
         self._count, self._seed, self._max_drop = count, seed, max_drop
         self._sets: dict[int, tuple[CalibrationSet, CalibrationSet]] = {}
+        self._copies: dict[str, Source] = {}
 
     def attempt(self, exporter: ModuleType, rung: Rung) -> tuple[Attempt, Candidate | None]:
         """Convert as a rung says, and compare what comes out with the original.
@@ -114,6 +127,9 @@ class Bench:
             content = self._convert(exporter, rung, pair[0] if pair else None)
             if self._splits is None:
                 card = self._card(settings.precision)
+                made = self._run(exporter, settings.precision, content, self._made_images)
+                if not np.isfinite(made).all():
+                    raise ExportError("a probability of a made image is not finite")
                 unjudged = Candidate(exporter.attach_card(content, card), card, None)
                 return replace(told, bytes=len(unjudged.content)), unjudged
             raw = self._run(
@@ -151,22 +167,28 @@ class Bench:
     def _convert(
         self, exporter: ModuleType, rung: Rung, calibration: CalibrationSet | None
     ) -> bytes:
-        """Convert; with calibration an equalised copy, twice: the first file tells the drift."""
+        """Convert; with calibration a copy that suits integers, twice: one tells the drift."""
+        settings = rung.settings
         if calibration is None:
-            return bytes(exporter.convert(self._source, rung.settings, None))
+            return bytes(exporter.convert(self._source, settings, None))
         images = calibration.images
-        equal = replace(self._source, model=equalise(self._source.model, images))
-        first = self._run(
-            exporter,
-            rung.settings.precision,
-            exporter.convert(equal, rung.settings, images),
-            images,
-        )
+        suited = self._suited(calibration)
+        trial = exporter.convert(suited, settings, images)
+        first = self._run(exporter, settings.precision, trial, images)
         if not np.isfinite(first).all():
             raise ExportError("a probability of a calibration image is not finite")
         original = both_classes(self._source.model.predict(images, verbose=0))
-        shifted = shift_logits(equal.model, -logit_drift(original, first))
-        return bytes(exporter.convert(replace(equal, model=shifted), rung.settings, images))
+        shifted = shift_logits(suited.model, -logit_drift(original, first))
+        return bytes(exporter.convert(replace(suited, model=shifted), settings, images))
+
+    def _suited(self, calibration: CalibrationSet) -> Source:
+        """Return the original rewritten so that integers suit it; both formats share the copy."""
+        key = calibration.record["sha256"]
+        if key not in self._copies:
+            equal = equalise(self._source.model, calibration.images)
+            rounded = round_together(equal, calibration.images)
+            self._copies[key] = replace(self._source, model=rounded)
+        return self._copies[key]
 
     def _run(
         self, exporter: ModuleType, precision: str, content: bytes, images: NDArray[np.uint8]
@@ -185,7 +207,8 @@ class Bench:
         count = self._count * rung.times_images
         if count not in self._sets:
             contract = contract_for(self._bundle.task)
-            self._sets = {count: draw_calibration_sets(self._splits, contract, count, self._seed)}
+            rest = replace(self._splits, train=self._calibrating)
+            self._sets[count] = draw_calibration_sets(rest, contract, count, self._seed)
         return self._sets[count]
 
     def _card(self, precision: str, raw: NDArray[np.float32] | None = None) -> ModelCard:
@@ -230,20 +253,13 @@ class Bench:
     def _budget(self, precision: str) -> Budget:
         return BUDGETS[precision].with_drop(self._max_drop)
 
-    @cached_property
-    def _gate_items(self) -> Any:
-        """What judges: validation images, or training images that calibrate nothing."""
-        assert self._splits is not None
-        if self._splits.validation:
-            return self._splits.validation
-        contract = contract_for(self._bundle.task)
-        for times in (MORE_IMAGES, 1):
-            pair = draw_calibration_sets(self._splits, contract, times * self._count, self._seed)
-            used = {sha256 for drawn in pair for sha256 in drawn.record["files"]}
-            rest = [item for item in self._splits.train if item.sha256 not in used]
-            if rest:
-                break
-        return (rest or list(self._splits.train))[:_MOST_GATE_IMAGES]
+    @property
+    def _made_images(self) -> NDArray[np.uint8]:
+        """Black, grey, white and noise: what a file without data must at least survive."""
+        shape = contract_for(self._bundle.task).shape
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        plain = [np.full(shape, level, dtype=np.uint8) for level in (0, 128, 255)]
+        return np.stack([*plain, noise])
 
     @cached_property
     def _loaded(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

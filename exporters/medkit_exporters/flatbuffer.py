@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import flatbuffers
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard
 from medkit.census import LOGIT_COPIES_NAME, LOGITS_NAME
+from medkit_exporters.branches import needed_range
 
 LOGIT_COPIES = 8
 """How often the last product is computed, so that its steps are as many times finer."""
@@ -126,6 +128,55 @@ def refine_logits(content: bytes) -> bytes:
     reduction.builtinOptions.keepDims = False
     _replace_output(model, mean)
     return _write(model)
+
+
+def clip_branches(content: bytes) -> bytes:
+    """Return an int8 file whose additions read no more of a convolution's range than counts.
+
+    Where two branches are added and rectified, what lies so low that the
+    other branch cannot lift it above zero makes zero, and what lies above the
+    sum's top makes the top. The range of a branch that no activation bounds
+    ends there, and its 255 steps are the finer; the sums stay the same, as
+    integer kernels saturate.
+    """
+    model = _read(content)
+    graph = model.subgraphs[0]
+    producers = {number: op for op in graph.operators for number in op.outputs}
+    readers = Counter(number for op in graph.operators for number in op.inputs)
+    rectified = (
+        schema.ActivationFunctionType.RELU,
+        schema.ActivationFunctionType.RELU6,
+    )
+    for addition in graph.operators:
+        if (
+            _kind(model, addition) != schema.BuiltinOperator.ADD
+            or addition.builtinOptions.fusedActivationFunction not in rectified
+        ):
+            continue
+        (_, top) = _range(graph.tensors[addition.outputs[0]])
+        ranges = [_range(graph.tensors[number]) for number in addition.inputs]
+        for number, own, other in zip(addition.inputs, ranges, ranges[::-1], strict=True):
+            producer = producers.get(number)
+            if (
+                producer is None
+                or _kind(model, producer) != schema.BuiltinOperator.CONV_2D
+                or producer.builtinOptions.fusedActivationFunction
+                != schema.ActivationFunctionType.NONE
+                or readers[number] > 1
+            ):
+                continue
+            low, high = needed_range(own, other, top)
+            quantization = graph.tensors[number].quantization
+            step = (high - low) / 255
+            quantization.scale = np.array([step], np.float32)
+            quantization.zeroPoint = np.array([round(-128 - low / step)], np.int64)
+    return _write(model)
+
+
+def _range(tensor: Any) -> tuple[float, float]:
+    """Return the lowest and the highest value of an int8 tensor."""
+    step, zero = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+    return (-128 - zero) * step, (127 - zero) * step
 
 
 def take_raw_pixels(content: bytes) -> bytes:

@@ -7,7 +7,8 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from medkit.bundles import CARD_NAME, FORMATS, ModelCard
 from medkit.census import census_of_onnx, check_promise
 from medkit.errors import ExportError
 from medkit.runtimes import one_line
+from medkit_exporters.branches import Range, needed_range
 from medkit_exporters.settings import EXTREMES, PERCENTILE, Settings
 from medkit_exporters.source import Source
 
@@ -44,7 +46,7 @@ RUNTIME, SUFFIX = "ONNX Runtime", FORMATS["onnx"]
 OPSET = 17
 """ONNX operator set; ONNX Runtime has had all of it since 1.12 (2022)."""
 
-_PERCENTILE = 99.99
+_PERCENTILE = 99.999
 
 _MOST_IMAGES = 64
 """The calibrator keeps the histograms' inputs in memory, 25 MB an image of ResNet50."""
@@ -85,6 +87,25 @@ def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] |
     ExportError
         If a file computes otherwise than its name says, or does not take raw pixels.
     """
+    try:
+        content = _convert(source, settings, calibration)
+    except ExportError:
+        raise
+    except Exception as error:
+        # tf2onnx, the quantiser and the checker raise classes that share no other base.
+        raise ExportError(f"conversion to ONNX failed: {one_line(error)}") from error
+    check_promise(census_of_onnx(content), settings.precision)
+    return content
+
+
+def describe_ranges(settings: Settings) -> str:
+    """Say how the ranges of activations are chosen, for the manifest."""
+    if settings.ranges == PERCENTILE:
+        return f"percentile {_PERCENTILE} over the first {_MOST_IMAGES} images"
+    return "minimum and maximum over all images"
+
+
+def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] | None) -> bytes:
     precision = settings.precision
     function = source.function(float_pixels=settings.calibrated, logits=False)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
@@ -101,22 +122,16 @@ def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] |
         model = _quantize(model, settings, calibration)
         if precision == "int8":
             _take_raw_pixels(model.graph)
+            _clip_branches(model.graph)
         else:
             _cast_pixels(model.graph)
-        check_promise(census_of_onnx(model.SerializeToString()), precision)
+    _drop_unused_initializers(model.graph)
     _free_batch(model.graph)
     _shorten_names(model.graph)
     _drop_unused_domains(model)
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString()
     return content
-
-
-def describe_ranges(settings: Settings) -> str:
-    """Say how the ranges of activations are chosen, for the manifest."""
-    if settings.ranges == PERCENTILE:
-        return f"percentile {_PERCENTILE} over the first {_MOST_IMAGES} images"
-    return "minimum and maximum over all images"
 
 
 def attach_card(content: bytes, card: ModelCard) -> bytes:
@@ -170,34 +185,37 @@ def _quantized(
         # Pixels go in as they are, whatever the images' range.
         options["TensorQuantOverrides"] = {pixels: [_IDENTITY]}
     # The calibrator prints its progress, and logs that 16 bits need an operator set of its own.
-    logging.getLogger().setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            quantize_static(
-                prepared,
-                path,
-                _Images(pixels, calibration if extremes else calibration[:_MOST_IMAGES]),
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt16 if wide else QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                # Ranges from the extremes of all images cost ResNet50 one decision in
-                # thirty on validation images, ranges without the outermost 0.01 % one
-                # in fifty.
-                calibrate_method=(
-                    CalibrationMethod.MinMax if extremes else CalibrationMethod.Percentile
-                ),
-                nodes_to_exclude=list(left),
-                extra_options=options,
-                op_types_to_quantize=[
-                    "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
-                    "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
-                ],
-            )  # fmt: skip
-        except ValueError as error:
-            # Ranges that are not finite end so.
-            raise ExportError(f"ONNX Runtime's quantiser refused it: {one_line(error)}") from error
+    with contextlib.redirect_stdout(io.StringIO()), _warnings_not_logged():
+        quantize_static(
+            prepared,
+            path,
+            _Images(pixels, calibration if extremes else calibration[:_MOST_IMAGES]),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt16 if wide else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            # Of ResNet50's decisions on validation images, ranges from the extremes of all
+            # images turned one in 33, without the outermost 0.001 % one in 75.
+            calibrate_method=(
+                CalibrationMethod.MinMax if extremes else CalibrationMethod.Percentile
+            ),
+            nodes_to_exclude=list(left),
+            extra_options=options,
+            op_types_to_quantize=[
+                "Conv", "MatMul", "Gemm", "Add", "Sub", "Mul", "Relu", "Pad", "Transpose",
+                "Reshape", "Squeeze", "MaxPool", "GlobalAveragePool", "ReduceMean",
+            ],
+        )  # fmt: skip
     return path
+
+
+@contextlib.contextmanager
+def _warnings_not_logged() -> Iterator[None]:
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _most_distorted(
@@ -257,6 +275,56 @@ def _take_raw_pixels(graph: Any) -> None:
     pixels.type.tensor_type.elem_type = TensorProto.UINT8
 
 
+def _clip_branches(graph: Any) -> None:
+    """Narrow the ranges of convolutions to what a rectified addition needs of them.
+
+    As :func:`medkit_exporters.flatbuffer.clip_branches` does.
+    """
+    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    readers = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+
+    def range_of(node: Any) -> Range:
+        step, zero = (constants[name].item() for name in node.input[1:3])
+        return -zero * step, (255 - zero) * step
+
+    def only_reader(node: Any) -> Any:
+        found = readers[node.output[0]]
+        return found[0] if len(found) == 1 else None
+
+    for addition in [node for node in graph.node if node.op_type == "Add"]:
+        dequantizers: list[Any] = [producers.get(name) for name in addition.input]
+        after = only_reader(addition)
+        if after is not None and after.op_type == "Relu":
+            after = only_reader(after)
+        # Without Relu, a zero point of 0 rectifies.
+        if after is None or after.op_type != "QuantizeLinear" or range_of(after)[0] < 0:
+            continue
+        if not all(node and node.op_type == "DequantizeLinear" for node in dequantizers):
+            continue
+        ranges = [range_of(node) for node in dequantizers]
+        for node, own, other in zip(dequantizers, ranges, ranges[::-1], strict=True):
+            quantizer = producers.get(node.input[0])
+            if quantizer is None or quantizer.op_type != "QuantizeLinear":
+                continue
+            made = producers.get(quantizer.input[0])
+            if made is None or made.op_type != "Conv":
+                continue
+            if only_reader(made) is None or only_reader(quantizer) is None:
+                continue
+            low, high = needed_range(own, other, range_of(after)[1])
+            step = np.array((high - low) / 255, np.float32)
+            zero = np.array(round(-low / float(step)), np.uint8)
+            for name, array in (("scale", step), ("zero_point", zero)):
+                label = f"{node.name}/needed_{name}"
+                graph.initializer.append(numpy_helper.from_array(array, label))
+                for place in (quantizer, node):
+                    place.input[1 if name == "scale" else 2] = label
+
+
 def _cast_pixels(graph: Any) -> None:
     """Make the float input take the same numbers as bytes."""
     (pixels,) = graph.input
@@ -296,6 +364,13 @@ def _shorten_names(graph: Any) -> None:
         node.name = short(node.name)
         node.input[:] = [short(name) for name in node.input]
         node.output[:] = [short(name) for name in node.output]
+
+
+def _drop_unused_initializers(graph: Any) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [item for item in graph.initializer if item.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _drop_unused_domains(model: Any) -> None:

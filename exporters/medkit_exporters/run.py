@@ -29,7 +29,7 @@ from medkit.metrics import evaluate_test_split
 from medkit.modelcard import write_card
 from medkit.runtimes import load_model, predict_all
 from medkit.runtimes.keras import import_tensorflow
-from medkit.splits import Splits, splits_of
+from medkit.splits import FOREIGN_DATA, Splits, splits_of
 from medkit.tasks import TASKS, Task
 from medkit_exporters.calibration import DEFAULT_COUNT, check_count
 from medkit_exporters.ladder import LADDERS, Attempt
@@ -145,22 +145,25 @@ def export_models(
     from medkit_exporters.bench import Bench
     from medkit_exporters.source import open_source
 
-    written = []
+    written: list[ExportedFile] = []
     for bundle in bundles:
         note(f"{bundle.task.name}: loading {bundle.keras_path.name}")
         source, divided = open_source(bundle.keras_path), splits.get(bundle.task.name)
         if divided is not None and not divided.as_trained:
-            note(
-                f"{bundle.task.name}: {options.data} holds other files than the model was trained "
-                "on, so that what is validation here may have been training there"
-            )
+            note(f"{bundle.task.name}: {FOREIGN_DATA}")
+        if divided is None:
+            note(f"{bundle.task.name}: without data nothing is compared; medkit parity does it")
         bench = Bench(
             bundle, source, divided, options.calibration_images, options.seed, options.max_drop
         )
         for export_format in options.formats:
+            kept: dict[str, ExportedFile] = {}
             for precision in options.precisions:
-                written.append(_export_one(bundle, bench, export_format, precision, divided, note))
-        write_card(bundle)
+                # The ladder may have ended at a precision that is asked for as well.
+                if precision not in kept:
+                    file = _export_one(bundle, bench, export_format, precision, divided, note)
+                    kept[file.precision] = file
+            written += kept.values()
     return written
 
 
@@ -262,6 +265,7 @@ def _keep(
         del exports[name]
     exports[path.name] = entry
     write_manifest(bundle.folder, bundle.manifest)
+    write_card(bundle)
     for name in superseded:
         (bundle.folder / name).unlink(missing_ok=True)
     return ExportedFile(

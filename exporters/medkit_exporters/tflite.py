@@ -24,6 +24,7 @@ from medkit_exporters.equalise import cap_activations
 from medkit_exporters.flatbuffer import (
     append_activation,
     attach_card,
+    clip_branches,
     refine_logits,
     take_raw_pixels,
 )
@@ -65,6 +66,25 @@ def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] |
     ExportError
         If a file computes otherwise than its name says, or does not take raw pixels.
     """
+    try:
+        content = _convert(source, settings, calibration)
+    except ExportError:
+        raise
+    except Exception as error:
+        # The converter's own classes share no other base.
+        raise ExportError(f"TFLite's converter refused the network: {one_line(error)}") from error
+    check_promise(census_of_tflite(content), settings.precision)
+    return content
+
+
+def describe_ranges(settings: Settings) -> str:
+    """Say how the ranges of activations are chosen, for the manifest."""
+    if settings.ranges == PERCENTILE:
+        return "minimum and maximum over all images, activations capped at percentile 99.999"
+    return "minimum and maximum over all images"
+
+
+def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] | None) -> bytes:
     precision = settings.precision
     if not settings.calibrated:
         converter = _converter(source.function(float_pixels=False, logits=False))
@@ -93,17 +113,8 @@ def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] |
         converter.target_spec.supported_ops = [operators.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.float32
-        content = refine_logits(_run(converter.convert))
-    content = append_activation(content, source.activation)
-    check_promise(census_of_tflite(content), precision)
-    return content
-
-
-def describe_ranges(settings: Settings) -> str:
-    """Say how the ranges of activations are chosen, for the manifest."""
-    if settings.ranges == PERCENTILE:
-        return "minimum and maximum over all images, activations capped at percentile 99.999"
-    return "minimum and maximum over all images"
+        content = refine_logits(clip_branches(_run(converter.convert)))
+    return append_activation(content, source.activation)
 
 
 def _converter(function: Any) -> Any:
@@ -119,13 +130,7 @@ def _run(convert: Callable[[], Any]) -> bytes:
         # The converter warns of missing statistics before it calibrates, and the
         # debugger of an interpreter that will be replaced one day.
         warnings.simplefilter("ignore")
-        try:
-            return bytes(convert())
-        except Exception as error:
-            # The converter's own classes share no other base.
-            raise ExportError(
-                f"TFLite's converter refused the network: {one_line(error)}"
-            ) from error
+        return bytes(convert())
 
 
 def _one_by_one(images: NDArray[np.uint8]) -> Iterator[list[Any]]:

@@ -36,11 +36,11 @@ SEED_NAME = "seed.json"
 FORMATS = {"tflite": ".tflite", "onnx": ".onnx"}
 """Export formats and their suffixes."""
 
-PRECISIONS = ("int8", "int16", "mixed", "fp16", "fp32")
+PRECISIONS = ("int8", "mixed", "int16", "fp16", "fp32")
 """What a file's numbers are, the smallest and fastest first.
 
-``int8`` multiplies 8-bit integers throughout. ``int16`` has 8-bit weights and
-16-bit activations, ``mixed`` some products in floating point: what an export
+``int8`` multiplies 8-bit integers throughout. ``mixed`` has some products in
+floating point, ``int16`` 8-bit weights and 16-bit activations: what an export
 falls back on where 8 bits decide otherwise than the original. ``fp16`` stores
 half precision, ``fp32`` is as trained.
 """

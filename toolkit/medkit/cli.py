@@ -276,7 +276,7 @@ def parity(
     """Show that the exported files decide like their originals; exit 1 if one does not."""
     from medkit import parity as library
     from medkit.console import show_parity, stderr_console
-    from medkit.paritypage import write_parity_page
+    from medkit.paritypage import check_page_extras, write_parity_page
 
     options = library.ParityOptions(_tasks(tasks), library.data_folder(data), samples, trained)
     console = stderr_console()
@@ -287,6 +287,8 @@ def parity(
         (junit_path, library.write_junit),
         (html_path, write_parity_page),
     )
+    if html_path is not None:
+        check_page_extras()
     _check_reports(path for path, _ in reports)
     with console.status("starting") as status:
         found = library.check_parity(options, _noting(console, status))
@@ -463,7 +465,7 @@ def _check_reports(paths: Iterable[Path | None]) -> None:
     from medkit.bundles import check_writable
 
     named = [path for path in paths if path is not None]
-    if len(set(named)) < len(named):
+    if len({path.resolve() for path in named}) < len(named):
         raise UsageError(f"{named[0]} is named for two reports; name two files")
     for path in named:
         check_writable(path.parent)
@@ -478,7 +480,10 @@ def _tasks(names: list[str] | None) -> tuple[Task, ...]:
 
 def _noting(console: Any, status: Any) -> Any:
     """Return what shows a step: in the spinner on a terminal, else as a line."""
-    return status.update if console.is_terminal else console.print
+    from rich.markup import escape
+
+    show = status.update if console.is_terminal else console.print
+    return lambda text: show(escape(text))
 
 
 if __name__ == "__main__":

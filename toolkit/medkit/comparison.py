@@ -263,7 +263,7 @@ def compare(
     gates = []
     if budget.probability is not None:
         gates.append(_at_most("largest difference", largest, budget.probability))
-    gates.append(_agreement(differing, count, budget))
+    gates.append(_agreement("agreement", differing, count, budget))
     changes: dict[str, Change] = {}
     worse = better = 0
     if images.labels is not None:
@@ -271,7 +271,10 @@ def compare(
         worse, better = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
         changes = _changes(task, images.labels, pair, decided)
         for name, change in changes.items():
-            gates += _judge(task, name, change, images.labels, differing, budget)
+            gates += _judge(task, name, change, images.labels, right[0] != right[1], budget)
+    for name in original.points:
+        if name != BALANCED:
+            gates += _judge_point(task, name, original, export, images, budget)
     alert = task.labels.index(task.alert)
     return Comparison(
         task=task.name,
@@ -328,17 +331,19 @@ def _judge(
     name: str,
     change: Change,
     labels: NDArray[np.int64],
-    differing: int,
+    turned: NDArray[np.bool_],
     budget: Budget,
+    point: str = BALANCED,
 ) -> list[Gate]:
     """Apply both rules to the change of a figure.
 
     The change itself must lie within the budget; of what is counted in
-    images, one image more or less is always allowed. And the bad end of its
-    interval must lie within the budget and what chance adds: how far the
-    interval of an export reaches whose every allowed disagreement fell for
-    the better as often as for the worse. A single image that is decided
-    otherwise cannot break the second rule.
+    images, as much is always allowed as one of those that turned from right
+    to wrong, or back, weighs. And the bad end of its interval must lie within
+    the budget and what chance adds: how far the interval of an export reaches
+    whose every allowed disagreement fell for the better as often as for the
+    worse. A single image that turned cannot break the second rule of what is
+    counted in images.
     """
     bound = {
         ACCURACY: budget.accuracy,
@@ -349,13 +354,14 @@ def _judge(
     }[name]
     weights = _weights(task, name, labels)
     counted = name in (ACCURACY, BALANCED_ACCURACY, SENSITIVITY)
-    first = max(bound, weights.max()) if counted else bound
+    first = max(bound, weights[turned].max(initial=0)) if counted else bound
     rises_are_bad = name == CALIBRATION_ERROR
     moved = change.difference if rises_are_bad else abs(change.difference)
-    text = f"{name} {change.before:.4f} became {change.after:.4f}"
+    title = name if point == BALANCED else f"{name} at {point}"
+    text = f"{title} {change.before:.4f} became {change.after:.4f}"
     gates = [
         Gate(
-            f"{name}, change",
+            f"{title}, change",
             moved,
             first,
             "" if moved <= first + _EPSILON else f"{text}, more than {first:.4f} apart",
@@ -363,14 +369,46 @@ def _judge(
     ]
     bad_end = change.high if rises_are_bad else 0.0 - change.low
     second = bound + chance(1 - budget.agreement, weights)
-    holds = bad_end <= second + _EPSILON or (counted and differing <= 1)
+    holds = bad_end <= second + _EPSILON or (counted and turned.sum() <= 1)
     message = (
         ""
         if holds
         else (f"{text}; by its 95 % interval the loss may be {bad_end:.4f}, above {second:.4f}")
     )
-    gates.append(Gate(f"{name}, bad end of the interval", bad_end, second, message))
+    gates.append(Gate(f"{title}, bad end of the interval", bad_end, second, message))
     return gates
+
+
+def _judge_point(
+    task: Task,
+    name: str,
+    original: Outputs,
+    export: Outputs,
+    images: Images,
+    budget: Budget,
+) -> list[Gate]:
+    """Apply the rules of agreement and sensitivity at another operating point than balanced."""
+    if name not in export.points:
+        return [Gate(f"operating point {name}", 0, 1, f"it has no operating point {name}")]
+    alert = task.labels.index(task.alert)
+    found = [
+        decide(task, outputs.probabilities, outputs.points[name]) == alert
+        for outputs in (original, export)
+    ]
+    crossed = found[0] != found[1]
+    gates = [_agreement(f"agreement at {name}", int(crossed.sum()), len(crossed), budget)]
+    if images.labels is None or not (images.labels == alert).any():
+        return gates
+    sick = images.labels == alert
+
+    def sensitivity(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([[side[drawn][sick[drawn]].mean()] for side in found])
+
+    (change,) = bootstrap_changes(images.labels, sensitivity)
+    return [
+        *gates,
+        *_judge(task, SENSITIVITY, change, images.labels, crossed & sick, budget, name),
+    ]
 
 
 def _weights(task: Task, name: str, labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -392,15 +430,15 @@ def _at_most(name: str, value: float, bound: float) -> Gate:
     return Gate(name, value, bound, message)
 
 
-def _agreement(differing: int, count: int, budget: Budget) -> Gate:
+def _agreement(name: str, differing: int, count: int, budget: Budget) -> Gate:
     # Compared in images, so that no rounding of a share decides; one may always differ.
     allowed = max(1, int((1 - budget.agreement) * count + _EPSILON))
     agreement = 1 - differing / count
     message = (
-        f"agreement {agreement:.2%} is below {budget.agreement:.0%} "
+        f"{name} {agreement:.2%} is below {budget.agreement:.0%} "
         f"({differing} of {count} decided differently)"
     )
-    return Gate("agreement", agreement, 1 - allowed / count, message if differing > allowed else "")
+    return Gate(name, agreement, 1 - allowed / count, message if differing > allowed else "")
 
 
 def _flips(task: Task, original: Outputs, export: Outputs, images: Images) -> tuple[Flip, ...]:

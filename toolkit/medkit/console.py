@@ -286,7 +286,7 @@ def show_exports(console: Console, files: Sequence[ExportedFile], options: Expor
         console.print(table)
         for attempt in file.attempts:
             for failure in attempt.failures:
-                console.print(f"[red]FAIL[/] {attempt.rung}: {escape(failure)}", soft_wrap=True)
+                console.print(f"[red]FAIL[/] {attempt.rung}: {_visible(failure)}", soft_wrap=True)
     table = _table("file", "precision", right=("size", "of original", "ms an image"))
     for file in files:
         table.add_row(
@@ -315,7 +315,7 @@ def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
         console.print(f"[bold]{task}[/]: {shown[0].images} images, exports against the original")
         for item in shown:
             verdict = "[green]pass[/]" if item.passed else "[red]FAIL[/]"
-            console.print(f"{verdict} {item.file} on {item.runtime}", soft_wrap=True)
+            console.print(f"{verdict} {_visible(item.file)} on {item.runtime}", soft_wrap=True)
             table = _table("figure", right=("original", "export", "change", "95 % interval"))
             for name, change in item.changes.items():
                 table.add_row(
@@ -331,7 +331,8 @@ def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
     for item in comparisons:
         for failure in item.failures:
             console.print(
-                f"[red]FAIL[/] {item.task}/{item.file} on {item.runtime}: {escape(failure)}",
+                f"[red]FAIL[/] {item.task}/{_visible(item.file)} on {item.runtime}: "
+                f"{_visible(failure)}",
                 soft_wrap=True,
             )
     flipped = sum(len(item.flips) for item in comparisons)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
 from medkit.images import EXTENSIONS, contract_for, load_tensor
 from medkit.runtimes import Model, models_of, predict_all
 from medkit.runtimes.keras import KerasModel
-from medkit.splits import Splits, splits_of
+from medkit.splits import FOREIGN_DATA, Splits, splits_of
 from medkit.tasks import TASKS, Task
 
 DATA_VARIABLE = "MEDKIT_DATA"
@@ -39,6 +41,9 @@ HOW_TO_GET_DATA = (
     f"or {DATA_VARIABLE}"
 )
 
+
+_NO_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold, which a file's name may."""
 
 SAME_FILE = {
     "int8": Budget(agreement=0.99),
@@ -154,6 +159,8 @@ def check_parity(options: ParityOptions, note: Callable[[str], None] = lambda te
     for bundle in bundles:
         note(f"{bundle.task.name}: reading images")
         pixels, images, splits = _images(bundle, options)
+        if splits is not None and not splits.as_trained:
+            note(f"{bundle.task.name}: {FOREIGN_DATA}")
         note(f"{bundle.task.name}: {len(pixels)} images through the Keras original")
         keras = KerasModel(bundle.keras_path)
         original = Outputs(predict_all(keras, pixels), bundle.operating_points)
@@ -170,7 +177,7 @@ def _compare_exports(
     bundle, pixels, images, original = held.bundle, held.pixels, held.images, held.original
     task, exports = bundle.task, bundle.manifest["exports"]
     for name, entry in exports.items():
-        for model in models_of(bundle.folder / name):
+        for model in models_of(bundle.folder / name, note):
             _check_origin(bundle, model)
             note(f"{task.name}: through {name} on {model.runtime}")
             found = Outputs(predict_all(model, pixels), model.card.operating_points)
@@ -222,12 +229,17 @@ def write_junit(parity: Parity, path: Path) -> None:
             tests=str(len(item.gates)),
             failures=str(failed),
         )
+        owner = f"{item.task}.{item.file}.{item.runtime}"
+        seen: Counter[str] = Counter()
         for gate in item.gates:
+            seen[gate.name] += 1
+            again = f" {seen[gate.name]}" if seen[gate.name] > 1 else ""
             case = ElementTree.SubElement(
-                suite, "testcase", classname=f"{item.task}.{item.file}", name=gate.name
+                suite, "testcase", classname=owner, name=gate.name + again
             )
             if gate.message:
-                failure = ElementTree.SubElement(case, "failure", message=gate.message)
+                message = _NO_XML.sub("?", gate.message)
+                failure = ElementTree.SubElement(case, "failure", message=message)
                 failure.text = f"{gate.value:.6g} where {gate.bound:.6g} is the bound"
     with replacing(path) as temporary:
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
@@ -287,13 +299,17 @@ def _broken_promises(bundle: Bundle, name: str) -> list[str]:
 def _broken_hygiene(entry: dict[str, Any], splits: Splits | None) -> list[str]:
     """Say which images calibrated a file that are no training images."""
     calibrated = entry.get("calibration", {}).get("files")
-    if splits is None or not splits.as_trained or calibrated is None:
+    if splits is None or calibrated is None:
         return []
     train = {item.sha256 for item in splits.train}
-    strangers = [sha256 for sha256 in calibrated if sha256 not in train]
+    held_out = {item.sha256: item.name for item in splits.test}
+    if splits.as_trained:
+        held_out |= {item.sha256: item.name for item in splits.validation}
+        strangers = [sha256 for sha256 in calibrated if sha256 not in train]
+    else:
+        strangers = [sha256 for sha256 in calibrated if sha256 in held_out]
     if not strangers:
         return []
-    held_out = {item.sha256: item.name for item in (*splits.validation, *splits.test)}
     named = [held_out[sha256] for sha256 in strangers if sha256 in held_out]
     where = f", such as {named[0]}" if named else ""
     return [

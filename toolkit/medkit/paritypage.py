@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from medkit.bundles import replacing
 from medkit.comparison import Comparison, Flip
 from medkit.decisions import BALANCED, decide
+from medkit.errors import MissingExtraError
 from medkit.pages import picture_uri, png_uri, render
 from medkit.parity import Evidence, Parity
 from medkit.plots import plot_agreement, plot_roc_overlay, png_bytes
 
 MOST_FLIPS = 48
 """Flipped images that are shown of each export; all are in the JSON report."""
+
+
+def check_page_extras() -> None:
+    """Raise :class:`MissingExtraError` where a page could not be written, before any work."""
+    for module, package in (("jinja2", "jinja2"), ("matplotlib", "matplotlib")):
+        if find_spec(module) is None:
+            raise MissingExtraError(package, "export", "write a page")
 
 
 def write_parity_page(parity: Parity, path: Path) -> None:
@@ -34,7 +45,8 @@ def write_parity_page(parity: Parity, path: Path) -> None:
         tasks=[_task_section(evidence, parity.comparisons) for evidence in parity.evidence],
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        # Of a name that is no UTF-8 an escape is shown.
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _task_section(evidence: Evidence, comparisons: tuple[Comparison, ...]) -> dict[str, Any]:
@@ -43,19 +55,27 @@ def _task_section(evidence: Evidence, comparisons: tuple[Comparison, ...]) -> di
     known = images.labels
     if known is not None and 0 < (known == task.labels.index(task.alert)).sum() < len(known):
         models = {"original": evidence.original.probabilities}
-        models |= {name: found.probabilities for name, found in evidence.exports.items()}
+        models |= {
+            name: found.probabilities
+            for name, found in evidence.exports.items()
+            if np.isfinite(found.probabilities).all()
+        }
         roc = png_uri(png_bytes(plot_roc_overlay(task, known, models)))
     own = [item for item in comparisons if item.task == task.name]
-    return {"task": task, "roc": roc, "exports": [_export_section(evidence, item) for item in own]}
+    first = {item.file: item for item in reversed(own)}
+    sections = [_export_section(evidence, item, item is first[item.file]) for item in own]
+    return {"task": task, "roc": roc, "exports": sections}
 
 
-def _export_section(evidence: Evidence, item: Comparison) -> dict[str, Any]:
-    """Return what a page shows of one comparison; pictures only for the file's first runtime."""
+def _export_section(evidence: Evidence, item: Comparison, first: bool) -> dict[str, Any]:
+    """Return what a page shows of one comparison; the rest only for the file's first runtime."""
     section: dict[str, Any] = {"item": item, "scatter": None, "ladder": [], "flips": []}
+    if not first:
+        return section
     names = list(evidence.images.names)
     entry = evidence.bundle.manifest["exports"][item.file]
     section["ladder"] = entry.get("ladder", [])
-    if item.largest_difference != float("inf"):
+    if np.isfinite(item.largest_difference):
         section["scatter"] = _scatter(evidence, item)
         section["flips"] = [
             _flip(evidence, flip, names.index(flip.name)) for flip in item.flips[:MOST_FLIPS]

@@ -17,6 +17,12 @@ from medkit.datasets import (
     split_validation,
 )
 
+FOREIGN_DATA = (
+    "these are other files than the model was trained on, so that what is validation here may have "
+    "been training there"
+)
+"""What to say of splits that are not as trained."""
+
 
 @dataclass(frozen=True)
 class Splits:

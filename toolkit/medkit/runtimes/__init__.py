@@ -6,7 +6,8 @@ so that classifying with LiteRT never pays for ONNX Runtime or TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -110,26 +111,42 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     return KerasModel(path, threads)
 
 
-def models_of(path: Path) -> Iterator[Model]:
+def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> Iterator[Model]:
     """Give an exported file on each runtime that is installed and can run it.
 
     The first is that of :func:`load_model`. A TFLite file is also run on
     LiteRT's own kernels, which are others than XNNPACK's, and every file on
     OpenVINO where that is installed.
 
+    Parameters
+    ----------
+    path
+        The file.
+    note
+        Told of a further runtime that cannot run it.
+
     Raises
     ------
-    As :func:`load_model`.
+    ModelFileError
+        If the first runtime cannot; and as :func:`load_model`.
     """
     yield load_model(path)
+    others: list[Callable[[Path], Model]] = []
     if path.suffix.lower() == ".tflite":
         from medkit.runtimes.litert import LiteRTModel
 
-        yield LiteRTModel(path, xnnpack=False)
+        others.append(partial(LiteRTModel, xnnpack=False))
     if find_spec("openvino") is not None:
         from medkit.runtimes.openvino import OpenVINOModel
 
-        yield OpenVINOModel(path)
+        others.append(OpenVINOModel)
+    for load in others:
+        try:
+            model = load(path)
+        except ModelFileError as error:
+            note(f"left out: {error}")
+        else:
+            yield model
 
 
 def read_card(path: Path) -> str | bytes:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import check_images, finish, one_line
+from medkit.runtimes import both_classes, check_images, finish, one_line
 
 _BATCH = 64
 
@@ -35,6 +35,21 @@ class KerasModel:
             for start in range(0, len(images), _BATCH)
         ]
         return finish(self.card, np.concatenate(parts))
+
+    def predict_floats(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities (n, classes), at temperature 1, of pixels that need not be bytes.
+
+        Parameters
+        ----------
+        pixels
+            float32, shape (n, height, width, channels), n at least 1.
+        """
+        import keras
+
+        floats = keras.Input(self.network.input_shape[1:], dtype="float32")
+        copy = keras.models.clone_model(self.network, input_tensors=floats)
+        copy.set_weights(self.network.get_weights())
+        return both_classes(np.asarray(copy(pixels, training=False)))
 
 
 def read_card(path: Path) -> bytes:

@@ -1,0 +1,189 @@
+"""Weights rounded together: on the grid, and closer in the outputs than rounded one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from medkit_exporters.branches import needed_range  # noqa: E402
+from medkit_exporters.rounding import round_columns, round_together  # noqa: E402
+
+RNG = np.random.default_rng(7)
+
+
+def correlated(rows: int, inputs: int) -> Any:
+    """Return positive inputs that go together, as rectified features do."""
+    mixed = RNG.normal(size=(rows, 6)) @ RNG.normal(size=(6, inputs))
+    return np.maximum(mixed + 0.3 * RNG.normal(size=(rows, inputs)), 0)
+
+
+def nearest(kernel: Any) -> Any:
+    steps = np.abs(kernel).max(axis=0) / 127
+    return np.rint(kernel / steps) * steps
+
+
+def test_every_column_lies_on_its_grid_of_255_values() -> None:
+    kernel = RNG.normal(size=(40, 5)).astype(np.float32)
+    features = correlated(300, 40)
+    rounded = round_columns(kernel, features.T @ features / 300)
+    levels = rounded / (np.abs(kernel).max(axis=0) / 127)
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+    np.testing.assert_allclose(np.abs(levels).max(axis=0), 127, atol=1e-3)
+
+
+def test_outputs_change_several_times_less_than_by_rounding_to_the_nearest() -> None:
+    kernel = RNG.normal(size=(60, 8)).astype(np.float32)
+    features = correlated(2000, 60)
+    rounded = round_columns(kernel, features.T @ features / 2000)
+    fresh = features[::7] + 0.01 * RNG.normal(size=features[::7].shape)
+
+    def error(other: Any) -> float:
+        return float(np.square(fresh @ (other - kernel)).mean())
+
+    assert error(rounded) < error(nearest(kernel)) / 3
+
+
+def test_inputs_that_have_nothing_to_do_with_one_another_are_rounded_to_the_nearest() -> None:
+    kernel = RNG.normal(size=(30, 4)).astype(np.float32)
+    np.testing.assert_allclose(
+        round_columns(kernel, np.eye(30)), nearest(kernel), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_column_of_zeros_and_inputs_that_never_fire_stay_finite() -> None:
+    kernel = RNG.normal(size=(10, 3)).astype(np.float32)
+    kernel[:, 1] = 0
+    moments = np.zeros((10, 10))
+    rounded = round_columns(kernel, moments)
+    assert np.isfinite(rounded).all()
+    assert not rounded[:, 1].any()
+
+
+def network() -> Any:
+    """Build convolutions with and without normalisation, bias and branches."""
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    pixels = keras.Input((16, 16, 1), dtype="uint8")
+    first = layers.Conv2D(6, 3, strides=2, use_bias=False)(layers.Rescaling(1 / 255)(pixels))
+    first = layers.ReLU()(layers.BatchNormalization()(first))
+    branch = layers.BatchNormalization()(layers.Conv2D(6, 3, padding="same")(first))
+    both = layers.ReLU()(layers.Add()([first, branch]))
+    outputs = layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(both))
+    model = keras.Model(pixels, outputs)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            shapes = [weights.shape for weights in layer.get_weights()]
+            layer.set_weights([RNG.uniform(0.5, 1.5, shape) for shape in shapes])
+    return model
+
+
+IMAGES = RNG.integers(0, 256, (40, 16, 16, 1), dtype=np.uint8)
+
+
+def test_a_network_keeps_its_layers_and_nearly_its_outputs() -> None:
+    model = network()
+    rounded = round_together(model, IMAGES)
+    assert [type(layer) for layer in rounded.layers] == [type(layer) for layer in model.layers]
+    expected = model.predict(IMAGES, verbose=0)
+    found = rounded.predict(IMAGES, verbose=0)
+    assert 0 < np.abs(found - expected).max() < 5e-3
+
+
+def test_every_kernel_of_a_network_holds_255_values_a_channel_once_normalised() -> None:
+    rounded = round_together(network(), IMAGES)
+    products = [x for x in rounded.layers if type(x).__name__ in ("Conv2D", "Dense")]
+    assert len(products) == 3
+    for layer in products:
+        kernel = layer.get_weights()[0]
+        levels = kernel / (np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0) / 127)
+        np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+    for layer in rounded.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, _, mean, variance = layer.get_weights()
+            np.testing.assert_allclose(gamma / np.sqrt(variance + layer.epsilon), 1, rtol=1e-6)
+            assert not mean.any()
+
+
+def test_the_given_network_is_left_as_it_was() -> None:
+    model = network()
+    before = [array.copy() for array in model.get_weights()]
+    round_together(model, IMAGES)
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+# Branches
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "top", "needed"),
+    [
+        ((-18.0, 9.0), (0.0, 6.0), 6.0, (-6.0, 6.0)),
+        ((-2.0, 3.0), (0.0, 6.0), 6.0, (-2.0, 3.0)),
+        ((-18.0, 9.0), (-4.0, 5.0), 6.0, (-5.0, 9.0)),
+        ((-1.0, -0.5), (0.0, 6.0), 6.0, (-1.0, 0.0)),
+    ],
+)
+def test_a_branch_needs_what_can_change_a_rectified_sum(
+    own: Any, other: Any, top: float, needed: Any
+) -> None:
+    low, high = needed_range(own, other, top)
+    assert (low, high) == pytest.approx(needed, abs=1e-5)
+    values = RNG.uniform(*own, 1000), RNG.uniform(*other, 1000)
+    before = np.clip(values[0] + values[1], 0, top)
+    after = np.clip(np.clip(values[0], low, high) + values[1], 0, top)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_both_formats_narrow_a_branch_that_reaches_too_deep_and_still_compute_the_same(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    from medkit_exporters import flatbuffer
+    from medkit_exporters import onnx as to_onnx
+    from medkit_exporters import tflite as to_tflite
+    from medkit_exporters.calibration import span_full_range
+    from medkit_exporters.settings import EXTREMES, Settings
+    from medkit_exporters.source import Source
+
+    model = network()
+    deep = next(x for x in model.layers if x.name.startswith("conv2d") and x.padding == "same")
+    kernel, bias = deep.get_weights()
+    deep.set_weights([-np.abs(kernel), bias])
+    exporter, home = {"tflite": (to_tflite, flatbuffer), "onnx": (to_onnx, to_onnx)}[kind]
+    asked: list[Any] = []
+
+    def watched(own: Any, other: Any, top: float) -> Any:
+        asked.append((own, needed_range(own, other, top)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(home, "needed_range", watched)
+    source = Source(path=None, card=None, model=model)  # type: ignore[arg-type]
+    content = exporter.convert(source, Settings("int8", EXTREMES), span_full_range(IMAGES))
+    shares = [(new[1] - new[0]) / (old[1] - old[0]) for old, new in asked]
+    assert 0 < min(shares) < 0.9
+    expected = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(run(kind, content), expected, atol=3e-3)
+
+
+def run(kind: str, content: bytes) -> Any:
+    """Run a file without a card on all images."""
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: IMAGES})[0]
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    interpreter.resize_tensor_input(taken["index"], IMAGES.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(taken["index"], IMAGES)
+    interpreter.invoke()
+    return interpreter.get_tensor(given["index"])
