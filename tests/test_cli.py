@@ -728,3 +728,29 @@ def test_ctrl_c_during_training_keeps_the_best_epoch_and_exits_130(
     state = json.loads((folder / "unfinished/state.json").read_text())["state"]
     assert len(state["history"]) == manifest["epochs"]
     assert (folder / f"unfinished/last-{manifest['epochs']}.keras").is_file()
+
+
+def test_a_page_that_could_not_be_written_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("medkit.paritypage.find_spec", lambda name: None)
+    monkeypatch.setattr(medkit.parity, "check_parity", lambda *given: pytest.fail("too late"))
+    result = run("parity", "--data", tmp_path, "--html", tmp_path / "p.html")
+    assert result.exit_code == 1
+    assert "jinja2 is needed to write a page" in result.stderr
+
+
+def test_notes_may_hold_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noting(options: Any, note: Any) -> Any:
+        note("reading [/data] and [red]")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(medkit_exporters, "export_models", noting)
+    assert "reading [/data] and [red]" in run("export").stderr
+
+
+def test_two_spellings_of_one_report_are_one_file(tmp_path: Path) -> None:
+    other = tmp_path / ".." / tmp_path.name / "p.json"
+    result = run("parity", "--data", ".", "--json", tmp_path / "p.json", "--junit", other)
+    assert result.exit_code == 2
+    assert "is named for two reports" in result.stderr

@@ -261,6 +261,8 @@ def test_a_sensitivity_that_falls_by_more_than_its_budget_fails_though_accuracy_
     names = {gate.name for gate in result.gates if gate.message}
     assert "sensitivity, change" in names
     assert "accuracy, change" not in names
+    risen = held(both(exported), both(original), labels)
+    assert "sensitivity, change" not in {gate.name for gate in risen.gates if gate.message}
 
 
 def test_figures_are_those_of_an_evaluation() -> None:

@@ -592,3 +592,40 @@ def test_a_damaged_original_is_refused(
     message = "is missing" if damage == "gone" else "is damaged or was replaced"
     with pytest.raises(MedkitError, match=rf"model\.keras {message}"):
         export_models(fast(trained_copy))
+
+
+def test_a_network_that_gives_no_numbers_is_refused_without_any_data(trained_copy: Path) -> None:
+    from medkit.bundles import file_record
+    from medkit.training import archive
+
+    folder = trained_copy / "pneumonia"
+    original = sources.open_source(folder / "model.keras")
+    kernel, *others = original.model.layers[-1].get_weights()
+    original.model.layers[-1].set_weights([np.full_like(kernel, np.nan), *others])
+    archive.save_archive(original.model, original.card, folder / "model.keras")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.keras"] = file_record(folder / "model.keras")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for kind in FORMATS:
+        with pytest.raises(ExportError, match="a weight is no finite number"):
+            export_models(fast(trained_copy, formats=(kind,)))
+    assert not list(folder.glob("model-*"))
+
+
+def test_a_precision_that_the_ladder_ended_at_is_made_once(
+    trained_copy: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert = to_tflite.convert
+
+    def halves_only(source: Any, settings: Settings, images: Any) -> bytes:
+        if settings.calibrated:
+            raise ExportError("broken")
+        return bytes(convert(source, settings, images))
+
+    monkeypatch.setattr(to_tflite, "convert", halves_only)
+    asked = {"precisions": ("int8", "fp16"), "formats": ("tflite",), "calibration_images": 8}
+    (file,) = export_models(options(trained_copy, tiny_data, **asked))
+    assert file.precision == "fp16"
+    entry = load_bundle(PNEUMONIA, trained_copy).manifest["exports"]["model-fp16.tflite"]
+    assert len(entry["ladder"]) == 7
+    assert "model-fp16.tflite" in (trained_copy / "pneumonia/MODEL_CARD.md").read_text()

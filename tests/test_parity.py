@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medkit.bundles import file_record, load_bundle
+from medkit.bundles import file_record, load_bundle, sha256_of
 from medkit.comparison import ACCURACY, Comparison, Images, Outputs, compare
 from medkit.decisions import BALANCED, OperatingPoint
 from medkit.errors import DatasetLayoutError, ModelFileError, UsageError
@@ -97,16 +99,45 @@ def test_a_page_shows_gates_ladder_plots_and_flipped_images(
     assert "http" not in page.replace("http-equiv", ""), "the page must stand alone"
     assert "not a diagnosis" in page
     bundle = load_bundle(PNEUMONIA, exported_copy)
-    assert page.count("<h3>") == len(parity.comparisons)
-    assert page.count("<h4>Ladder</h4>") == len(parity.comparisons)
+    files = len(bundle.manifest["exports"])
+    assert page.count("<h3>") == len(parity.comparisons) > files
+    # Pictures and ladder once a file, figures and gates for each runtime.
+    assert page.count("<h4>Ladder</h4>") == files
     (bad,) = (item for item in parity.comparisons if not item.passed)
     assert all(line in page for line in bad.failures)
     assert len(bad.flips) > 10
-    shown = sum(len(item.flips) for item in parity.comparisons)
-    assert page.count('width="128"') == shown
+    first = {item.file: item for item in reversed(parity.comparisons)}
+    assert page.count('width="128"') == sum(len(item.flips) for item in first.values())
     assert bad.flips[0].name in page
-    assert page.count('alt="original against export"') == len(parity.comparisons)
+    assert page.count('alt="original against export"') == files
     assert all(name in page for name in bundle.manifest["exports"])
+
+
+def test_a_page_shows_an_export_that_gives_no_numbers(
+    exported_copy: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    change_onnx(exported_copy / "pneumonia/model-fp32.onnx", lambda weights: weights * np.nan)
+    relist(exported_copy, "model-fp32.onnx")
+    parity = check_parity(options(exported_copy, tiny_data))
+    write_parity_page(parity, tmp_path / "parity.html")
+    page = (tmp_path / "parity.html").read_text()
+    assert "a probability is not finite" in page
+    assert "a weight is no finite number" in page
+
+
+def test_names_that_are_no_text_stay_out_of_the_way_of_every_report(
+    pooled_models: Path, tmp_path: Path
+) -> None:
+    samples = drawn_samples(tmp_path / "samples")
+    odd = os.fsdecode(b"bad\xff\x01<b>.png")
+    shutil.copy(samples / "skin/a.png", samples / "skin" / odd)
+    parity = check_parity(ParityOptions((SKIN,), samples=samples, trained=pooled_models))
+    broken = replace(parity, comparisons=(parity.comparisons[0].failing(f"broken by {odd}"),))
+    for write, name in ((write_json, "p.json"), (write_junit, "p.xml"), (write_parity_page, "p")):
+        write(broken, tmp_path / name)
+    assert json.loads((tmp_path / "p.json").read_text())
+    assert ElementTree.parse(tmp_path / "p.xml").getroot().tag == "testsuites"
+    assert "<b>" not in (tmp_path / "p").read_text()
 
 
 def test_a_page_of_samples_has_no_roc(tiny_exported: Path, tmp_path: Path) -> None:
@@ -162,6 +193,33 @@ def test_test_and_validation_images_are_compared_together(
     names = parity.evidence[0].images.names
     assert sum(name.startswith("test/") for name in names) == 20
     assert sum(name.startswith("train/") for name in names) == total - 20
+
+
+def test_every_case_of_a_junit_report_has_a_name_of_its_own(
+    tiny_exported: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    write_junit(check_parity(options(tiny_exported, tiny_data)), tmp_path / "parity.xml")
+    cases = ElementTree.parse(tmp_path / "parity.xml").getroot().iter("testcase")
+    names = [(case.get("classname"), case.get("name")) for case in cases]
+    assert len(names) == len(set(names)) > 50
+
+
+def test_a_test_image_that_calibrated_is_told_even_where_data_are_not_as_trained(
+    exported_copy: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(tiny_data / "chest_xray", tmp_path / "data"))
+    leaked, gone = sorted((data / "test/NORMAL").iterdir())[:2]
+    digest = sha256_of(leaked)
+    gone.unlink()
+    path = exported_copy / "pneumonia/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["exports"]["model-int8.onnx"]["calibration"]["files"][0] = digest
+    path.write_text(json.dumps(manifest))
+    notes: list[str] = []
+    found = check_parity(options(exported_copy, data), notes.append).comparisons
+    lines = next(item for item in found if item.file == "model-int8.onnx").failures
+    assert any(leaked.name in line and "calibration images" in line for line in lines)
+    assert any("other files than the model was trained on" in note for note in notes)
 
 
 def test_samples_without_labels_compare_decisions_only(tiny_exported: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Budget:
     calibration_error
         Largest rise of the calibration error, 0..1.
     sensitivity
-        Largest change of the alert label's sensitivity, 0..1.
+        Largest fall of the alert label's sensitivity, 0..1.
     agreement
         Smallest share of images on which both decide alike.
     """
@@ -356,7 +356,10 @@ def _judge(
     counted = name in (ACCURACY, BALANCED_ACCURACY, SENSITIVITY)
     first = max(bound, weights[turned].max(initial=0)) if counted else bound
     rises_are_bad = name == CALIBRATION_ERROR
-    moved = change.difference if rises_are_bad else abs(change.difference)
+    # More found and less error are no fault; what they cost shows in the other figures.
+    moved = {CALIBRATION_ERROR: change.difference, SENSITIVITY: -change.difference}.get(
+        name, abs(change.difference)
+    )
     title = name if point == BALANCED else f"{name} at {point}"
     text = f"{title} {change.before:.4f} became {change.after:.4f}"
     gates = [
