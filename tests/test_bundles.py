@@ -211,8 +211,8 @@ def test_what_int8_falls_back_on_is_made_by_asking_for_int8(tmp_path: Path, prec
     ("listed", "smallest"),
     [
         (["fp32", "mixed", "int8"], "int8"),
-        (["fp32", "fp16", "mixed", "int16"], "int16"),
-        (["fp32", "fp16", "mixed"], "mixed"),
+        (["fp32", "fp16", "int16", "mixed"], "mixed"),
+        (["fp32", "fp16", "int16"], "int16"),
         (["fp32", "fp16"], "fp16"),
     ],
 )

@@ -259,7 +259,7 @@ def test_weights_that_are_all_zero_or_not_finite_are_found_in_a_file(
         "tflite": (to_tflite, census_of_tflite),
         "onnx": (to_onnx, census_of_onnx),
     }[suffix]
-    census = count(converter.convert(spoiled(weight), Settings(precision), None))
+    census = count(converter._convert(spoiled(weight), Settings(precision), None))
     assert [item.fault for item in census.operators if item.work] == [fault, ""]
 
 

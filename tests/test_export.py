@@ -501,6 +501,7 @@ def test_an_export_replaces_the_file_and_its_entry_and_leaves_the_others(
     assert [attempt.to_dict() for attempt in written.attempts] == [unjudged]
     assert notes == [
         "pneumonia: loading model.keras",
+        "pneumonia: without data nothing is compared; medkit parity does it",
         "pneumonia: tflite fp16: half precision",
     ]
 
@@ -531,7 +532,7 @@ def test_a_file_that_no_runtime_takes_gets_no_name(
     monkeypatch.setattr(
         to_tflite, "attach_card", lambda content, card: content[: len(content) // 2]
     )
-    with pytest.raises(ModelFileError):
+    with pytest.raises(ExportError, match="or a damaged one"):
         export_models(fast(trained_copy))
     assert contents(trained_copy / "pneumonia") == before
 

@@ -357,7 +357,7 @@ def _judge(
     first = max(bound, weights[turned].max(initial=0)) if counted else bound
     rises_are_bad = name == CALIBRATION_ERROR
     # More found and less error are no fault; what they cost shows in the other figures.
-    moved = {CALIBRATION_ERROR: change.difference, SENSITIVITY: -change.difference}.get(
+    moved = {CALIBRATION_ERROR: change.difference, SENSITIVITY: 0.0 - change.difference}.get(
         name, abs(change.difference)
     )
     title = name if point == BALANCED else f"{name} at {point}"
