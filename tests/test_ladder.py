@@ -108,6 +108,16 @@ def test_more_images_are_more_of_the_training_images(
     assert {count for settings, count in asked} == {8, 17}
 
 
+def test_a_rung_that_would_repeat_another_is_left_out(
+    trained_copy: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_until(monkeypatch, "tflite", lambda settings, count: settings.precision == "fp16")
+    options = ExportOptions((PNEUMONIA,), ("tflite",), data=tiny_data, trained=trained_copy)
+    (file,) = export_models(options)
+    tried = [attempt.rung for attempt in file.attempts]
+    assert tried == [name for name in NAMES if name != "more calibration images"]
+
+
 def test_a_file_that_the_ladder_left_is_not_preferred_to_the_one_that_was_kept(
     exported_copy: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

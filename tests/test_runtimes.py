@@ -210,6 +210,32 @@ def test_every_runtime_that_can_run_a_file_computes_the_same(
         np.testing.assert_allclose(model.predict(images), expected, atol=1e-4)
 
 
+def test_openvino_computes_as_onnx_runtime_does(pooled_models: Path) -> None:
+    pytest.importorskip(
+        "openvino", reason="OpenVINO was not checked: it is an extra that is not installed"
+    )
+    path, images = pooled_models / "skin/model-fp32.onnx", pictures(SKIN)
+    first, second = models_of(path)
+    assert second.runtime == "OpenVINO"
+    np.testing.assert_allclose(second.predict(images), first.predict(images), atol=1e-4)
+
+
+def test_a_further_runtime_that_cannot_run_a_file_is_left_out_and_told(
+    pooled_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medkit.runtimes import openvino
+
+    def refuse(path: Path) -> Any:
+        raise ModelFileError(f"{path.name} cannot be loaded by OpenVINO: too new")
+
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(openvino, "OpenVINOModel", refuse)
+    notes: list[str] = []
+    models = list(models_of(pooled_models / "skin/model-fp32.onnx", notes.append))
+    assert [model.runtime for model in models] == ["ONNX Runtime"]
+    assert notes == ["left out: model-fp32.onnx cannot be loaded by OpenVINO: too new"]
+
+
 # Refusals
 
 

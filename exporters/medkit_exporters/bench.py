@@ -100,6 +100,12 @@ class Bench:
         self._sets: dict[int, tuple[CalibrationSet, CalibrationSet]] = {}
         self._copies: dict[str, Source] = {}
 
+    def images_of(self, rung: Rung) -> int:
+        """Return how many images calibrate a rung: no more than half of those that may."""
+        if not rung.settings.calibrated:
+            return 0
+        return min(self._count * rung.times_images, len(self._calibrating) // 2)
+
     def attempt(self, exporter: ModuleType, rung: Rung) -> tuple[Attempt, Candidate | None]:
         """Convert as a rung says, and compare what comes out with the original.
 

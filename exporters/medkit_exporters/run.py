@@ -33,6 +33,7 @@ from medkit.splits import FOREIGN_DATA, Splits, splits_of
 from medkit.tasks import TASKS, Task
 from medkit_exporters.calibration import DEFAULT_COUNT, check_count
 from medkit_exporters.ladder import LADDERS, Attempt
+from medkit_exporters.settings import Settings
 
 if TYPE_CHECKING:
     from medkit_exporters.bench import Bench, Candidate
@@ -214,7 +215,13 @@ def _export_one(
     """Climb the ladder of a precision, and keep the first file that passes."""
     exporter = _exporter(export_format)
     attempts: list[Attempt] = []
+    tried_before: set[tuple[Settings, int]] = set()
     for rung in LADDERS[asked]:
+        # Of little data, no more images are left to calibrate on: the same file again.
+        conversion = rung.settings, bench.images_of(rung)
+        if conversion in tried_before:
+            continue
+        tried_before.add(conversion)
         after = f" after {attempts[-1].failures[0]}" if attempts else ""
         note(f"{bundle.task.name}: {export_format} {asked}: {rung.name}{after}")
         attempt, candidate = bench.attempt(exporter, rung)

@@ -115,8 +115,9 @@ def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> It
     """Give an exported file on each runtime that is installed and can run it.
 
     The first is that of :func:`load_model`. A TFLite file is also run on
-    LiteRT's own kernels, which are others than XNNPACK's, and every file on
-    OpenVINO where that is installed.
+    LiteRT's own kernels, which are others than XNNPACK's, and an ONNX file on
+    OpenVINO where that is installed; its reader of TFLite files refuses
+    weights that are quantised by channel.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> It
         from medkit.runtimes.litert import LiteRTModel
 
         others.append(partial(LiteRTModel, xnnpack=False))
-    if find_spec("openvino") is not None:
+    elif find_spec("openvino") is not None:
         from medkit.runtimes.openvino import OpenVINOModel
 
         others.append(OpenVINOModel)

@@ -1,4 +1,4 @@
-"""ONNX and TFLite files on OpenVINO."""
+"""ONNX files on OpenVINO."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medkit.runtimes import check_images, finish, one_line, read_card
 
 
 class OpenVINOModel:
-    """A file compiled by OpenVINO for the CPU."""
+    """An ONNX file compiled by OpenVINO for the CPU."""
 
     runtime = "OpenVINO"
 
@@ -21,7 +21,7 @@ class OpenVINOModel:
         try:
             import openvino
         except ImportError:
-            raise MissingExtraError("openvino", "openvino", "run a file on OpenVINO") from None
+            raise MissingExtraError("openvino", "openvino", "run an .onnx file on it") from None
 
         self.path = path
         self.card = ModelCard.from_json(read_card(path), path)
