@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 keras = pytest.importorskip("keras")
 
-from medkit_exporters.equalise import cap_activations, equalise  # noqa: E402
+from medkit_exporters.equalise import best_top, cap_activations, equalise  # noqa: E402
 
 layers = keras.layers
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
@@ -116,6 +116,22 @@ def test_a_channel_that_never_fires_does_not_break_the_others() -> None:
     changed = equalise(model, IMAGES)
     assert all(np.isfinite(weights).all() for weights in changed.get_weights())
     np.testing.assert_allclose(outputs(changed), outputs(model), atol=2e-6)
+
+
+def test_a_tensor_ends_where_its_mean_square_error_is_least() -> None:
+    values = np.abs(np.random.default_rng(5).normal(0, 1, 200_000))
+    values[:3] = 20.0  # three that would make all steps four times as wide
+    counts, _ = np.histogram(values, bins=4096, range=(0, 20))
+
+    def error(top: float) -> float:
+        step = top / 255
+        return float(np.square(np.minimum(np.rint(values / step), 255) * step - values).mean())
+
+    top = best_top(counts, 20.0, 255)
+    assert 3 < top < 20
+    assert error(top) < 1.05 * min(error(other) for other in np.linspace(2, 20, 60))
+    # 16-bit steps are fine enough for the outliers.
+    assert best_top(counts, 20.0, 65535) == pytest.approx(20.0)
 
 
 def test_caps_lie_above_all_but_the_rarest_values_and_leave_the_outputs() -> None:

@@ -9,7 +9,6 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from medkit_exporters.branches import needed_range  # noqa: E402
 from medkit_exporters.rounding import round_columns, round_together  # noqa: E402
 
 RNG = np.random.default_rng(7)
@@ -115,76 +114,3 @@ def test_the_given_network_is_left_as_it_was() -> None:
     round_together(model, IMAGES)
     for was, now in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)
-
-
-# Branches
-
-
-@pytest.mark.parametrize(
-    ("own", "other", "top", "needed"),
-    [
-        ((-18.0, 9.0), (0.0, 6.0), 6.0, (-6.0, 6.0)),
-        ((-2.0, 3.0), (0.0, 6.0), 6.0, (-2.0, 3.0)),
-        ((-18.0, 9.0), (-4.0, 5.0), 6.0, (-5.0, 9.0)),
-        ((-1.0, -0.5), (0.0, 6.0), 6.0, (-1.0, 0.0)),
-    ],
-)
-def test_a_branch_needs_what_can_change_a_rectified_sum(
-    own: Any, other: Any, top: float, needed: Any
-) -> None:
-    low, high = needed_range(own, other, top)
-    assert (low, high) == pytest.approx(needed, abs=1e-5)
-    values = RNG.uniform(*own, 1000), RNG.uniform(*other, 1000)
-    before = np.clip(values[0] + values[1], 0, top)
-    after = np.clip(np.clip(values[0], low, high) + values[1], 0, top)
-    np.testing.assert_allclose(after, before, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["tflite", "onnx"])
-def test_both_formats_narrow_a_branch_that_reaches_too_deep_and_still_compute_the_same(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnx")
-    from medkit_exporters import flatbuffer
-    from medkit_exporters import onnx as to_onnx
-    from medkit_exporters import tflite as to_tflite
-    from medkit_exporters.calibration import span_full_range
-    from medkit_exporters.settings import EXTREMES, Settings
-    from medkit_exporters.source import Source
-
-    model = network()
-    deep = next(x for x in model.layers if x.name.startswith("conv2d") and x.padding == "same")
-    kernel, bias = deep.get_weights()
-    deep.set_weights([-2 * np.abs(kernel), bias])
-    exporter, home = {"tflite": (to_tflite, flatbuffer), "onnx": (to_onnx, to_onnx)}[kind]
-    asked: list[Any] = []
-
-    def watched(own: Any, other: Any, top: float) -> Any:
-        asked.append((own, needed_range(own, other, top)))
-        return asked[-1][1]
-
-    monkeypatch.setattr(home, "needed_range", watched)
-    source = Source(path=None, card=None, model=model)  # type: ignore[arg-type]
-    content = exporter.convert(source, Settings("int8", EXTREMES), span_full_range(IMAGES))
-    shares = [(new[1] - new[0]) / (old[1] - old[0]) for old, new in asked]
-    assert 0 < min(shares) < 0.9
-    expected = model.predict(IMAGES, verbose=0)
-    np.testing.assert_allclose(run(kind, content), expected, atol=3e-3)
-
-
-def run(kind: str, content: bytes) -> Any:
-    """Run a file without a card on all images."""
-    if kind == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        return session.run(None, {session.get_inputs()[0].name: IMAGES})[0]
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content)
-    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    interpreter.resize_tensor_input(taken["index"], IMAGES.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(taken["index"], IMAGES)
-    interpreter.invoke()
-    return interpreter.get_tensor(given["index"])

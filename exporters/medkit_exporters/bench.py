@@ -33,6 +33,7 @@ from medkit.version import __version__
 from medkit_exporters.bias import logit_drift, shift_logits
 from medkit_exporters.calibration import CalibrationSet, draw_calibration_sets
 from medkit_exporters.equalise import equalise
+from medkit_exporters.fold import fold_rescaling
 from medkit_exporters.ladder import Attempt, Rung
 from medkit_exporters.rounding import round_together
 from medkit_exporters.source import Source
@@ -191,7 +192,7 @@ class Bench:
         """Return the original rewritten so that integers suit it; both formats share the copy."""
         key = calibration.record["sha256"]
         if key not in self._copies:
-            equal = equalise(self._source.model, calibration.images)
+            equal = equalise(fold_rescaling(self._source.model), calibration.images)
             rounded = round_together(equal, calibration.images)
             self._copies[key] = replace(self._source, model=rounded)
         return self._copies[key]

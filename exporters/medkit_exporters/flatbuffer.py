@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
@@ -13,12 +13,20 @@ from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard
 from medkit.census import LOGIT_COPIES_NAME, LOGITS_NAME
-from medkit_exporters.branches import needed_range
+from medkit_exporters.branches import check_count
+from medkit_exporters.settings import Range
 
-LOGIT_COPIES = 8
+LOGIT_COPIES = 4
 """How often the last product is computed, so that its steps are as many times finer."""
 
-_PRODUCT = schema.BuiltinOperator.FULLY_CONNECTED
+_RECORDS = (b"CONVERSION_METADATA", b"min_runtime_version")
+
+_LAST_PRODUCT = schema.BuiltinOperator.FULLY_CONNECTED
+_PRODUCTS = (
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+    _LAST_PRODUCT,
+)
 
 _ACTIVATIONS = {
     "sigmoid": (schema.BuiltinOperator.LOGISTIC, schema.BuiltinOptions.NONE, None),
@@ -33,10 +41,11 @@ _ACTIVATIONS = {
 def attach_card(content: bytes, card: ModelCard) -> bytes:
     """Return the file with ``card`` as its metadata buffer named ``medkit``.
 
-    Tensors are renamed to the first layer that the converter fused into them.
+    What no runtime needs is left out: a hundredth of a small int8 file.
     """
     model = _read(content)
     _shorten_names(model)
+    _drop_records(model)
     _drop_orphans(model)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(card.to_json().encode(), dtype=np.uint8)
@@ -69,7 +78,7 @@ def append_activation(content: bytes, activation: str) -> bytes:
 
 
 def refine_logits(content: bytes) -> bytes:
-    """Return an int8 file whose logits have steps of an eighth.
+    """Return an int8 file whose logits have steps of a quarter.
 
     The last product's outputs are 8-bit: of a two-class network, 256
     different scores. The product is therefore computed :data:`LOGIT_COPIES`
@@ -80,7 +89,7 @@ def refine_logits(content: bytes) -> bytes:
     """
     model = _read(content)
     graph = model.subgraphs[0]
-    product = next(op for op in graph.operators if _kind(model, op) == _PRODUCT)
+    product = next(op for op in graph.operators if _kind(model, op) == _LAST_PRODUCT)
     pixels, weights, bias = product.inputs
     (rounded,) = product.outputs
     (output,) = graph.outputs
@@ -113,70 +122,116 @@ def refine_logits(content: bytes) -> bytes:
         if tensor.shapeSignature is not None:
             tensor.shapeSignature = [*tensor.shapeSignature[:-1], LOGIT_COPIES * units]
 
-    apart = _add_tensor(model, LOGIT_COPIES_NAME, [1, LOGIT_COPIES, units])
-    tensors[apart].shapeSignature = [-1, LOGIT_COPIES, units]
-    shape = _add_constant(model, f"{LOGIT_COPIES_NAME}/shape", np.array([-1, LOGIT_COPIES, units]))
-    reshape = _add_operator(model, schema.BuiltinOperator.RESHAPE, [output, shape], apart)
-    reshape.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
-    reshape.builtinOptions = schema.ReshapeOptionsT()
+    apart = output if units == 1 else _set_apart(model, output, units)
     mean = _add_tensor(model, LOGITS_NAME, [1, units])
     tensors[mean].shapeSignature = [-1, units]
     axis = _add_constant(model, f"{LOGITS_NAME}/axis", np.array([1]))
     reduction = _add_operator(model, schema.BuiltinOperator.MEAN, [apart, axis], mean)
     reduction.builtinOptionsType = schema.BuiltinOptions.ReducerOptions
     reduction.builtinOptions = schema.ReducerOptionsT()
-    reduction.builtinOptions.keepDims = False
+    reduction.builtinOptions.keepDims = units == 1
     _replace_output(model, mean)
     return _write(model)
 
 
-def clip_branches(content: bytes) -> bytes:
-    """Return an int8 file whose additions read no more of a convolution's range than counts.
+def _set_apart(model: Any, output: int, units: int) -> int:
+    """Give the copies of several logits a dimension of their own, and return the tensor."""
+    tensors = model.subgraphs[0].tensors
+    apart = _add_tensor(model, LOGIT_COPIES_NAME, [1, LOGIT_COPIES, units])
+    tensors[apart].shapeSignature = [-1, LOGIT_COPIES, units]
+    shape = _add_constant(model, f"{LOGIT_COPIES_NAME}/shape", np.array([-1, LOGIT_COPIES, units]))
+    reshape = _add_operator(model, schema.BuiltinOperator.RESHAPE, [output, shape], apart)
+    reshape.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
+    reshape.builtinOptions = schema.ReshapeOptionsT()
+    return apart
 
-    Where two branches are added and rectified, what lies so low that the
-    other branch cannot lift it above zero makes zero, and what lies above the
-    sum's top makes the top. The range of a branch that no activation bounds
-    ends there, and its 255 steps are the finer; the sums stay the same, as
-    integer kernels saturate.
+
+def clip_branches(content: bytes, ranges: Sequence[tuple[Range | None, ...]]) -> bytes:
+    """Return an int8 file whose rectified additions read their branches in given ranges.
+
+    Parameters
+    ----------
+    content
+        The file.
+    ranges
+        As :func:`medkit_exporters.branches.branch_ranges` returns them.
+
+    Raises
+    ------
+    ExportError
+        If the file has not as many rectified additions.
     """
     model = _read(content)
     graph = model.subgraphs[0]
-    producers = {number: op for op in graph.operators for number in op.outputs}
-    readers = Counter(number for op in graph.operators for number in op.inputs)
     rectified = (
         schema.ActivationFunctionType.RELU,
         schema.ActivationFunctionType.RELU6,
     )
-    for addition in graph.operators:
-        if (
-            _kind(model, addition) != schema.BuiltinOperator.ADD
-            or addition.builtinOptions.fusedActivationFunction not in rectified
-        ):
-            continue
-        (_, top) = _range(graph.tensors[addition.outputs[0]])
-        ranges = [_range(graph.tensors[number]) for number in addition.inputs]
-        for number, own, other in zip(addition.inputs, ranges, ranges[::-1], strict=True):
-            producer = producers.get(number)
-            if (
-                producer is None
-                or _kind(model, producer) != schema.BuiltinOperator.CONV_2D
-                or producer.builtinOptions.fusedActivationFunction
-                != schema.ActivationFunctionType.NONE
-                or readers[number] > 1
-            ):
+    additions = [
+        operator
+        for operator in graph.operators
+        if _kind(model, operator) == schema.BuiltinOperator.ADD
+        and operator.builtinOptions.fusedActivationFunction in rectified
+    ]
+    check_count(len(additions), len(ranges))
+    for addition, pair in zip(additions, ranges, strict=True):
+        for number, wanted in zip(addition.inputs, pair, strict=True):
+            if wanted is None:
                 continue
-            low, high = needed_range(own, other, top)
             quantization = graph.tensors[number].quantization
-            step = (high - low) / 255
+            step = (wanted[1] - wanted[0]) / 255
             quantization.scale = np.array([step], np.float32)
-            quantization.zeroPoint = np.array([round(-128 - low / step)], np.int64)
+            quantization.zeroPoint = np.array([round(-128 - wanted[0] / step)], np.int64)
     return _write(model)
 
 
-def _range(tensor: Any) -> tuple[float, float]:
-    """Return the lowest and the highest value of an int8 tensor."""
-    step, zero = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
-    return (-128 - zero) * step, (127 - zero) * step
+def count_in_steps(content: bytes, cap: float) -> bytes:
+    """Return an int8 file whose rectified tensors have steps of 1.
+
+    Multiplying all activations by one number changes nothing but the scales
+    of the first and the last product. With steps of 1, the scales of biases are those
+    of their weights and need not be stored again; and as a tensor's largest
+    integer is where its ReLU6 ends, ReLU does the same.
+
+    Parameters
+    ----------
+    content
+        The file.
+    cap
+        Where the rectified tensors end.
+    """
+    model = _read(content)
+    graph = model.subgraphs[0]
+    factor = 255 / cap
+    products = [op for op in graph.operators if _kind(model, op) in _PRODUCTS]
+    first, last = products[0], products[-1]
+    started = False
+    for operator in graph.operators:
+        if operator is last:
+            break
+        started = started or operator is first
+        if started:
+            for number in operator.outputs:
+                _rescale(graph.tensors[number], factor)
+        options = operator.builtinOptions
+        if getattr(options, "fusedActivationFunction", None) == schema.ActivationFunctionType.RELU6:
+            options.fusedActivationFunction = schema.ActivationFunctionType.RELU
+    _rescale(graph.tensors[first.inputs[1]], factor)
+    _rescale(graph.tensors[last.inputs[1]], 1 / factor)
+    for operator in products:
+        pixels, weights, *biases = (graph.tensors[n] for n in operator.inputs if n >= 0)
+        for bias in biases:
+            step = np.float32(pixels.quantization.scale[0])
+            bias.quantization.scale = step * weights.quantization.scale
+    return _write(model)
+
+
+def _rescale(tensor: Any, factor: float) -> None:
+    scaled = np.asarray(tensor.quantization.scale, np.float64) * factor
+    # What was 6/255 is 1 but for the rounding of single precision.
+    whole = np.rint(scaled)
+    near = np.abs(scaled - whole) < 1e-6 * np.maximum(whole, 1)
+    tensor.quantization.scale = np.where(near, whole, scaled).astype(np.float32)
 
 
 def take_raw_pixels(content: bytes) -> bytes:
@@ -200,7 +255,7 @@ def take_raw_pixels(content: bytes) -> bytes:
 
 
 class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
-    """Writes equal vectors once: the zero points of hundreds of channels are all zero."""
+    """Writes equal vectors and names once: the zero points of hundreds of channels are all zero."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -212,12 +267,48 @@ class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]
             self._written[key] = super().CreateNumpyVector(x)
         return self._written[key]
 
+    def CreateString(self, s: Any, *args: Any) -> int:  # noqa: N802
+        key = "text", s if isinstance(s, bytes) else s.encode()
+        if key not in self._written:
+            self._written[key] = super().CreateString(s, *args)
+        return self._written[key]
+
+
+class _WrittenOnce:
+    """A table of which further tensors hold the place instead of a copy."""
+
+    def __init__(self, table: Any) -> None:
+        self._table, self._place = table, 0
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802
+        """Write the table the first time, and return where it is."""
+        self._place = self._place or int(self._table.Pack(builder))
+        return self._place
+
 
 def _read(content: bytes) -> Any:
     return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
 
 
 def _write(model: Any) -> bytes:
+    tables: dict[tuple[Any, ...], _WrittenOnce] = {}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:  # only arrays are written once
+            tensor.shape = np.asarray(tensor.shape, np.int32)
+            if tensor.shapeSignature is not None:
+                tensor.shapeSignature = np.asarray(tensor.shapeSignature, np.int32)
+        for owner, field in (
+            *((tensor, "quantization") for tensor in graph.tensors),
+            *((operator, "builtinOptions") for operator in graph.operators),
+        ):
+            table = getattr(owner, field, None)
+            if table is not None and not isinstance(table, _WrittenOnce):
+                values = (
+                    item.tobytes() if isinstance(item, np.ndarray) else item
+                    for item in vars(table).values()
+                )
+                key = type(table), *values
+                setattr(owner, field, tables.setdefault(key, _WrittenOnce(table)))
     builder = _SharingBuilder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -230,13 +321,17 @@ def _kind(model: Any, operator: Any) -> int:
 
 def _add_operator(model: Any, code: int, inputs: list[int], output: int) -> Any:
     """Append an operator and return it."""
-    operator_code = schema.OperatorCodeT()
-    operator_code.builtinCode = operator_code.deprecatedBuiltinCode = code
-    operator_code.version = 1
-    model.operatorCodes.append(operator_code)
+    codes = model.operatorCodes
+    known = [max(entry.builtinCode, entry.deprecatedBuiltinCode) for entry in codes]
+    if code not in known:
+        entry = schema.OperatorCodeT()
+        entry.builtinCode = entry.deprecatedBuiltinCode = code
+        entry.version = 1
+        codes.append(entry)
+        known.append(code)
     operator = schema.OperatorT()
-    operator.opcodeIndex = len(model.operatorCodes) - 1
-    operator.inputs, operator.outputs = inputs, [output]
+    operator.opcodeIndex = known.index(code)
+    operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
     model.subgraphs[0].operators.append(operator)
     return operator
 
@@ -244,7 +339,7 @@ def _add_operator(model: Any, code: int, inputs: list[int], output: int) -> Any:
 def _add_tensor(model: Any, name: str, shape: Any, kind: int = schema.TensorType.FLOAT32) -> int:
     """Append a tensor without content and return its number."""
     tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type = name.encode(), list(shape), kind
+    tensor.name, tensor.shape, tensor.type = name.encode(), np.array(shape, np.int32), kind
     tensor.buffer = len(model.buffers)
     model.buffers.append(schema.BufferT())
     model.subgraphs[0].tensors.append(tensor)
@@ -261,7 +356,7 @@ def _add_constant(model: Any, name: str, values: NDArray[Any]) -> int:
 def _set_data(model: Any, tensor: Any, values: NDArray[Any]) -> None:
     """Give a tensor content of its own, and its shape."""
     tensor.buffer = len(model.buffers)
-    tensor.shape = list(values.shape)
+    tensor.shape = np.array(values.shape, np.int32)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
     model.buffers.append(buffer)
@@ -281,17 +376,46 @@ def _replace_output(model: Any, number: int) -> None:
             named.tensorIndex = number
 
 
+def _drop_records(model: Any) -> None:
+    """Leave out what the converter tells of itself, and free sizes inside of the graph."""
+    model.description = None
+    model.metadata = [entry for entry in model.metadata or [] if entry.name not in _RECORDS]
+    for graph in model.subgraphs:
+        outer = {*graph.inputs, *graph.outputs}
+        for number, tensor in enumerate(graph.tensors):
+            tensor.hasRank = len(tensor.shape) == 0  # only a scalar's shape does not tell
+            if number not in outer:
+                tensor.shapeSignature = None
+
+
 def _drop_orphans(model: Any) -> None:
-    """Empty the buffers that nothing reads any more."""
-    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
-    used |= {entry.buffer for entry in model.metadata or []}
-    for number, buffer in enumerate(model.buffers):
-        if number not in used:
-            buffer.data = None
+    """Leave out the buffers that nothing reads any more; the first is empty by convention."""
+    readers = [
+        *(tensor for graph in model.subgraphs for tensor in graph.tensors),
+        *(model.metadata or []),
+    ]
+    used = sorted({0, *(reader.buffer for reader in readers)})
+    filled = [n for n in used if n == 0 or _filled(model.buffers[n])]
+    places = {number: place for place, number in enumerate(filled)}
+    model.buffers = [model.buffers[number] for number in filled]
+    for reader in readers:
+        reader.buffer = places.get(reader.buffer, 0)
+
+
+def _filled(buffer: Any) -> bool:
+    return buffer.data is not None and len(buffer.data) > 0
 
 
 def _shorten_names(model: Any) -> None:
+    """Call tensors by their layer, and constants like what is computed from them."""
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            fused = tensor.name.decode().split(";")[0]
-            tensor.name = fused.split("/", 1)[-1].encode()
+            # The first of the layers that the converter fused.
+            path = tensor.name.decode().split(";")[0].split("/")
+            layer = path[0] if len(path) == 1 else path[1]
+            stem, _, number = layer.rpartition("_")
+            tensor.name = (stem if stem and number.isdigit() else layer).encode()
+        for operator in graph.operators:
+            for number in operator.inputs:
+                if number >= 0 and _filled(model.buffers[graph.tensors[number].buffer]):
+                    graph.tensors[number].name = graph.tensors[operator.outputs[0]].name

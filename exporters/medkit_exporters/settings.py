@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PERCENTILE, EXTREMES = "percentile", "extremes"
+LEAST_ERROR, EXTREMES = "least error", "extremes"
 """Ways to choose the range of an activation from what calibration images make of it.
 
-All but its outermost values, or all.
+The one of the least mean square error, or from the lowest value to the highest.
 """
+
+Range = tuple[float, float]
+"""Lowest and highest value that a tensor can hold."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Settings:
     precision
         One of :data:`medkit.bundles.PRECISIONS`.
     ranges
-        :data:`PERCENTILE` or :data:`EXTREMES`, for integer files.
+        :data:`LEAST_ERROR` or :data:`EXTREMES`, for integer files.
     float_head
         Whether the last product computes in floating point (``mixed``).
     float_share
@@ -29,9 +32,14 @@ class Settings:
     """
 
     precision: str
-    ranges: str = PERCENTILE
+    ranges: str = LEAST_ERROR
     float_head: bool = False
     float_share: float = 0.0
+
+    @property
+    def levels(self) -> int:
+        """Steps of an activation in integers."""
+        return 65535 if self.precision == "int16" else 255
 
     @property
     def calibrated(self) -> bool:

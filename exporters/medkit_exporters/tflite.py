@@ -20,15 +20,17 @@ from medkit.census import PRODUCTS, census_of_tflite, check_promise
 from medkit.errors import ExportError
 from medkit.quiet import native_stderr_closed
 from medkit.runtimes import one_line
-from medkit_exporters.equalise import cap_activations
+from medkit_exporters.branches import branch_ranges
+from medkit_exporters.equalise import CAP, cap_activations
 from medkit_exporters.flatbuffer import (
     append_activation,
     attach_card,
     clip_branches,
+    count_in_steps,
     refine_logits,
     take_raw_pixels,
 )
-from medkit_exporters.settings import PERCENTILE, Settings
+from medkit_exporters.settings import LEAST_ERROR, Settings
 from medkit_exporters.source import Source
 
 __all__ = ["RUNTIME", "SUFFIX", "attach_card", "convert", "describe_ranges"]
@@ -79,8 +81,8 @@ def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] |
 
 def describe_ranges(settings: Settings) -> str:
     """Say how the ranges of activations are chosen, for the manifest."""
-    if settings.ranges == PERCENTILE:
-        return "minimum and maximum over all images, activations capped at percentile 99.999"
+    if settings.ranges == LEAST_ERROR:
+        return "least mean square error over all images"
     return "minimum and maximum over all images"
 
 
@@ -94,9 +96,10 @@ def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] 
         return _run(converter.convert)
     if calibration is None:
         raise ExportError(f"{precision} needs calibration images and got none")
-    if settings.ranges == PERCENTILE:
+    if settings.ranges == LEAST_ERROR:
         # The converter takes the extremes for ranges.
-        source = replace(source, model=cap_activations(source.model, calibration))
+        capped = cap_activations(source.model, calibration, settings.levels)
+        source = replace(source, model=capped)
     converter = _converter(source.function(float_pixels=True, logits=True))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: _one_by_one(calibration)
@@ -113,7 +116,11 @@ def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] 
         converter.target_spec.supported_ops = [operators.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.float32
-        content = refine_logits(clip_branches(_run(converter.convert)))
+        ranges = branch_ranges(source.model, calibration)
+        content = clip_branches(_run(converter.convert), ranges)
+        if settings.ranges == LEAST_ERROR:
+            content = count_in_steps(content, CAP)
+        content = refine_logits(content)
     return append_activation(content, source.activation)
 
 

@@ -87,7 +87,8 @@ class ModelCard:
     def to_json(self) -> str:
         """Return the card as the JSON text that goes into a file."""
         points = {name: point.to_dict() for name, point in self.operating_points.items()}
-        return json.dumps({**asdict(self), "operating_points": points}, sort_keys=True)
+        stored = {**asdict(self), "operating_points": points}
+        return json.dumps(stored, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: Path) -> ModelCard:

@@ -1,0 +1,141 @@
+"""Ranges of branches: where the rectified sum is off the least, in both formats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from medkit.errors import ExportError  # noqa: E402
+from medkit_exporters.branches import best_range, branch_ranges, check_count  # noqa: E402
+
+layers = keras.layers
+RNG = np.random.default_rng(3)
+IMAGES = RNG.integers(0, 256, (24, 16, 16, 1), dtype=np.uint8)
+
+
+def network(rectified: bool = True) -> Any:
+    """Build a network of which one branch reaches far deeper than a rectified sum can tell."""
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((16, 16, 1), dtype="uint8")
+    first = layers.Conv2D(6, 3, strides=2, bias_initializer="ones")(
+        layers.Rescaling(1 / 255)(pixels)
+    )
+    first = layers.ReLU()(first)
+    branch = layers.BatchNormalization()(layers.Conv2D(6, 3, padding="same", name="deep")(first))
+    both = layers.Add()([first, branch])
+    both = layers.ReLU()(both) if rectified else both
+    model = keras.Model(pixels, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(both)))
+    kernel, bias = model.get_layer("deep").get_weights()
+    model.get_layer("deep").set_weights([-2 * np.abs(kernel), bias + 6])
+    return model
+
+
+def sum_error(own: Any, other: Any, top: float, ends: tuple[float, float]) -> float:
+    step = (ends[1] - ends[0]) / 255
+    zero = np.rint(-ends[0] / step)
+    rounded = (np.clip(np.rint(own / step) + zero, 0, 255) - zero) * step
+    return float(np.square(np.clip(rounded + other, 0, top) - np.clip(own + other, 0, top)).mean())
+
+
+def test_what_cannot_change_a_rectified_sum_is_left_out() -> None:
+    own = np.concatenate([RNG.uniform(-18, -7, 5000), RNG.uniform(-6, 6, 5000)])
+    other = RNG.uniform(0, 6, 10_000)
+    low, high = best_range(own, other, 6.0)
+    assert -7 < low < 0 < high <= 6
+    assert sum_error(own, other, 6.0, (low, high)) < sum_error(own, other, 6.0, (-18, 6)) / 3
+
+
+def test_what_hardly_ever_counts_gives_way_to_finer_steps() -> None:
+    own, other = RNG.normal(0, 1, 500_000), np.abs(RNG.normal(0, 1, 500_000))
+    own[0], other[0] = -12.0, 12.0
+    low, high = best_range(own, other, np.inf)
+    assert -8 < low < -1
+    assert 1 < high < 10
+
+
+def test_a_branch_that_fills_its_range_keeps_it() -> None:
+    own, other = RNG.uniform(-1, 2, 20_000), np.full(20_000, 3.0)
+    assert best_range(own, other, 6.0) == pytest.approx((-1, 2), abs=0.2)
+
+
+def test_a_branch_that_never_fires_has_a_range_that_can_be_divided_by() -> None:
+    low, high = best_range(np.zeros(10), np.ones(10), 6.0)
+    assert low <= 0 < high
+
+
+def test_only_branches_of_their_own_that_end_in_a_convolution_get_a_range() -> None:
+    ((kept, narrowed),) = branch_ranges(network(), IMAGES)
+    assert kept is None
+    assert narrowed is not None
+    assert narrowed[0] < 0 < narrowed[1]
+    assert branch_ranges(network(rectified=False), IMAGES) == []
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_both_formats_take_the_range_and_still_compute_the_same(kind: str) -> None:
+    pytest.importorskip("onnx")
+    from medkit_exporters import onnx as to_onnx
+    from medkit_exporters import tflite as to_tflite
+    from medkit_exporters.calibration import span_full_range
+    from medkit_exporters.settings import EXTREMES, Settings
+    from medkit_exporters.source import Source
+
+    model, images = network(), span_full_range(IMAGES)
+    exporter = {"tflite": to_tflite, "onnx": to_onnx}[kind]
+    source = Source(path=None, card=None, model=model)  # type: ignore[arg-type]
+    content = exporter.convert(source, Settings("int8", EXTREMES), images)
+    ((_, wanted),) = branch_ranges(model, images)
+    assert wanted is not None
+    assert stored_steps(kind, content) == pytest.approx((wanted[1] - wanted[0]) / 255, rel=1e-5)
+    expected = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(run(kind, content), expected, atol=4e-3)
+
+
+def test_a_file_with_other_additions_than_its_network_is_refused() -> None:
+    check_count(2, 2)
+    with pytest.raises(ExportError, match="1 rectified additions in the file; the network has 2"):
+        check_count(1, 2)
+
+
+def stored_steps(kind: str, content: bytes) -> float:
+    """Return the step of the addition's second input."""
+    if kind == "onnx":
+        import onnx
+
+        graph = onnx.load_from_string(content).graph
+        constants = {x.name: onnx.numpy_helper.to_array(x) for x in graph.initializer}
+        producers = {name: node for node in graph.node for name in node.output}
+        (addition,) = (node for node in graph.node if node.op_type == "Add")
+        return float(constants[producers[addition.input[1]].input[1]])
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    (addition,) = (
+        op
+        for op in graph.operators
+        if model.operatorCodes[op.opcodeIndex].builtinCode == schema.BuiltinOperator.ADD
+    )
+    return float(graph.tensors[addition.inputs[1]].quantization.scale[0])
+
+
+def run(kind: str, content: bytes) -> Any:
+    """Run a file without a card on all images."""
+    if kind == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: IMAGES})[0]
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    interpreter.resize_tensor_input(taken["index"], IMAGES.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(taken["index"], IMAGES)
+    interpreter.invoke()
+    return interpreter.get_tensor(given["index"])
