@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import enumerate as enumerate_threads
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,8 +57,17 @@ class FakeModel:
             task.name, task.labels, contract, 1.0, points or points_of(task), "int8", "0"
         )
         self.batches: list[int] = []
+        self.threads: set[int] = set()
+
+    def another(self) -> FakeModel:
+        """Return a model for another thread; the batches of all are listed together."""
+        other = FakeModel(TASKS[self.card.task], self.card.operating_points)
+        other.batches = self.batches
+        return other
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.threads.add(get_ident())
+        assert len(self.threads) == 1, "one model in two threads"
         self.batches.append(len(images))
         levels = images.reshape(len(images), -1).mean(axis=1)
         classes = len(self.card.labels)
@@ -166,11 +178,89 @@ def test_each_file_has_its_own_row_in_order_whatever_the_batches(
     assert all(max(model.batches) <= batch_size for model in models.values())
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 16, 40])
+def test_the_rows_are_the_same_whatever_the_number_of_threads(
+    tmp_path: Path, models: Models, threads: int
+) -> None:
+    mixture(tmp_path, 60, seed=4)
+    alone = list(predict_paths(options(tmp_path, batch_size=1, threads=1)))
+    models.clear()
+    assert list(predict_paths(options(tmp_path, batch_size=4, threads=threads))) == alone
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_what_a_model_raises_costs_only_the_images_that_it_is_about(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    for index in range(count):
+        grey(tmp_path / f"{index}.png", 10 + index)
+    honest = FakeModel.predict
+
+    def picky(self: FakeModel, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if (images == 11).any():
+            raise RuntimeError("node 7\nfailed to invoke")
+        return honest(self, images)
+
+    monkeypatch.setattr(FakeModel, "predict", picky)
+    rows = list(predict_paths(options(tmp_path)))
+    assert [row.path for row in rows] == [f"{index}.png" for index in range(count)]
+    assert [row.error for row in rows if row.status == "error"] == [
+        "fake failed: node 7 failed to invoke"
+    ]
+    assert rows[1].status == "error"
+
+
+def test_a_model_that_cannot_be_loaded_by_a_worker_ends_the_run_with_its_reason(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(40):
+        grey(tmp_path / f"{index:02}.png", index)
+
+    def gone(self: FakeModel) -> FakeModel:
+        raise ModelFileError("the file has gone")
+
+    monkeypatch.setattr(FakeModel, "another", gone)
+    slow = FakeModel.predict
+
+    def waiting(self: FakeModel, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        time.sleep(0.05)  # so that a second worker has to come
+        return slow(self, images)
+
+    monkeypatch.setattr(FakeModel, "predict", waiting)
+    with pytest.raises(ModelFileError, match="the file has gone"):
+        list(predict_paths(options(tmp_path, batch_size=2, threads=2)))
+
+
+def test_closing_the_rows_ends_the_workers(tmp_path: Path, models: Models) -> None:
+    mixture(tmp_path, 60, seed=1)
+    rows = predict_paths(options(tmp_path, batch_size=2, threads=3))
+    next(rows)
+    rows.close()
+    assert not [thread for thread in enumerate_threads() if thread.name.startswith("medkit-worker")]
+
+
+def test_a_slow_file_holds_back_those_after_it_but_loses_none(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(30):
+        grey(tmp_path / f"{index:02}.png", index)
+
+    def decode(path: Path) -> Image.Image:
+        if path.name == "00.png":
+            time.sleep(0.2)
+        return open_image(path)
+
+    monkeypatch.setattr(pipeline, "open_image", decode)
+    rows = list(predict_paths(options(tmp_path, batch_size=2, threads=3)))
+    assert [row.path for row in rows] == [f"{index:02}.png" for index in range(30)]
+    assert all(row.status == "ok" for row in rows)
+
+
 def test_full_batches_are_used_where_one_task_is_alone(tmp_path: Path, models: Models) -> None:
     for index in range(10):
         grey(tmp_path / f"{index}.png", index)
     list(predict_paths(options(tmp_path, batch_size=4)))
-    assert models["pneumonia"].batches == [4, 4, 2]
+    assert sorted(models["pneumonia"].batches) == [2, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -355,7 +445,7 @@ def test_rows_come_while_files_are_still_unread(
             yield found
 
     monkeypatch.setattr(module, "find_images", listing)
-    rows = predict_paths(options(tmp_path, batch_size=2))
+    rows = predict_paths(options(tmp_path, batch_size=2, threads=2))
     assert next(rows).path == "000.png"
     assert len(listed) < 30
     assert len(list(rows)) == 59
@@ -491,6 +581,7 @@ def test_a_missing_named_model_leaves_an_earlier_output_alone(tmp_path: Path) ->
         ({"task": "brain"}, "unknown task 'brain'"),
         ({"batch_size": 0}, "batch size 0 is too small"),
         ({"threads": 0}, "threads 0 is too small"),
+        ({"threads": 10**9}, "1000000000 threads; accepted: 1 to 256"),
         ({"out": "o.txt"}, "unknown suffix"),
     ],
 )

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, local
 from typing import Protocol
 
 from medkit.bundles import load_bundle
+from medkit.cores import available_cores
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import ModelFileError, UsageError
 from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
 from medkit.rows import STDOUT, Row, check_output, open_writer
-from medkit.runtimes import Model, load_model
+from medkit.runtimes import MOST_THREADS, Model, load_model
 from medkit.tasks import TASKS, Task, get_task
+
+_MOST_WORKERS = 16
+"""Workers, beyond which cores join in inferences: each holds a model of its own, and what is
+done in Python between decoding and inference is done by one at a time."""
 
 AUTO = "auto"
 """The task that stands for: look at each image's colour."""
@@ -43,7 +49,8 @@ class ClassifyOptions:
     batch_size
         Images in one inference, at least 1.
     threads
-        Threads for one inference; ``None`` leaves it to the runtime.
+        Cores to keep busy; ``None`` for all that the process may use. The
+        rows are the same whatever their number.
     trained
         Folder of bundles, as for :func:`medkit.bundles.load_bundle`.
     """
@@ -132,16 +139,20 @@ def classify_files(
     """
     started = time.perf_counter()
     check_output(options.out)
-    found, models = _prepare(options)
+    found, models, workers = _prepare(options)
     counts: Counter[tuple[str, str]] = Counter()
     errors = 0
     with (
         open_writer(options.out, models.labels) as writer,
-        closing(predict(found, models, options.batch_size)) as rows,
-        counting(options.inputs, options.include, options.exclude) as total,
+        closing(predict(found, models, options.batch_size, workers)) as rows,
+        ExitStack() as stack,
     ):
-        told = False
+        total, told = None, False
         for row in rows:
+            if total is None:
+                # Not before: listing a large folder twice at once would delay the first row.
+                arguments = (options.inputs, options.include, options.exclude)
+                total = stack.enter_context(counting(*arguments))
             writer.write(row)
             if row.status == "ok":
                 counts[row.task, row.label] += 1
@@ -164,25 +175,27 @@ def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
         As :func:`classify_files`, and by the call itself wherever nothing is
         written there.
     """
-    found, models = _prepare(options)
-    return predict(found, models, options.batch_size)
+    found, models, workers = _prepare(options)
+    return predict(found, models, options.batch_size, workers)
 
 
 class _Models:
-    """The models of a run, each loaded when its first image comes.
+    """The models of a run, each loaded when its first image comes, once for every worker.
 
     What is asked for by name is loaded at once, and with ``auto`` every model
     is looked for, so that an absence is known before any row.
     """
 
-    def __init__(self, options: ClassifyOptions) -> None:
-        self._options = options
-        self._loaded: dict[str, Model] = {}
+    def __init__(self, options: ClassifyOptions, threads: int | None) -> None:
+        self._options, self._threads = options, threads
+        self._first: dict[str, Model] = {}
+        self._given: set[str] = set()
+        self._lock, self._own = Lock(), local()
         self._paths: dict[str, Path] = {}
         self.operating_point = options.operating_point
         self.fixed = None if options.task == AUTO else get_task(options.task)
         if options.model is not None:
-            model = load_model(options.model, options.threads)
+            model = load_model(options.model, threads)
             if self.fixed is not None and self.fixed.name != model.card.task:
                 raise UsageError(
                     f"{options.model} is a model for {model.card.task}, not for "
@@ -190,9 +203,10 @@ class _Models:
                 )
             self.fixed = get_task(model.card.task)
             get_point(model.card.operating_points, self.operating_point)
-            self._loaded[self.fixed.name] = model
+            self._first[self.fixed.name] = model
         elif self.fixed is not None:
-            self.get(self.fixed)
+            self._paths[self.fixed.name] = self._find(self.fixed)
+            self._load(self.fixed)
         else:
             for task in TASKS.values():
                 try:
@@ -207,11 +221,19 @@ class _Models:
         return tuple(label for task in tasks for label in task.labels)
 
     def get(self, task: Task) -> Model:
-        """Return the model of a task."""
-        if task.name not in self._loaded:
-            path = self._paths.get(task.name) or self._find(task)
-            self._loaded[task.name] = load_model(path, self._options.threads)
-        return self._loaded[task.name]
+        """Return the calling thread's model of a task."""
+        own: dict[str, Model] = self._own.__dict__
+        if task.name not in own:
+            with self._lock:
+                first = self._first.get(task.name) or self._load(task)
+                unused = task.name not in self._given
+                self._given.add(task.name)
+            own[task.name] = first if unused else first.another()
+        return own[task.name]
+
+    def _load(self, task: Task) -> Model:
+        self._first[task.name] = load_model(self._paths[task.name], self._threads)
+        return self._first[task.name]
 
     def _find(self, task: Task) -> Path:
         """Return the verified file of a task; verifying reads the whole file, so once is enough."""
@@ -220,12 +242,25 @@ class _Models:
         return bundle.smallest_export("tflite")
 
 
-def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models]:
+def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models, int]:
     """Check all that can be checked before the first row, cheapest first."""
     if options.task not in (AUTO, *TASKS):
         raise UsageError(f"unknown task {options.task!r}; accepted: {AUTO}, {', '.join(TASKS)}")
     for name, number in (("batch size", options.batch_size), ("threads", options.threads)):
         if number is not None and number < 1:
             raise UsageError(f"{name} {number} is too small; give 1 or more")
+    if options.threads is not None and options.threads > MOST_THREADS:
+        raise UsageError(f"{options.threads} threads; accepted: 1 to {MOST_THREADS}")
     found = find_images(options.inputs, options.include, options.exclude)
-    return found, _Models(options)
+    workers, threads = _share_out(options)
+    return found, _Models(options, threads), workers
+
+
+def _share_out(options: ClassifyOptions) -> tuple[int, int | None]:
+    """Return how many workers there are, and threads of each one's inferences."""
+    if options.model is not None and options.model.suffix.lower() == ".keras":
+        # TensorFlow spreads every product over threads of its own.
+        return 1, options.threads
+    cores = options.threads or available_cores()
+    workers = min(cores, _MOST_WORKERS)
+    return workers, cores // workers

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from medkit.rows import Row
     from medkit_exporters import ExportedFile, ExportOptions
 
+_SHOWN_EVERY = 0.1
+"""Seconds between two changes of a progress bar."""
+
 DISCLAIMER = "Research software: a prediction is not a diagnosis."
 
 
@@ -62,7 +65,7 @@ class ClassifyProgress:
             disable=not console.is_terminal,
         )
         self._bar = self._progress.add_task("", total=None, rate="", errors="")
-        self._started = time.monotonic()
+        self._started = self._shown = time.monotonic()
         self._done = self._errors = 0
 
     def __enter__(self) -> ClassifyProgress:
@@ -70,6 +73,7 @@ class ClassifyProgress:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._show()
         self._progress.stop()
 
     def total(self, count: int) -> None:
@@ -80,6 +84,12 @@ class ClassifyProgress:
         """Count a row."""
         self._done += 1
         self._errors += row.status != "ok"
+        # Telling the bar of every row would take longer than writing it.
+        if time.monotonic() - self._shown >= _SHOWN_EVERY:
+            self._show()
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
         rate = self._done / max(time.monotonic() - self._started, 1e-6)
         self._progress.update(
             self._bar,

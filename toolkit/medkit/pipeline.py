@@ -1,26 +1,28 @@
-"""The pipeline of a batch classification: decode ahead, gather batches, infer, keep order.
+"""The pipeline of a batch classification: one worker a core, each doing the whole of the work.
 
-Images are decoded by a few threads, a bounded number ahead of the models.
-Each task's images are gathered into batches, and rows are held back only
-until those before them are done, so they come out in the order of the
-listing while the run goes on, and memory does not grow with the input.
+The listing is cut into chunks of a batch. A worker thread reads and decodes
+the images of a chunk and runs them through a model of its own on one thread:
+nothing is handed over between, so that no core waits for another, and Pillow
+and the runtimes let go of Python's lock while they compute. Chunks are a
+bounded number ahead of the rows that have been taken, and rows come out in
+the order of the listing, so memory does not grow with the input.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
+from threading import Event
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medkit.decisions import decide, get_point
-from medkit.errors import ImageError
+from medkit.errors import ImageError, MedkitError
 from medkit.images import (
     COLOUR_THRESHOLD,
     colourfulness,
@@ -31,9 +33,11 @@ from medkit.images import (
 from medkit.listing import Found
 from medkit.rows import Row
 from medkit.runtimes import Model
-from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
+from medkit.tasks import PNEUMONIA, SKIN, Task
 
-_DECODERS = min(4, os.cpu_count() or 1)
+_AHEAD = 2
+"""Chunks in the queue for each worker, beside the one in work: rows of a slow file hold back
+those after it, and workers must not run dry meanwhile."""
 
 
 class Models(Protocol):
@@ -51,98 +55,90 @@ class Models(Protocol):
     operating_point: str
 
     def get(self, task: Task) -> Model:
-        """Return the model of a task, loading it if need be."""
+        """Return the calling thread's model of a task, loading it if need be."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Image:
-    """A decoded image on its way to a row."""
+    """A decoded image."""
 
+    place: int
     name: str
-    task: Task
     tensor: NDArray[np.uint8]
-    row: Row | None = None
 
 
-def predict(found: Iterator[Found], models: Models, batch_size: int) -> Generator[Row, None, None]:
+def predict(
+    found: Iterator[Found], models: Models, batch_size: int, workers: int
+) -> Generator[Row, None, None]:
     """Give one row for each found image, in order; see the module's docstring."""
-    waiting: deque[_Image | Row] = deque()
-    batches: dict[str, list[_Image]] = {name: [] for name in TASKS}
-    with closing(_decode_ahead(found, models.fixed, batch_size)) as decoded:
-        for item in decoded:
-            waiting.append(item)
-            if isinstance(item, _Image):
-                batch = batches[item.task.name]
-                batch.append(item)
-                if len(batch) == batch_size:
-                    _infer(batch, models)
-            yield from _finished(waiting)
-            if len(waiting) >= 2 * batch_size:
-                _infer(_oldest(batches, waiting), models)
-                yield from _finished(waiting)
-    while waiting:
-        _infer(_oldest(batches, waiting), models)
-        yield from _finished(waiting)
+    stop = Event()
+    running: deque[Future[list[Row]]] = deque()
+    pool = ThreadPoolExecutor(workers, "medkit-worker")
+    try:
+        while chunk := list(islice(found, batch_size)):
+            running.append(pool.submit(_classify, chunk, models, stop))
+            if len(running) > workers * (1 + _AHEAD):
+                yield from running.popleft().result()
+        while running:
+            yield from running.popleft().result()
+    finally:
+        # After an interruption or an error, a worker ends with the image that it is at.
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _finished(waiting: deque[_Image | Row]) -> Iterator[Row]:
-    """Take rows from the front, up to the first that is not there yet."""
-    while waiting:
-        first = waiting[0]
-        row = first if isinstance(first, Row) else first.row
-        if row is None:
-            return
-        waiting.popleft()
-        yield row
+def _classify(chunk: Sequence[Found], models: Models, stop: Event) -> list[Row]:
+    """Turn a chunk into its rows."""
+    rows: dict[int, Row] = {}
+    images: dict[str, tuple[Task, list[_Image]]] = {}
+    for place, found in enumerate(chunk):
+        if stop.is_set():
+            return []
+        decoded = _decode(found, models.fixed)
+        if isinstance(decoded, Row):
+            rows[place] = decoded
+        else:
+            task, tensor = decoded
+            batch = images.setdefault(task.name, (task, []))[1]
+            batch.append(_Image(place, found.name, tensor))
+    for task, batch in images.values():
+        for image, row in zip(batch, _infer(task, batch, models), strict=True):
+            rows[image.place] = row
+    return [rows[place] for place in range(len(chunk))]
 
 
-def _oldest(batches: dict[str, list[_Image]], waiting: deque[_Image | Row]) -> list[_Image]:
-    """Return the batch that all the others wait for: it begins with the first in the queue."""
-    return next(batch for batch in batches.values() if batch and batch[0] is waiting[0])
-
-
-def _infer(batch: list[_Image], models: Models) -> None:
-    """Give each image of a batch its row, and empty the batch."""
-    task = batch[0].task
+def _infer(task: Task, batch: Sequence[_Image], models: Models) -> list[Row]:
+    """Give each image of a batch its row; what a model raises costs only the images it is about."""
     model = models.get(task)
-    probabilities = model.predict(np.stack([image.tensor for image in batch]))
+    try:
+        probabilities = model.predict(np.stack([image.tensor for image in batch]))
+    except MedkitError:
+        raise
+    except Exception as error:
+        if len(batch) > 1:
+            return [row for image in batch for row in _infer(task, [image], models)]
+        reason = " ".join(str(error).split())
+        return [_error_row(batch[0].name, task, f"{model.runtime} failed: {reason}")]
     point = get_point(model.card.operating_points, models.operating_point)
     decided = decide(task, np.nan_to_num(probabilities), point)
+    rows = []
     for image, values, index in zip(batch, probabilities, decided, strict=True):
         if np.isfinite(values).all():
             by_label = dict(zip(task.labels, values.tolist(), strict=True))
             label = task.labels[index]
-            image.row = Row(image.name, "ok", task.name, label, by_label[label], by_label)
+            rows.append(Row(image.name, "ok", task.name, label, by_label[label], by_label))
         else:
-            image.row = _error_row(image.name, task, "the model's output is not finite")
-    batch.clear()
+            rows.append(_error_row(image.name, task, "the model's output is not finite"))
+    return rows
 
 
-def _decode_ahead(
-    found: Iterator[Found], fixed: Task | None, batch_size: int
-) -> Generator[_Image | Row, None, None]:
-    """Decode on threads, in order, a batch ahead of what has been taken."""
-    ahead = max(batch_size, 2 * _DECODERS)
-    running: deque[Future[_Image | Row]] = deque()
-    with ThreadPoolExecutor(_DECODERS, "medkit-decode") as pool:
-        try:
-            for item in found:
-                running.append(pool.submit(_decode, item, fixed))
-                if len(running) > ahead:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _decode(found: Found, fixed: Task | None) -> _Image | Row:
+def _decode(found: Found, fixed: Task | None) -> tuple[Task, NDArray[np.uint8]] | Row:
     if found.error:
         return _error_row(found.name, fixed, found.error)
     try:
         image = open_image(found.path)
         task = fixed or (PNEUMONIA if colourfulness(image) < COLOUR_THRESHOLD else SKIN)
-        return _Image(found.name, task, image_to_tensor(image, contract_for(task)))
+        return task, image_to_tensor(image, contract_for(task))
     except ImageError as error:
         return _error_row(found.name, fixed, str(error))
     except MemoryError:

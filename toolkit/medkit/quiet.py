@@ -6,6 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
+
+_lock = Lock()
+_inside, _kept = 0, -1  # how many threads are in the block, and the descriptor of the terminal
 
 
 @contextmanager
@@ -14,20 +18,40 @@ def native_stderr_closed() -> Iterator[None]:
 
     LiteRT and TensorFlow print lines such as "Created TensorFlow Lite XNNPACK
     delegate for CPU" from native code and have no switch for them. What goes
-    wrong still arrives as a Python exception.
+    wrong still arrives as a Python exception. Several threads may be in the
+    block; the last to leave opens the descriptor again.
     """
+    with _lock:
+        _enter()
     try:
-        kept = os.dup(2)
-    except OSError:  # the caller runs without a standard error: nothing to keep quiet
         yield
+    finally:
+        with _lock:
+            _leave()
+
+
+def _enter() -> None:
+    """Close the descriptor for the first of the threads that load a model at the same time."""
+    global _inside, _kept  # noqa: PLW0603 - a descriptor is the process's own
+    _inside += 1
+    if _inside > 1:
+        return
+    try:
+        _kept = os.dup(2)
+    except OSError:  # the caller runs without a standard error: nothing to keep quiet
+        _kept = -1
         return
     if sys.stderr is not None:
         sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def _leave() -> None:
+    global _inside, _kept  # noqa: PLW0603
+    _inside -= 1
+    if _inside == 0 and _kept >= 0:
+        os.dup2(_kept, 2)
+        os.close(_kept)
+        _kept = -1

@@ -65,6 +65,9 @@ class Model(Protocol):
             If the array is not what the card's input contract asks for.
         """
 
+    def another(self) -> Model:
+        """Return a model of the same file that another thread can use at the same time."""
+
 
 def load_model(path: Path, threads: int | None = None) -> Model:
     """Load a model file with the runtime that its suffix calls for.
@@ -164,7 +167,7 @@ def read_card(path: Path) -> str | bytes:
     if suffix == ".tflite":
         from medkit.runtimes import litert
 
-        return litert.read_card(path.read_bytes(), path)
+        return litert.read_card(path)
     if suffix == ".keras":
         from medkit.runtimes import keras
 

@@ -36,6 +36,10 @@ class KerasModel:
         ]
         return finish(self.card, np.concatenate(parts))
 
+    def another(self) -> KerasModel:
+        """Return the model itself: TensorFlow may be called by several threads at once."""
+        return self
+
     def predict_floats(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities (n, classes), at temperature 1, of pixels that need not be bytes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import flatbuffers
@@ -42,17 +43,16 @@ class LiteRTModel:
         except ImportError:
             raise MissingExtraError("ai-edge-litert", "export", "run a .tflite file") from None
 
-        self.path = path
+        self.path, self._threads, self._xnnpack = path, threads, xnnpack
         self.runtime = "LiteRT" if xnnpack else "LiteRT without XNNPACK"
         kernels = (
             OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         )
-        content = path.read_bytes()
-        self.card = ModelCard.from_json(read_card(content, path), path)
+        self.card = ModelCard.from_json(read_card(path), path)
         try:
             with native_stderr_closed():
                 self._interpreter = Interpreter(
-                    model_content=content,
+                    model_path=str(path),  # mapped, so that interpreters share its pages
                     num_threads=threads,
                     experimental_op_resolver_type=kernels,
                 )
@@ -74,15 +74,27 @@ class LiteRTModel:
         self._interpreter.invoke()
         return finish(self.card, self._interpreter.get_tensor(self._output["index"]))
 
+    def another(self) -> LiteRTModel:
+        """Return a model with an interpreter of its own: one runs in one thread at a time."""
+        return LiteRTModel(self.path, self._threads, xnnpack=self._xnnpack)
 
-def read_card(content: bytes, path: Path) -> bytes:
+
+def read_card(path: Path) -> bytes:
     """Return the card's JSON from a TFLite file's metadata.
 
     Raises
     ------
     ModelFileError
-        If the bytes are no TFLite file, or hold no card.
+        If the file is no TFLite file, or holds no card.
     """
+    try:
+        with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+            return _card_in(content, path)
+    except ValueError as error:  # an empty file cannot be mapped
+        raise ModelFileError(f"{path} is no TFLite file") from error
+
+
+def _card_in(content: mmap, path: Path) -> bytes:
     if content[4:8] != b"TFL3":
         raise ModelFileError(f"{path} is no TFLite file")
     try:

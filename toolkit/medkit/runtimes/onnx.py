@@ -51,3 +51,7 @@ class OnnxModel:
         check_images(self.card, images)
         (raw,) = self._session.run(None, {self._input: images})
         return finish(self.card, raw)
+
+    def another(self) -> OnnxModel:
+        """Return the model itself: a session may be run by several threads at once."""
+        return self
