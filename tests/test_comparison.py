@@ -449,3 +449,28 @@ def test_what_was_broken_elsewhere_fails_a_comparison() -> None:
     assert bad.failures == ("its first layer computes in float32",)
     assert not bad.passed
     assert good.failing() == good
+
+
+def test_moving_images_across_an_edge_of_sureness_is_no_error_of_calibration() -> None:
+    labels = np.tile([0, 1], 200)
+    before = np.full((400, 2), 0.5, np.float32)
+    sure = np.where(np.arange(400) % 4 < 2, 0.799, 0.801)  # on both sides of a bin's edge
+    right = np.arange(400) % 5 < 4
+    before[np.arange(400), np.where(right, labels, 1 - labels)] = sure
+    before[np.arange(400), np.where(right, 1 - labels, labels)] = 1 - sure
+    # Those that are wrong fall below the edge, the others rise above it.
+    after = before.copy()
+    likeliest = before.argmax(axis=1)
+    moved = np.where(right, 0.801, 0.799)
+    after[np.arange(400), likeliest] = moved
+    after[np.arange(400), 1 - likeliest] = 1 - moved
+    points = {BALANCED: OperatingPoint(BALANCED)}
+    found = compare(
+        PNEUMONIA,
+        ("a.tflite", "int8", "LiteRT"),
+        Outputs(before, points),
+        Outputs(after, points),
+        Images([str(number) for number in range(400)], labels),
+    )
+    assert abs(found.changes["calibration error"].difference) < 0.002
+    assert not [failure for failure in found.failures if "calibration" in failure]

@@ -306,16 +306,18 @@ def _changes(
     right = np.stack([choice == labels for choice in decided]).astype(np.float64)
     sureness = np.stack([both.max(axis=1) for both in scores]).astype(np.float64)
     gaps = sureness - np.stack([both.argmax(axis=1) == labels for both in scores])
-    bins = np.minimum((sureness * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    # Both are grouped by how sure the original is. Grouped by its own sureness, an export moves
+    # images across the bins' edges, and the error jumps though hardly a probability changed.
+    bins = np.minimum((sureness[0] * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     names = [ACCURACY, BALANCED_ACCURACY, CALIBRATION_ERROR]
     names += [SENSITIVITY] * bool((labels == alert).any())
 
     def figures(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
         sizes = np.bincount(members[drawn])
         rows = []
-        for hits, gap, places in zip(right[:, drawn], gaps[:, drawn], bins[:, drawn], strict=True):
+        for hits, gap in zip(right[:, drawn], gaps[:, drawn], strict=True):
             recalls = np.bincount(members[drawn], hits) / sizes
-            error = np.abs(np.bincount(places, gap)).sum() / len(drawn)
+            error = np.abs(np.bincount(bins[drawn], gap)).sum() / len(drawn)
             rows.append([hits.mean(), recalls.mean(), error, *recalls[classes == alert]])
         return np.array(rows)
 

@@ -13,17 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import PRECISIONS, load_bundle, replacing
+from medkit.bundles import FORMATS, PRECISIONS, load_bundle, replacing
 from medkit.datasets import class_images, locate_dataset, visible_folders
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.images import InputContract, contract_for, load_tensor
 from medkit.metrics import evaluate
-from medkit.runtimes import Model, load_model, predict_all
+from medkit.runtimes import Model, check_runtime, load_model, predict_all
 from medkit.tasks import Task, get_task
-
-RUNTIMES = ("litert", "onnx", "keras")
-"""Words for the runtimes; the first is the default."""
 
 _IN_MEMORY = 512  # decoded images at a time, so that a large folder does not fill the memory
 
@@ -41,8 +38,8 @@ class EvaluateOptions:
         or a data set with its split folders, whose official test split is
         then used, or a folder that holds that set.
     runtime
-        Which of the bundle's files: ``litert`` and ``onnx`` run the exports
-        of ``precision``, ``keras`` the original.
+        Which of the bundle's files: ``litert``, ``onnx`` and ``openvino`` run
+        the exports of ``precision``, ``keras`` the original.
     precision
         Of the export.
     model
@@ -55,7 +52,7 @@ class EvaluateOptions:
 
     task: Task | None
     data: Path
-    runtime: str = RUNTIMES[0]
+    runtime: str = "litert"
     precision: str = "int8"
     model: Path | None = None
     operating_point: str = BALANCED
@@ -223,8 +220,7 @@ def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
 
 
 def _open_model(options: EvaluateOptions) -> Model:
-    if options.runtime not in RUNTIMES:
-        raise UsageError(f"unknown runtime {options.runtime!r}; accepted: {', '.join(RUNTIMES)}")
+    suffix = check_runtime(options.runtime)
     if options.precision not in PRECISIONS:
         raise UsageError(
             f"unknown precision {options.precision!r}; accepted: {', '.join(PRECISIONS)}"
@@ -242,8 +238,9 @@ def _open_model(options: EvaluateOptions) -> Model:
     if options.runtime == "keras":
         bundle.verify(bundle.keras_path)
         return load_model(bundle.keras_path)
-    export_format = "tflite" if options.runtime == "litert" else "onnx"
-    return load_model(bundle.export_path(export_format, options.precision))
+    (export_format,) = (name for name, runs in FORMATS.items() if runs == suffix)
+    path = bundle.export_path(export_format, options.precision)
+    return load_model(path, runtime=options.runtime)
 
 
 def _decode(contract: InputContract, path: Path) -> NDArray[np.uint8] | ImageError:

@@ -19,8 +19,14 @@ from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.decisions import apply_temperature
 from medkit.errors import MissingExtraError, ModelFileError, UsageError
 
-SUFFIXES = (".tflite", ".onnx", ".keras")
+RUNTIMES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".onnx", "keras": ".keras"}
+"""Words for the runtimes, and the suffix of the files that each runs: the first of a suffix is
+what such a file is run on unless another is named."""
+
+SUFFIXES = tuple(dict.fromkeys(RUNTIMES.values()))
 """Model files that can be loaded."""
+
+_PACKAGES = {"litert": "ai_edge_litert", "onnx": "onnxruntime", "keras": "tensorflow"}
 
 _BATCH = 16
 
@@ -69,8 +75,8 @@ class Model(Protocol):
         """Return a model of the same file that another thread can use at the same time."""
 
 
-def load_model(path: Path, threads: int | None = None) -> Model:
-    """Load a model file with the runtime that its suffix calls for.
+def load_model(path: Path, threads: int | None = None, runtime: str | None = None) -> Model:
+    """Load a model file.
 
     Parameters
     ----------
@@ -78,11 +84,14 @@ def load_model(path: Path, threads: int | None = None) -> Model:
         A ``.tflite``, ``.onnx`` or ``.keras`` file that medkit wrote.
     threads
         Threads for one inference; ``None`` leaves it to the runtime.
+    runtime
+        One of :data:`RUNTIMES`; ``None`` for the one that the suffix calls for.
 
     Raises
     ------
     UsageError
-        If the suffix or the number of threads is not accepted.
+        If the suffix or the number of threads is not accepted, or the runtime
+        is unknown or runs no such files.
     ModelFileError
         If the file is missing, damaged or without a card.
     ContractMismatchError
@@ -93,6 +102,9 @@ def load_model(path: Path, threads: int | None = None) -> Model:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"{path} is no model file; accepted: {', '.join(SUFFIXES)}")
+    if runtime is not None and check_runtime(runtime) != suffix:
+        fitting = ", ".join(word for word, runs in RUNTIMES.items() if runs == suffix)
+        raise UsageError(f"{path} does not run on {runtime}; accepted: {fitting}")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UsageError(f"{threads} threads; accepted: 1 to {MOST_THREADS}")
     try:
@@ -105,13 +117,29 @@ def load_model(path: Path, threads: int | None = None) -> Model:
         from medkit.runtimes.litert import LiteRTModel
 
         return LiteRTModel(path, threads)
-    if suffix == ".onnx":
-        from medkit.runtimes.onnx import OnnxModel
+    if suffix == ".keras":
+        from medkit.runtimes.keras import KerasModel
 
-        return OnnxModel(path, threads)
-    from medkit.runtimes.keras import KerasModel
+        return KerasModel(path, threads)
+    if runtime == "openvino":
+        from medkit.runtimes.openvino import OpenVINOModel
 
-    return KerasModel(path, threads)
+        return OpenVINOModel(path, threads)
+    from medkit.runtimes.onnx import OnnxModel
+
+    return OnnxModel(path, threads)
+
+
+def check_runtime(runtime: str) -> str:
+    """Return the suffix that a runtime runs; raise :class:`UsageError` for an unknown word."""
+    if runtime not in RUNTIMES:
+        raise UsageError(f"unknown runtime {runtime!r}; accepted: {', '.join(RUNTIMES)}")
+    return RUNTIMES[runtime]
+
+
+def is_installed(runtime: str) -> bool:
+    """Whether the library of a runtime is there; nothing is imported."""
+    return find_spec(_PACKAGES.get(runtime, runtime)) is not None
 
 
 def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> Iterator[Model]:
@@ -140,7 +168,7 @@ def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> It
         from medkit.runtimes.litert import LiteRTModel
 
         others.append(partial(LiteRTModel, xnnpack=False))
-    elif find_spec("openvino") is not None:
+    elif is_installed("openvino"):
         from medkit.runtimes.openvino import OpenVINOModel
 
         others.append(OpenVINOModel)
