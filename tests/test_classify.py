@@ -92,7 +92,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
             smallest_export=lambda kind: Path(f"{task.name}.tflite"),
         )
 
-    def load(path: Path, threads: int | None = None) -> FakeModel:
+    def load(path: Path, threads: int | None, runtime: str | None = None) -> FakeModel:
         assert path.stem not in loaded, "loaded twice"
         return loaded.setdefault(path.stem, FakeModel(TASKS[path.stem]))
 
@@ -283,7 +283,7 @@ def test_the_threshold_of_the_card_decides(
     for threshold, label, confidence in ((0.1, "PNEUMONIA", 0.11), (0.12, "NORMAL", 0.9)):
         points = {BALANCED: OperatingPoint(BALANCED, "PNEUMONIA", threshold)}
         model = FakeModel(PNEUMONIA, points)
-        monkeypatch.setattr(module, "load_model", lambda path, threads, model=model: model)
+        monkeypatch.setattr(module, "load_model", lambda path, threads, runtime, model=model: model)
         (row,) = predict_paths(options(tmp_path, task="pneumonia"))
         assert row.label == label
         assert row.confidence == pytest.approx(confidence)

@@ -56,7 +56,7 @@ OPTIONS = {
     "parity": ["data", "samples", "trained", "json", "junit", "html"],
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
-        *("threads", "trained"),
+        *("runtime", "threads", "trained"),
     ],
 }
 PROGRAM = [sys.executable, "-m", "medkit.cli"]
@@ -159,7 +159,14 @@ def captured_parity(monkeypatch: pytest.MonkeyPatch, *failures: str) -> list[Any
 
 def captured_classify(monkeypatch: pytest.MonkeyPatch, errors: int = 0) -> list[Any]:
     counts = {("pneumonia", "NORMAL"): 7}
-    summary = ClassifySummary(counts, ok=7, errors=errors, seconds=0.5, out="o.csv")
+    summary = ClassifySummary(
+        counts,
+        ok=7,
+        errors=errors,
+        models={"pneumonia": "m.tflite on LiteRT"},
+        seconds=0.5,
+        out="o.csv",
+    )
     return captured(monkeypatch, medkit.classify, "classify_files", summary)
 
 
@@ -282,7 +289,7 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("classify", "a.png", "b", "-o", "o.csv").exit_code == 0
     line = (
         "classify a.png --out - --task skin --model m.onnx --include *.png --include x "
-        "--exclude y --exclude z --batch-size 4 --threads 2 --trained t"
+        "--exclude y --exclude z --runtime openvino --batch-size 4 --threads 2 --trained t"
     )
     assert run(*line.split()).exit_code == 0
     assert calls == [
@@ -294,6 +301,7 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
             model=Path("m.onnx"),
             include=("*.png", "x"),
             exclude=("y", "z"),
+            runtime="openvino",
             batch_size=4,
             threads=2,
             trained=Path("t"),
@@ -540,7 +548,7 @@ def test_the_ladder_of_an_export_fits_80_columns(monkeypatch: pytest.MonkeyPatch
 
 def test_a_folder_is_shown_as_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "runs[bold]/[/old] 日本"
-    summary = ClassifySummary({}, ok=1, errors=0, seconds=1.0, out=f"{name}/o.csv")
+    summary = ClassifySummary({}, ok=1, errors=0, models={}, seconds=1.0, out=f"{name}/o.csv")
     captured(monkeypatch, medkit.classify, "classify_files", summary)
     assert f"rows in {name}/o.csv" in run("classify", ".", "--out", "o.csv").stderr
     path = Path(name) / "pneumonia/model-int8.tflite"

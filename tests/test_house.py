@@ -33,7 +33,7 @@ LEVELS = (
         "medkit.report",
         "medkit_exporters",
     ),
-    ("medkit.parity",),
+    ("medkit.fastest", "medkit.parity"),
     ("medkit.diagnosis", "medkit.training"),
     ("medkit.census", "medkit.splits"),
     ("medkit.audit", "medkit.comparison", "medkit.modelcard", "medkit.plots", "medkit.runtimes"),

@@ -11,14 +11,14 @@ from pathlib import Path
 from threading import Lock, local
 from typing import Protocol
 
-from medkit.bundles import load_bundle
+from medkit.bundles import FORMATS, Bundle, load_bundle
 from medkit.cores import available_cores
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import ModelFileError, UsageError
 from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
 from medkit.rows import STDOUT, Row, check_output, open_writer
-from medkit.runtimes import MOST_THREADS, Model, load_model
+from medkit.runtimes import DEFAULT_RUNTIME, MOST_THREADS, Model, check_runtime, load_model
 from medkit.tasks import TASKS, Task, get_task
 
 _MOST_WORKERS = 16
@@ -26,7 +26,7 @@ _MOST_WORKERS = 16
 done in Python between decoding and inference is done by one at a time."""
 
 AUTO = "auto"
-"""The task that stands for: look at each image's colour."""
+"""The task that stands for: look at each image's colour; and the runtime for: the fastest."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class ClassifyOptions:
         A model file for all images, in place of the task's own.
     operating_point
         Name of the operating point that turns probabilities into labels.
+    runtime
+        One of :data:`medkit.runtimes.RUNTIMES`; ``auto`` for the fastest on
+        this machine of what has passed parity; ``None`` for LiteRT, or what
+        the suffix of ``model`` calls for.
     batch_size
         Images in one inference, at least 1.
     threads
@@ -62,6 +66,7 @@ class ClassifyOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     operating_point: str = BALANCED
+    runtime: str | None = None
     batch_size: int = 16
     threads: int | None = None
     trained: Path | None = None
@@ -77,6 +82,8 @@ class ClassifySummary:
         Images by task and label, for those that occurred.
     ok, errors
         Rows by status.
+    models
+        By task, the file and the runtime that were used.
     seconds
         Duration of the whole call.
     out
@@ -86,6 +93,7 @@ class ClassifySummary:
     counts: dict[tuple[str, str], int]
     ok: int
     errors: int
+    models: dict[str, str]
     seconds: float
     out: str | Path
 
@@ -163,7 +171,7 @@ def classify_files(
                 told = True
             observer.row(row)
     seconds = time.perf_counter() - started
-    return ClassifySummary(dict(counts), counts.total(), errors, seconds, options.out)
+    return ClassifySummary(dict(counts), counts.total(), errors, models.used, seconds, options.out)
 
 
 def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
@@ -191,11 +199,12 @@ class _Models:
         self._first: dict[str, Model] = {}
         self._given: set[str] = set()
         self._lock, self._own = Lock(), local()
-        self._paths: dict[str, Path] = {}
+        self._found: dict[str, tuple[Bundle, Path | None]] = {}
         self.operating_point = options.operating_point
         self.fixed = None if options.task == AUTO else get_task(options.task)
         if options.model is not None:
-            model = load_model(options.model, threads)
+            runtime = None if options.runtime == AUTO else options.runtime
+            model = load_model(options.model, threads, runtime)
             if self.fixed is not None and self.fixed.name != model.card.task:
                 raise UsageError(
                     f"{options.model} is a model for {model.card.task}, not for "
@@ -205,12 +214,12 @@ class _Models:
             get_point(model.card.operating_points, self.operating_point)
             self._first[self.fixed.name] = model
         elif self.fixed is not None:
-            self._paths[self.fixed.name] = self._find(self.fixed)
+            self._found[self.fixed.name] = self._find(self.fixed)
             self._load(self.fixed)
         else:
             for task in TASKS.values():
                 try:
-                    self._paths[task.name] = self._find(task)
+                    self._found[task.name] = self._find(task)
                 except ModelFileError as error:
                     raise ModelFileError(f"{error}; or name the other task with --task") from None
 
@@ -231,21 +240,51 @@ class _Models:
             own[task.name] = first if unused else first.another()
         return own[task.name]
 
+    @property
+    def used(self) -> dict[str, str]:
+        """By task, the file and the runtime in use."""
+        return {task: f"{m.path.name} on {m.runtime}" for task, m in self._first.items()}
+
     def _load(self, task: Task) -> Model:
-        self._first[task.name] = load_model(self._paths[task.name], self._threads)
+        bundle, path = self._found[task.name]
+        runtime = self._runtime
+        if path is None:
+            from medkit.fastest import fastest_way
+
+            way = fastest_way(bundle, self._options.batch_size, self._threads)
+            path, runtime = way.path, way.runtime
+        self._first[task.name] = load_model(path, self._threads, runtime)
         return self._first[task.name]
 
-    def _find(self, task: Task) -> Path:
-        """Return the verified file of a task; verifying reads the whole file, so once is enough."""
+    @property
+    def _runtime(self) -> str:
+        return self._options.runtime or DEFAULT_RUNTIME
+
+    def _find(self, task: Task) -> tuple[Bundle, Path | None]:
+        """Return the bundle of a task and the verified file; ``None`` if that is to be measured.
+
+        Verifying reads the whole file, so once is enough.
+        """
         bundle = load_bundle(task, self._options.trained)
         get_point(bundle.operating_points, self.operating_point)
-        return bundle.smallest_export("tflite")
+        return bundle, None if self._runtime == AUTO else _file_for(bundle, self._runtime)
+
+
+def _file_for(bundle: Bundle, runtime: str) -> Path:
+    """Return the verified file of a bundle that a runtime runs."""
+    if runtime == "keras":
+        bundle.verify(bundle.keras_path)
+        return bundle.keras_path
+    (export_format,) = (name for name, runs in FORMATS.items() if runs == check_runtime(runtime))
+    return bundle.smallest_export(export_format)
 
 
 def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models, int]:
     """Check all that can be checked before the first row, cheapest first."""
     if options.task not in (AUTO, *TASKS):
         raise UsageError(f"unknown task {options.task!r}; accepted: {AUTO}, {', '.join(TASKS)}")
+    if options.runtime not in (None, AUTO):
+        check_runtime(options.runtime)
     for name, number in (("batch size", options.batch_size), ("threads", options.threads)):
         if number is not None and number < 1:
             raise UsageError(f"{name} {number} is too small; give 1 or more")
@@ -258,7 +297,8 @@ def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models, int]:
 
 def _share_out(options: ClassifyOptions) -> tuple[int, int | None]:
     """Return how many workers there are, and threads of each one's inferences."""
-    if options.model is not None and options.model.suffix.lower() == ".keras":
+    suffix = options.model.suffix.lower() if options.model is not None else ""
+    if "keras" in (options.runtime, suffix.removeprefix(".")):
         # TensorFlow spreads every product over threads of its own.
         return 1, options.threads
     cores = options.threads or available_cores()

@@ -387,6 +387,9 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
         soft_wrap=True,
         markup=False,  # a path may hold brackets
     )
+    models = "; ".join(f"{task}: {model}" for task, model in sorted(summary.models.items()))
+    if models:
+        console.print(models, soft_wrap=True, markup=False)
     console.print(DISCLAIMER)
 
 

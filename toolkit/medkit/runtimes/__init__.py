@@ -23,10 +23,19 @@ RUNTIMES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".onnx", "keras": 
 """Words for the runtimes, and the suffix of the files that each runs: the first of a suffix is
 what such a file is run on unless another is named."""
 
+DEFAULT_RUNTIME = next(iter(RUNTIMES))
+"""What the shipped files are run on: it comes with the base install."""
+
 SUFFIXES = tuple(dict.fromkeys(RUNTIMES.values()))
 """Model files that can be loaded."""
 
-_PACKAGES = {"litert": "ai_edge_litert", "onnx": "onnxruntime", "keras": "tensorflow"}
+PACKAGES = {
+    "litert": "ai_edge_litert",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "keras": "tensorflow",
+}
+"""The package that each runtime imports."""
 
 _BATCH = 16
 
@@ -139,7 +148,7 @@ def check_runtime(runtime: str) -> str:
 
 def is_installed(runtime: str) -> bool:
     """Whether the library of a runtime is there; nothing is imported."""
-    return find_spec(_PACKAGES.get(runtime, runtime)) is not None
+    return find_spec(PACKAGES[runtime]) is not None
 
 
 def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> Iterator[Model]:
