@@ -22,12 +22,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import medkit.audit
+import medkit.benchmark
 import medkit.classify
 import medkit.evaluation
 import medkit.parity
 import medkit.report
 import medkit.training
 import medkit_exporters
+from medkit.benchmark import Benchmark, BenchmarkOptions, PeerResult, Result
 from medkit.classify import ClassifyOptions, ClassifySummary
 from medkit.cli import app
 from medkit.comparison import Comparison, Gate
@@ -57,6 +59,9 @@ OPTIONS = {
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
         *("runtime", "threads", "trained"),
+    ],
+    "benchmark": [
+        *("task", "peers", "repeats", "batch-size", "threads", "json", "svg", "trained"),
     ],
 }
 PROGRAM = [sys.executable, "-m", "medkit.cli"]
@@ -307,6 +312,28 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
             trained=Path("t"),
         ),
     ]
+
+
+def test_benchmark_takes_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    result = Result("model-int8.tflite", "LiteRT", 500.0, 0.4, 5.0, None)
+    peers = (PeerResult("Keras", 45.0, 10**9),)
+    found = Benchmark(
+        "skin", 2000, 2, 1000.0, (result,), peers, ("timm: timm is not there",), {"processor": "X"}
+    )
+    calls = captured(monkeypatch, medkit.benchmark, "run_benchmark", found)
+    assert run("benchmark").exit_code == 0
+    out = tmp_path / "b.json"
+    line = "benchmark scans --task skin --peers --repeats 2 --batch-size 4 --threads 3 --trained t"
+    shown = run(*line.split(), "--json", out)
+    assert shown.exit_code == 0
+    assert calls == [
+        BenchmarkOptions(),
+        BenchmarkOptions(Path("scans"), "skin", 4, 3, 2, True, Path("t")),
+    ]
+    assert json.loads(out.read_text())["images"] == 2000
+    for text in ("400/s", "120%", "9.0", "1,000 MB", "left out: timm: timm is not there"):
+        assert text in shown.stderr
+    assert all(len(text) <= 80 for text in shown.stderr.splitlines() if "─" in text)
 
 
 @pytest.mark.parametrize("command", ["export", "parity"])

@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LEVELS = (
     ("medkit.cli",),
     ("medkit.console",),
+    ("medkit.benchmark",),
     ("medkit.classify",),
     (
         "medkit.auditpage",
@@ -38,6 +39,7 @@ LEVELS = (
     ("medkit.census", "medkit.splits"),
     ("medkit.audit", "medkit.comparison", "medkit.modelcard", "medkit.plots", "medkit.runtimes"),
     ("medkit.bundles", "medkit.datasets", "medkit.listing", "medkit.metrics", "medkit.rows"),
+    ("medkit.peers",),
     ("medkit.decisions", "medkit.gradcam", "medkit.images", "medkit.pages", "medkit.paired"),
     ("medkit.intervals",),
     ("medkit.tasks",),
@@ -63,6 +65,8 @@ HEAVY = {
 
 PUBLIC = [
     "Audit",
+    "Benchmark",
+    "BenchmarkOptions",
     "Bundle",
     "ClassifyOptions",
     "ClassifySummary",
@@ -101,6 +105,7 @@ PUBLIC = [
     "load_model",
     "load_tensor",
     "predict_paths",
+    "run_benchmark",
     "train_model",
     "write_report",
 ]

@@ -27,6 +27,7 @@ from typing import Any
 
 _HOMES = {
     "medkit.audit": ("Audit", "audit_folder"),
+    "medkit.benchmark": ("Benchmark", "BenchmarkOptions", "run_benchmark"),
     "medkit.bundles": ("Bundle", "ModelCard", "load_bundle"),
     "medkit.classify": ("ClassifyOptions", "ClassifySummary", "classify_files", "predict_paths"),
     "medkit.comparison": ("Comparison",),

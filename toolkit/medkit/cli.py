@@ -425,6 +425,51 @@ def evaluate(
         raise typer.Exit(SOME_ROWS_FAILED)
 
 
+@app.command()
+def benchmark(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FOLDER]", help="Images to get through. [default: made ones]"),
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help=f"{_TASK_NAMES}, or auto: by the first image's colour.")
+    ] = "auto",
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also run other tools that are installed.")
+    ] = False,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", help="Rounds, of which the best counts.")
+    ] = 3,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in one inference.")] = 16,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Cores to keep busy. [default: all]")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every figure as JSON.")
+    ] = None,
+    svg_path: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write a bar chart.")
+    ] = None,
+    trained: TrainedOption = None,
+) -> None:
+    """Measure how fast a folder gets through, against what this machine can do at all."""
+    from medkit import benchmark as library
+    from medkit.console import show_benchmark, stderr_console
+
+    options = library.BenchmarkOptions(folder, task, batch_size, threads, repeats, peers, trained)
+    reports = ((json_path, library.write_benchmark), (svg_path, library.write_chart))
+    if svg_path is not None:
+        library.check_chart_extras()
+    _check_reports(path for path, _ in reports)
+    console = stderr_console()
+    with console.status("starting") as status:
+        found = library.run_benchmark(options, _noting(console, status))
+    show_benchmark(console, found)
+    for path, write in reports:
+        if path is not None:
+            write(found, path)
+
+
 @app.command("inspect")
 def inspect_model(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .keras file.")],

@@ -30,6 +30,7 @@ from medkit.decisions import BALANCED
 
 if TYPE_CHECKING:
     from medkit.audit import Audit
+    from medkit.benchmark import Benchmark
     from medkit.classify import ClassifySummary
     from medkit.comparison import Comparison
     from medkit.evaluation import Evaluation
@@ -370,6 +371,47 @@ def _signed(comparison: Comparison | None, name: str) -> str:
     if comparison is None or name not in comparison.changes:
         return "-"
     return f"{comparison.changes[name].difference:+.4f}"
+
+
+def show_benchmark(console: Console, benchmark: Benchmark) -> None:
+    """Show the rates of each file and runtime, the limit, and what other tools take."""
+    machine = benchmark.machine
+    console.print(
+        f"{benchmark.images:,} images for {benchmark.task} on {benchmark.cores} cores of "
+        f"{machine['processor']}; decoding alone {benchmark.decode_rate:,.0f} images/s",
+        soft_wrap=True,
+        markup=False,
+    )
+    table = _table("file", "runtime", right=("inference", "whole", "of limit", "start", "memory"))
+    for result in benchmark.results:
+        table.add_row(
+            result.file,
+            result.runtime,
+            f"{result.inference_rate:,.0f}/s",
+            f"{benchmark.images / result.seconds:,.0f}/s",
+            f"{benchmark.share(result):.0%}",
+            f"{result.start_seconds:.2f} s",
+            _megabytes(result.peak_bytes),
+        )
+    console.print(table)
+    if benchmark.peers:
+        best = min(result.seconds for result in benchmark.results)
+        table = _table("other tool", right=("seconds", "whole", "medkit is faster by", "memory"))
+        for peer in benchmark.peers:
+            table.add_row(
+                peer.name,
+                f"{peer.seconds:.1f}",
+                f"{benchmark.images / peer.seconds:,.0f}/s",
+                f"{peer.seconds / best:.1f}",
+                _megabytes(peer.peak_bytes),
+            )
+        console.print(table)
+    for line in benchmark.absent:
+        console.print(f"left out: {_visible(line)}", soft_wrap=True)
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:,.0f} MB"
 
 
 def show_summary(console: Console, summary: ClassifySummary) -> None:
