@@ -432,6 +432,7 @@ def test_an_error_of_the_library_is_one_line_unless_debugging(
         "export": (medkit_exporters, "export_models", []),
         "parity": (medkit.parity, "check_parity", []),
         "classify": (medkit.classify, "classify_files", [".", "--out", "o.csv"]),
+        "benchmark": (medkit.benchmark, "run_benchmark", []),
     }[command]
     captured(monkeypatch, module, name, error)
     result = run(command, *arguments)

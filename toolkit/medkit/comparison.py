@@ -34,9 +34,9 @@ class Budget:
     probability
         Largest difference of any probability; ``None`` for no bound.
     accuracy
-        Largest change of accuracy and balanced accuracy, 0..1.
+        Largest fall of accuracy and balanced accuracy, 0..1.
     auc
-        Largest change of the AUC.
+        Largest fall of the AUC.
     calibration_error
         Largest rise of the calibration error, 0..1.
     sensitivity
@@ -358,10 +358,8 @@ def _judge(
     counted = name in (ACCURACY, BALANCED_ACCURACY, SENSITIVITY)
     first = max(bound, weights[turned].max(initial=0)) if counted else bound
     rises_are_bad = name == CALIBRATION_ERROR
-    # More found and less error are no fault; what they cost shows in the other figures.
-    moved = {CALIBRATION_ERROR: change.difference, SENSITIVITY: 0.0 - change.difference}.get(
-        name, abs(change.difference)
-    )
+    # More right and less error are no fault, and decisions that turn are bounded by agreement.
+    moved = change.difference if rises_are_bad else 0.0 - change.difference
     title = name if point == BALANCED else f"{name} at {point}"
     text = f"{title} {change.before:.4f} became {change.after:.4f}"
     gates = [
@@ -369,7 +367,7 @@ def _judge(
             f"{title}, change",
             moved,
             first,
-            "" if moved <= first + _EPSILON else f"{text}, more than {first:.4f} apart",
+            "" if moved <= first + _EPSILON else f"{text}, worse by more than {first:.4f}",
         )
     ]
     bad_end = change.high if rises_are_bad else 0.0 - change.low
