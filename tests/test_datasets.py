@@ -32,7 +32,7 @@ from medkit.datasets import (
     without_twins,
 )
 from medkit.errors import DatasetConflictError, DatasetLayoutError, UsageError
-from medkit.images import COLOUR_THRESHOLD, colourfulness, contract_for, open_image
+from medkit.images import COLOUR_THRESHOLD, colourfulness, contract_for, load_tensor
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 from medkit.training import RECIPES
 
@@ -714,7 +714,8 @@ def test_the_twins_of_the_real_skin_images_are_eighteen_test_images(skin: Datase
 def test_colour_tells_the_real_data_sets_apart(xrays: Dataset, skin: Dataset) -> None:
     def sample(dataset: Dataset) -> list[float]:
         items = (dataset.train + dataset.test)[::20]
-        return [colourfulness(open_image(each.path)) for each in items]
+        contract = contract_for(SKIN)
+        return [colourfulness(load_tensor(each.path, contract)) for each in items]
 
     assert max(sample(xrays)) == 0.0
     assert min(sample(skin)) > 2 * COLOUR_THRESHOLD

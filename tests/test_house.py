@@ -43,7 +43,7 @@ LEVELS = (
     ("medkit.decisions", "medkit.gradcam", "medkit.images", "medkit.pages", "medkit.paired"),
     ("medkit.intervals",),
     ("medkit.tasks",),
-    ("medkit.cores", "medkit.errors", "medkit.quiet", "medkit.version"),
+    ("medkit.cores", "medkit.errors", "medkit.memory", "medkit.quiet", "medkit.version"),
 )
 """Modules and packages, from the top; each imports from lower levels only."""
 

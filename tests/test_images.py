@@ -27,6 +27,7 @@ from medkit.images import (
     image_to_tensor,
     load_tensor,
     open_image,
+    route,
 )
 from medkit.tasks import PNEUMONIA, SKIN
 
@@ -444,18 +445,39 @@ def test_whatever_a_decoder_raises_is_an_image_error_of_one_line(
 # Colour
 
 
-def test_grey_has_no_colour_in_one_channel_or_three() -> None:
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_grey_image_goes_to_the_x_rays_in_one_channel_or_three(mode: str) -> None:
     grey = Image.fromarray(golden.grey_pattern())
-    assert colourfulness(grey) == colourfulness(grey.convert("RGB")) == 0.0
+    task, tensor = route(grey.convert(mode))
+    assert task is PNEUMONIA
+    np.testing.assert_array_equal(tensor, image_to_tensor(grey, contract_for(PNEUMONIA)))
+
+
+def test_a_coloured_image_goes_to_dermoscopy() -> None:
+    coloured = Image.fromarray(golden.pattern())
+    task, tensor = route(coloured)
+    assert task is SKIN
+    np.testing.assert_array_equal(tensor, image_to_tensor(coloured, contract_for(SKIN)))
 
 
 def test_colourfulness_is_the_mean_chroma() -> None:
-    assert colourfulness(flat((200, 120, 50))) == 150.0
-    assert colourfulness(Image.fromarray(golden.pattern())) > COLOUR_THRESHOLD
+    assert colourfulness(seen(flat((200, 120, 50)))) == 150.0
+    assert colourfulness(seen(Image.fromarray(golden.grey_pattern()).convert("RGB"))) == 0.0
+
+
+def test_noise_of_single_pixels_is_not_taken_for_colour() -> None:
+    noise = np.random.default_rng(0).normal(120, 2, (128, 128, 3)).astype(np.uint8)
+    plain = float((noise.max(axis=2) - noise.min(axis=2)).mean())
+    assert colourfulness(noise) < 0.6 * plain < COLOUR_THRESHOLD
 
 
 def test_a_faint_tint_is_below_the_threshold_of_colour() -> None:
-    assert 0 < colourfulness(flat((120, 119, 117))) < COLOUR_THRESHOLD
+    assert 0 < colourfulness(seen(flat((120, 119, 117)))) < COLOUR_THRESHOLD
+    assert route(flat((120, 119, 117)))[0] is PNEUMONIA
+
+
+def seen(image: Image.Image) -> NDArray[np.uint8]:
+    return image_to_tensor(image, contract_for(SKIN))
 
 
 # The contract's identity

@@ -10,7 +10,6 @@ for a while slows down all.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,11 @@ from medkit.classify import AUTO
 from medkit.cores import available_cores
 from medkit.errors import ImageError, MedkitError, MissingExtraError, UsageError
 from medkit.fastest import Way, passed_ways, processor_name
-from medkit.images import COLOUR_THRESHOLD, colourfulness, contract_for, load_tensor, open_image
+from medkit.images import contract_for, load_tensor, open_image, route
 from medkit.listing import Found, find_images
 from medkit.peers import PEERS
 from medkit.runtimes import Model, load_model
-from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task, get_task
+from medkit.tasks import SKIN, TASKS, Task, get_task
 
 _MADE_IMAGES, _MADE_SIZE = 400, (600, 450)
 _WARM_IMAGES = 64
@@ -46,6 +46,7 @@ _WARM_IMAGES = 64
 
 
 _INFERENCE_SECONDS = 1.0
+_WATCHED_EVERY = 0.02
 
 
 @dataclass(frozen=True)
@@ -384,19 +385,38 @@ def _run(command: Sequence[str]) -> tuple[float, int | None]:
     with tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        peak = None
-        if hasattr(os, "wait4"):
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        else:
+        with _watching(process.pid) as peak:
             process.wait()
         seconds = time.perf_counter() - started
         if process.returncode not in (0, 3):  # 3: some images could not be classified
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
             raise MedkitError(f"{command[2]} {command[3]} failed: {lines[-1]}")
-    return seconds, peak
+    return seconds, max(peak, default=None)
+
+
+@contextmanager
+def _watching(process: int) -> Iterator[list[int]]:
+    """Collect what a process has had resident at most, as Linux tells it while the process lives.
+
+    What it tells afterwards (``ru_maxrss``) counts in the process that started it.
+    """
+    status, stop = Path(f"/proc/{process}/status"), Event()
+    peak: list[int] = []
+
+    def watch() -> None:
+        while not stop.wait(_WATCHED_EVERY):
+            with suppress(OSError):  # it has just ended, or this is no Linux
+                lines = status.read_text().splitlines()
+                peak.extend(int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM:"))
+
+    thread = Thread(target=watch, name="medkit-watch")
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager
@@ -425,10 +445,9 @@ def _task_of(word: str, found: Sequence[Found]) -> Task:
         return get_task(word)
     for item in found:
         try:
-            grey = colourfulness(open_image(item.path)) < COLOUR_THRESHOLD
+            return route(open_image(item.path))[0]
         except ImageError:
             continue
-        return PNEUMONIA if grey else SKIN
     raise UsageError("none of the images can be decoded; name a folder of others")
 
 

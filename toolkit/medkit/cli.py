@@ -347,7 +347,9 @@ def classify(
     """
     from medkit.classify import ClassifyOptions, classify_files
     from medkit.console import ClassifyProgress, show_summary, stderr_console
+    from medkit.memory import keep_freed_memory
 
+    keep_freed_memory()
     options = ClassifyOptions(
         inputs=tuple(inputs),
         out=out,

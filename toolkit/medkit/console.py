@@ -382,7 +382,7 @@ def show_benchmark(console: Console, benchmark: Benchmark) -> None:
         soft_wrap=True,
         markup=False,
     )
-    table = _table("file", "runtime", right=("inference", "whole", "of limit", "start", "memory"))
+    table = _table("file", "runtime", right=("model", "whole", "of limit", "start", "memory"))
     for result in benchmark.results:
         table.add_row(
             result.file,

@@ -47,7 +47,7 @@ from PIL import (
 )
 
 from medkit.errors import ContractMismatchError, ImageError
-from medkit.tasks import Task
+from medkit.tasks import PNEUMONIA, SKIN, Task
 
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,
@@ -228,12 +228,39 @@ def load_tensor(source: Path | IO[bytes], contract: InputContract) -> NDArray[np
     return image_to_tensor(open_image(source), contract)
 
 
-def colourfulness(image: Image.Image) -> float:
-    """Return the mean chroma (largest minus smallest channel), in grey levels 0..255."""
+def route(image: Image.Image) -> tuple[Task, NDArray[np.uint8]]:
+    """Take a grey image for a chest X-ray and a coloured one for dermoscopy, and make its tensor.
+
+    Parameters
+    ----------
+    image
+        From :func:`open_image`.
+
+    Returns
+    -------
+    task, tensor
+        The task, and what :func:`image_to_tensor` gives for its contract.
+    """
     if image.mode == "L":
-        return 0.0
-    small = np.asarray(image.resize((64, 64), Image.Resampling.BILINEAR), dtype=np.int16)
-    return float((small.max(axis=2) - small.min(axis=2)).mean())
+        return PNEUMONIA, image_to_tensor(image, contract_for(PNEUMONIA))
+    tensor = image_to_tensor(image, contract_for(SKIN))
+    if colourfulness(tensor) >= COLOUR_THRESHOLD:
+        return SKIN, tensor
+    return PNEUMONIA, image_to_tensor(image, contract_for(PNEUMONIA))
+
+
+def colourfulness(tensor: NDArray[np.uint8]) -> float:
+    """Return the mean chroma (largest minus smallest channel), in grey levels 0..255.
+
+    Parameters
+    ----------
+    tensor
+        uint8, shape (height, width, 3), both sides even. Averaged over 2x2
+        pixels first, so that noise is not taken for colour.
+    """
+    rows = tensor[0::2].astype(np.uint16) + tensor[1::2]
+    sums = rows[:, 0::2] + rows[:, 1::2]
+    return float((sums.max(axis=2) - sums.min(axis=2)).mean()) / 4
 
 
 def _zero_is_white(image: Image.Image) -> bool:

@@ -23,17 +23,11 @@ from numpy.typing import NDArray
 
 from medkit.decisions import decide, get_point
 from medkit.errors import ImageError, MedkitError
-from medkit.images import (
-    COLOUR_THRESHOLD,
-    colourfulness,
-    contract_for,
-    image_to_tensor,
-    open_image,
-)
+from medkit.images import contract_for, image_to_tensor, open_image, route
 from medkit.listing import Found
 from medkit.rows import Row
 from medkit.runtimes import Model
-from medkit.tasks import PNEUMONIA, SKIN, Task
+from medkit.tasks import Task
 
 _AHEAD = 2
 """Chunks in the queue for each worker, beside the one in work: rows of a slow file hold back
@@ -137,8 +131,9 @@ def _decode(found: Found, fixed: Task | None) -> tuple[Task, NDArray[np.uint8]] 
         return _error_row(found.name, fixed, found.error)
     try:
         image = open_image(found.path)
-        task = fixed or (PNEUMONIA if colourfulness(image) < COLOUR_THRESHOLD else SKIN)
-        return task, image_to_tensor(image, contract_for(task))
+        if fixed is None:
+            return route(image)
+        return fixed, image_to_tensor(image, contract_for(fixed))
     except ImageError as error:
         return _error_row(found.name, fixed, str(error))
     except MemoryError:
