@@ -1,8 +1,9 @@
-"""Brings the tables in README.md and docs/, and the model cards, up to date with the manifests.
+"""Brings the tables in README.md and docs/, and the model cards, up to date with their figures.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` and is made
-from the manifests in ``trained/``. With ``--check`` nothing is written, and
-the exit status is 1 if a page is out of date.
+from the manifests in ``trained/`` and the benchmarks in ``docs/performance/``.
+With ``--check`` nothing is written, and the exit status is 1 if a page is out
+of date.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from medkit.modelcard import CARD_FILE, render_card, with_interval
 from medkit.tasks import get_task
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "baseline.md")
+PAGES = tuple(ROOT / name for name in ("README.md", "docs/baseline.md", "docs/performance.md"))
 TASKS = ("pneumonia", "skin")
 
 # What the student project that medkit grew from reported of itself.
@@ -125,7 +127,42 @@ def sensitivities() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"results": results, "details": details, "sensitivities": sensitivities}
+def speed(name: str) -> str:
+    """Tell of a benchmark as ``medkit benchmark --json`` wrote it."""
+    found = read_json(f"docs/performance/{name}.json")
+    count, best = found["images"], min(item["seconds"] for item in found["results"])
+    lines = [
+        f"{count:,} images, {found['cores']} cores of {found['machine']['processor']}; decoding "
+        f"alone {found['decode_rate']:,.0f} images/s.",
+        "",
+        "| | model alone | whole process | packed limit | reached | start-up | reached without "
+        "start-up | memory |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for item in found["results"]:
+        lines.append(
+            f"| `{item['file']}` on {item['runtime']} | {item['inference_rate']:,.0f}/s "
+            f"| {item['rate']:,.0f}/s, {item['seconds']:.2f} s | {item['packed_seconds']:.2f} s "
+            f"| {item['share_of_packed_limit']:.0%} | {item['start_seconds']:.2f} s "
+            f"| {item['share_after_start']:.0%} "
+            f"| {item['peak_bytes'] / 1e6:,.0f} MB |"
+        )
+    lines += ["", "| other tool | whole process | medkit is faster by |", "|---|---:|---:|"]
+    for peer in found["peers"]:
+        lines.append(
+            f"| {peer['name']} | {count / peer['seconds']:,.0f}/s, {peer['seconds']:.2f} s "
+            f"| {peer['seconds'] / best:.1f} times |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = {
+    "results": results,
+    "details": details,
+    "sensitivities": sensitivities,
+    "dermoscopy": partial(speed, "dermoscopy"),
+    "xrays": partial(speed, "xrays"),
+}
 
 
 def _runs() -> list[tuple[str, str]]:

@@ -60,6 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_packed_limit_is_decoding_and_inference_without_a_gap() -> None:
     assert FOUND.packed_seconds(RESULT) == pytest.approx(2 + 4)
     assert FOUND.share(RESULT) == pytest.approx(6 / 5)
+    assert FOUND.share_after_start(RESULT) == pytest.approx(6 / 4.6)
 
 
 def test_reports_hold_every_figure_and_what_follows(tmp_path: Path) -> None:

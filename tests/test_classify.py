@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -592,3 +595,39 @@ def test_options_that_cannot_be_obeyed_are_refused_first(
     with pytest.raises(UsageError, match=message):
         classify_files(options(tmp_path, **wrong), Watcher())
     assert list(models) == []
+
+
+# Memory
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="LOUDLY: only Linux tells")
+def test_memory_does_not_grow_with_the_number_of_images(
+    pooled_models: Path, tmp_path: Path
+) -> None:
+    peaks = []
+    for count in (200, 4000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        grey(folder / "0.png", 90, (300, 300))
+        for index in range(1, count):
+            os.link(folder / "0.png", folder / f"{index}.png")
+        code = (
+            "import sys; from pathlib import Path\n"
+            "from medkit.classify import ClassifyOptions, classify_files\n"
+            "folder, out, trained = map(Path, sys.argv[1:])\n"
+            "options = ClassifyOptions((folder,), out, 'pneumonia', threads=2, trained=trained)\n"
+            "print(classify_files(options).ok)\n"
+            "lines = Path('/proc/self/status').read_text().splitlines()\n"
+            "print(next(line.split()[1] for line in lines if line.startswith('VmHWM')))"
+        )
+        arguments = [folder, tmp_path / "o.csv", pooled_models]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        ok, peak = map(int, done.stdout.split())
+        assert ok == count
+        peaks.append(peak)
+    assert peaks[1] < 1.1 * peaks[0]

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -790,3 +791,55 @@ def test_two_spellings_of_one_report_are_one_file(tmp_path: Path) -> None:
     result = run("parity", "--data", ".", "--json", tmp_path / "p.json", "--junit", other)
     assert result.exit_code == 2
     assert "is named for two reports" in result.stderr
+
+
+def test_ctrl_c_during_classification_keeps_whole_rows_in_order_and_exits_130(
+    tiny_exported: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    Image.new("L", (900, 900), 90).save(folder / "00000.png")
+    for index in range(1, 20_000):
+        os.link(folder / "00000.png", folder / f"{index:05}.png")
+    out = tmp_path / "o.csv"
+    command = [*PROGRAM, "classify", str(folder), "--out", str(out), *xray_model(tiny_exported)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not out.exists() or out.read_bytes().count(b"\n") < 50:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == f"medkit: interrupted; the rows until then are in {out}"
+    text = out.read_text()
+    assert text.endswith("\n")
+    names = [row["path"] for row in read_csv(text)]
+    assert 49 <= len(names) < 20_000
+    assert names == [f"{index:05}.png" for index in range(len(names))]
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "auto"])
+def test_classify_runs_on_the_asked_runtime(
+    tiny_exported: Path, xrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    arguments = ["classify", xrays, "--out", "-", "--runtime", runtime, *xray_model(tiny_exported)]
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert len(read_csv(result.stdout)) == 3
+    if runtime == "onnx":
+        assert "pneumonia: model-int8.onnx on ONNX Runtime" in result.stderr
+    elif sys.platform == "linux":
+        assert (tmp_path / "cache/medkit/fastest.json").is_file()
+
+
+def test_a_runtime_that_does_not_run_a_file_is_wrong_usage(
+    tiny_exported: Path, xrays: Path
+) -> None:
+    model = tiny_exported / "pneumonia/model-int8.tflite"
+    result = run("classify", xrays, "--out", "-", "--model", model, "--runtime", "onnx")
+    assert result.exit_code == 2
+    assert f"{model} does not run on onnx; accepted: litert" in result.stderr
+    result = run("classify", xrays, "--out", "-", "--runtime", "cuda")
+    assert result.exit_code == 2
+    assert "unknown runtime 'cuda'; accepted: auto, litert, onnx" in result.stderr

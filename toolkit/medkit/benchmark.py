@@ -153,6 +153,10 @@ class Benchmark:
         """
         return self.packed_seconds(result) / result.seconds
 
+    def share_after_start(self, result: Result) -> float:
+        """Return the share of the packed limit that is reached once the process has started."""
+        return self.packed_seconds(result) / max(result.seconds - result.start_seconds, 1e-9)
+
     def to_dict(self) -> dict[str, Any]:
         """Return every figure, and what follows from them."""
         derived = [
@@ -161,6 +165,7 @@ class Benchmark:
                 "rate": self.images / result.seconds,
                 "packed_seconds": self.packed_seconds(result),
                 "share_of_packed_limit": self.share(result),
+                "share_after_start": self.share_after_start(result),
             }
             for result in self.results
         ]

@@ -18,7 +18,7 @@ from medkit.errors import ModelFileError, UsageError
 from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
 from medkit.rows import STDOUT, Row, check_output, open_writer
-from medkit.runtimes import DEFAULT_RUNTIME, MOST_THREADS, Model, check_runtime, load_model
+from medkit.runtimes import DEFAULT_RUNTIME, MOST_THREADS, RUNTIMES, Model, load_model
 from medkit.tasks import TASKS, Task, get_task
 
 _MOST_WORKERS = 16
@@ -275,7 +275,7 @@ def _file_for(bundle: Bundle, runtime: str) -> Path:
     if runtime == "keras":
         bundle.verify(bundle.keras_path)
         return bundle.keras_path
-    (export_format,) = (name for name, runs in FORMATS.items() if runs == check_runtime(runtime))
+    (export_format,) = (name for name, runs in FORMATS.items() if runs == RUNTIMES[runtime])
     return bundle.smallest_export(export_format)
 
 
@@ -283,8 +283,9 @@ def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models, int]:
     """Check all that can be checked before the first row, cheapest first."""
     if options.task not in (AUTO, *TASKS):
         raise UsageError(f"unknown task {options.task!r}; accepted: {AUTO}, {', '.join(TASKS)}")
-    if options.runtime not in (None, AUTO):
-        check_runtime(options.runtime)
+    if options.runtime not in (None, AUTO, *RUNTIMES):
+        accepted = ", ".join((AUTO, *RUNTIMES))
+        raise UsageError(f"unknown runtime {options.runtime!r}; accepted: {accepted}")
     for name, number in (("batch size", options.batch_size), ("threads", options.threads)):
         if number is not None and number < 1:
             raise UsageError(f"{name} {number} is too small; give 1 or more")

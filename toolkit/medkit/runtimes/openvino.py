@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,14 @@ class OpenVINOModel:
         except ImportError:
             raise MissingExtraError("openvino", "openvino", "run an .onnx file on it") from None
 
-        self.path = path
+        self.path, self._threads = path, threads
         self.card = ModelCard.from_json(read_card(path), path)
         # Float arithmetic in bfloat16, its default on some processors, would change float files.
-        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        # Its threads may run on any core, or those of several models would share the first.
+        options: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -46,7 +49,5 @@ class OpenVINOModel:
         return finish(self.card, np.asarray(raw, dtype=np.float32))
 
     def another(self) -> OpenVINOModel:
-        """Return a model with the same compiled network and a request of its own."""
-        other = copy(self)
-        other._request = self._compiled.create_infer_request()
-        return other
+        """Return a model that is compiled anew: OpenVINO's threads belong to a compiled model."""
+        return OpenVINOModel(self.path, self._threads)
