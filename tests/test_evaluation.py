@@ -405,7 +405,7 @@ def test_a_label_is_decided_from_the_threshold_of_its_operating_point(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"runtime": "tpu"}, "unknown runtime 'tpu'; accepted: litert, onnx, keras"),
+        ({"runtime": "tpu"}, "unknown runtime 'tpu'; accepted: litert, onnx, openvino, keras"),
         (
             {"operating_point": "lucky"},
             "unknown operating point 'lucky'; this model has: balanced, high-sensitivity",
@@ -464,7 +464,7 @@ def test_a_model_that_computes_nonsense_is_an_error(
         def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
             return np.full((len(images), 2), np.nan, np.float32)
 
-    monkeypatch.setattr(medkit.evaluation, "load_model", lambda _: Nonsense())
+    monkeypatch.setattr(medkit.evaluation, "load_model", lambda *_, **__: Nonsense())
     options = EvaluateOptions(PNEUMONIA, xrays(tmp_path), trained=models)
     assert "not finite; do not use it" in refused(options, ModelFileError)
 

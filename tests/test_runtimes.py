@@ -91,8 +91,8 @@ def test_every_runtime_divides_the_logits_by_the_temperature_in_the_card(
     other_card(
         pooled_models / task.name,
         path,
-        b'"temperature": 1.5',
-        f'"temperature": {temperature}'.encode(),
+        b'"temperature":1.5',
+        f'"temperature":{temperature}'.encode(),
     )
     found = load_model(path).predict(images)
     assert found.dtype == np.float32

@@ -99,7 +99,7 @@ class Bench:
                 )
         self._count, self._seed, self._max_drop = count, seed, max_drop
         self._sets: dict[int, tuple[CalibrationSet, CalibrationSet]] = {}
-        self._copies: dict[str, Source] = {}
+        self._copies: dict[tuple[str, bool], Source] = {}
 
     def images_of(self, rung: Rung) -> int:
         """Return how many images calibrate a rung: no more than half of those that may."""
@@ -179,7 +179,7 @@ class Bench:
         if calibration is None:
             return bytes(exporter.convert(self._source, settings, None))
         images = calibration.images
-        suited = self._suited(calibration)
+        suited = self._suited(calibration, settings.precision)
         trial = exporter.convert(suited, settings, images)
         first = self._run(exporter, settings.precision, trial, images)
         if not np.isfinite(first).all():
@@ -188,12 +188,14 @@ class Bench:
         shifted = shift_logits(suited.model, -logit_drift(original, first))
         return bytes(exporter.convert(replace(suited, model=shifted), settings, images))
 
-    def _suited(self, calibration: CalibrationSet) -> Source:
+    def _suited(self, calibration: CalibrationSet, precision: str) -> Source:
         """Return the original rewritten so that integers suit it; both formats share the copy."""
-        key = calibration.record["sha256"]
+        # 16 bits hold pixels less their mean, and TFLite's converter cannot mark their inside.
+        fold = precision != "int16"
+        key = calibration.record["sha256"], fold
         if key not in self._copies:
-            equal = equalise(fold_rescaling(self._source.model), calibration.images)
-            rounded = round_together(equal, calibration.images)
+            model = fold_rescaling(self._source.model) if fold else self._source.model
+            rounded = round_together(equalise(model, calibration.images), calibration.images)
             self._copies[key] = replace(self._source, model=rounded)
         return self._copies[key]
 

@@ -294,7 +294,8 @@ def _write(model: Any) -> bytes:
     tables: dict[tuple[Any, ...], _WrittenOnce] = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:  # only arrays are written once
-            tensor.shape = np.asarray(tensor.shape, np.int32)
+            if tensor.shape is not None:
+                tensor.shape = np.asarray(tensor.shape, np.int32)
             if tensor.shapeSignature is not None:
                 tensor.shapeSignature = np.asarray(tensor.shapeSignature, np.int32)
         for owner, field in (
@@ -383,7 +384,8 @@ def _drop_records(model: Any) -> None:
     for graph in model.subgraphs:
         outer = {*graph.inputs, *graph.outputs}
         for number, tensor in enumerate(graph.tensors):
-            tensor.hasRank = len(tensor.shape) == 0  # only a scalar's shape does not tell
+            if tensor.shape is not None and len(tensor.shape):
+                tensor.hasRank = False  # only a scalar's shape does not tell it
             if number not in outer:
                 tensor.shapeSignature = None
 

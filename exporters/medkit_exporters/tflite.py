@@ -116,8 +116,10 @@ def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] 
         converter.target_spec.supported_ops = [operators.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.float32
-        ranges = branch_ranges(source.model, calibration)
-        content = clip_branches(_run(converter.convert), ranges)
+        content = _run(converter.convert)
+        # Scales of weights that are all zero could not be divided by.
+        check_promise(census_of_tflite(content), precision)
+        content = clip_branches(content, branch_ranges(source.model, calibration))
         if settings.ranges == LEAST_ERROR:
             content = count_in_steps(content, CAP)
         content = refine_logits(content)
