@@ -18,7 +18,7 @@ help: ## List the targets
 install: $(FULL) ## Install everything, TensorFlow and the tools included, into .venv
 
 demo: $(BASE) ## Classify the sample images with the models that ship; needs no TensorFlow
-	$(BIN)/medkit classify tests/samples --out preds.csv
+	$(BIN)/medkit classify tests/samples --out preds.csv --overwrite
 
 test: $(FULL) ## Run the tests; with MEDKIT_DATA=DIR also those on the real data
 	$(BIN)/python -m pytest
@@ -50,7 +50,7 @@ LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build dist preds.csv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist preds.csv preds.csv.run.json .pytest_cache .mypy_cache .ruff_cache
 	find toolkit exporters tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -93,6 +93,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
         return SimpleNamespace(
             operating_points=points_of(task),
             smallest_export=lambda kind: Path(f"{task.name}.tflite"),
+            manifest={"files": {}, "exports": {f"{task.name}.tflite": {"sha256": "0"}}},
         )
 
     def load(path: Path, threads: int | None, runtime: str | None = None) -> FakeModel:
@@ -101,6 +102,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
 
     monkeypatch.setattr(module, "load_bundle", bundle)
     monkeypatch.setattr(module, "load_model", load)
+    monkeypatch.setattr(module, "sha256_of", lambda path: "0")
     return loaded
 
 
@@ -574,7 +576,9 @@ def test_a_missing_named_model_leaves_an_earlier_output_alone(tmp_path: Path) ->
     out = tmp_path / "o.csv"
     out.write_text("earlier")
     with pytest.raises(ModelFileError):
-        classify_files(options(tmp_path, out=out, task="skin", trained=tmp_path), Watcher())
+        classify_files(
+            options(tmp_path, out=out, task="skin", trained=tmp_path, overwrite=True), Watcher()
+        )
     assert out.read_text() == "earlier"
 
 
@@ -620,7 +624,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
             "lines = Path('/proc/self/status').read_text().splitlines()\n"
             "print(next(line.split()[1] for line in lines if line.startswith('VmHWM')))"
         )
-        arguments = [folder, tmp_path / "o.csv", pooled_models]
+        arguments = [folder, tmp_path / f"{count}.csv", pooled_models]
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
             capture_output=True,

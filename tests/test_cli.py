@@ -59,7 +59,7 @@ OPTIONS = {
     "parity": ["data", "samples", "trained", "json", "junit", "html"],
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
-        *("runtime", "threads", "trained"),
+        *("runtime", "threads", "trained", "resume", "overwrite"),
     ],
     "benchmark": [
         *("task", "peers", "repeats", "batch-size", "threads", "json", "svg", "trained"),
@@ -295,7 +295,8 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("classify", "a.png", "b", "-o", "o.csv").exit_code == 0
     line = (
         "classify a.png --out - --task skin --model m.onnx --include *.png --include x "
-        "--exclude y --exclude z --runtime openvino --batch-size 4 --threads 2 --trained t"
+        "--exclude y --exclude z --runtime openvino --batch-size 4 --threads 2 --trained t "
+        "--resume --overwrite"
     )
     assert run(*line.split()).exit_code == 0
     assert calls == [
@@ -311,6 +312,8 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
             batch_size=4,
             threads=2,
             trained=Path("t"),
+            resume=True,
+            overwrite=True,
         ),
     ]
 
@@ -810,7 +813,10 @@ def test_ctrl_c_during_classification_keeps_whole_rows_in_order_and_exits_130(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == f"medkit: interrupted; the rows until then are in {out}"
+    assert errors.splitlines()[-1] == (
+        f"medkit: interrupted; the rows until then are in {out}; continue with the same command "
+        "and --resume"
+    )
     text = out.read_text()
     assert text.endswith("\n")
     names = [row["path"] for row in read_csv(text)]

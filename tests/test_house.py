@@ -32,6 +32,7 @@ LEVELS = (
         "medkit.paritypage",
         "medkit.pipeline",
         "medkit.report",
+        "medkit.resume",
         "medkit_exporters",
     ),
     ("medkit.fastest", "medkit.parity"),

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from threading import Lock, local
-from typing import Protocol
+from threading import Event, Lock, local
+from typing import Any, Protocol
 
-from medkit.bundles import FORMATS, Bundle, load_bundle
+from medkit.bundles import FORMATS, Bundle, load_bundle, sha256_of
 from medkit.cores import available_cores
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import ModelFileError, UsageError
+from medkit.images import contract_for
 from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
-from medkit.rows import STDOUT, Row, check_output, open_writer
+from medkit.resume import Kept, begin_record, check_record, finish_record, remaining, repair
+from medkit.rows import STDOUT, Row, check_output, open_writer, output_errors
 from medkit.runtimes import DEFAULT_RUNTIME, MOST_THREADS, RUNTIMES, Model, load_model
 from medkit.tasks import TASKS, Task, get_task
 
@@ -57,6 +61,11 @@ class ClassifyOptions:
         rows are the same whatever their number.
     trained
         Folder of bundles, as for :func:`medkit.bundles.load_bundle`.
+    resume
+        Keep the rows of an output that is there, and do what is missing; see
+        :mod:`medkit.resume`.
+    overwrite
+        Replace an output that is there.
     """
 
     inputs: tuple[Path, ...]
@@ -70,6 +79,8 @@ class ClassifyOptions:
     batch_size: int = 16
     threads: int | None = None
     trained: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,13 +92,17 @@ class ClassifySummary:
     counts
         Images by task and label, for those that occurred.
     ok, errors
-        Rows by status.
+        Rows by status, those that were kept of an earlier run included.
+    kept
+        How many these were.
     models
         By task, the file and the runtime that were used.
     seconds
         Duration of the whole call.
     out
         Where the rows are.
+    interrupted
+        Whether the run was ended before the last image.
     """
 
     counts: dict[tuple[str, str], int]
@@ -96,11 +111,13 @@ class ClassifySummary:
     models: dict[str, str]
     seconds: float
     out: str | Path
+    kept: int = 0
+    interrupted: bool = False
 
     @property
     def images_per_second(self) -> float:
-        """Rows, those with an error included, by the duration."""
-        return (self.ok + self.errors) / self.seconds
+        """Rows of this run, those with an error included, by the duration."""
+        return (self.ok + self.errors - self.kept) / self.seconds
 
 
 class Observer(Protocol):
@@ -126,11 +143,23 @@ class Silent:
 def classify_files(
     options: ClassifyOptions,
     observer: Observer = Silent(),  # noqa: B008
+    ending: Event | None = None,
 ) -> ClassifySummary:
     """Classify images and write one row for each input, in the order of the listing.
 
     A file that cannot be classified is a row with its reason and stops
-    nothing. Whatever ends the run early, rows written by then stay.
+    nothing. Whatever ends the run early, rows written by then stay, and an
+    output in a file can be continued.
+
+    Parameters
+    ----------
+    options
+        The arguments.
+    observer
+        Who is told of progress.
+    ending
+        Set by another thread or a signal's handler, it ends the run after
+        the images that are in work.
 
     Raises
     ------
@@ -147,16 +176,17 @@ def classify_files(
     """
     started = time.perf_counter()
     check_output(options.out)
+    _check_existing(options)
     found, models, workers = _prepare(options)
-    counts: Counter[tuple[str, str]] = Counter()
-    errors = 0
+    kept, found, again = _begin(options, found, models)
+    counts, errors = Counter(kept.counts), kept.errors
     with (
-        open_writer(options.out, models.labels) as writer,
-        closing(predict(found, models, options.batch_size, workers)) as rows,
+        open_writer(options.out, models.labels, append=kept.rows > 0) as writer,
+        closing(predict(found, models, options.batch_size, workers, ending)) as rows,
         ExitStack() as stack,
     ):
         total, told = None, False
-        for row in rows:
+        for row in islice(rows, again, None):
             if total is None:
                 # Not before: listing a large folder twice at once would delay the first row.
                 arguments = (options.inputs, options.include, options.exclude)
@@ -167,11 +197,72 @@ def classify_files(
             else:
                 errors += 1
             if not told and total.done():
-                observer.total(total.result())
+                observer.total(total.result() - kept.rows)
                 told = True
             observer.row(row)
-    seconds = time.perf_counter() - started
-    return ClassifySummary(dict(counts), counts.total(), errors, models.used, seconds, options.out)
+    interrupted = ending is not None and ending.is_set() and next(found, None) is not None
+    if not interrupted and str(options.out) != STDOUT:
+        finish_record(Path(options.out), counts.total() + errors, errors)
+    return ClassifySummary(
+        dict(counts),
+        counts.total(),
+        errors,
+        models.used,
+        time.perf_counter() - started,
+        options.out,
+        kept.rows,
+        interrupted,
+    )
+
+
+def _check_existing(options: ClassifyOptions) -> None:
+    """Refuse to replace an output unless that is asked for."""
+    if options.resume and options.overwrite:
+        raise UsageError("an output is either continued or replaced; give one of both")
+    if str(options.out) == STDOUT:
+        if options.resume:
+            raise UsageError("standard output cannot be continued; name a file")
+        return
+    if Path(options.out).exists() and not (options.resume or options.overwrite):
+        raise UsageError(
+            f"{options.out} exists; continue it with --resume, or replace it with --overwrite"
+        )
+
+
+def _begin(
+    options: ClassifyOptions, found: Iterator[Found], models: _Models
+) -> tuple[Kept, Iterator[Found], int]:
+    """Prepare the output; return what is kept of it, what is to be done, and how much of it again.
+
+    The record comes before the output, and an output that is replaced goes
+    before the record: whenever a run is killed, record and rows fit.
+    """
+    if str(options.out) == STDOUT:
+        return Kept(), found, 0
+    out, facts = Path(options.out), {**_facts(options), "models": models.identity()}
+    if options.resume and out.exists():
+        check_record(out, facts)
+        kept = repair(out, models.labels)
+        if kept.rows:
+            return kept, *remaining(found, out, models.labels, options.batch_size)
+    with output_errors(str(out)):
+        out.unlink(missing_ok=True)
+    begin_record(out, facts)
+    return Kept(), found, 0
+
+
+def _facts(options: ClassifyOptions) -> dict[str, Any]:
+    """Return the arguments that the rows depend on."""
+    return {
+        "inputs": [
+            os.fsencode(path).decode("utf-8", "backslashreplace") for path in options.inputs
+        ],
+        "include": list(options.include),
+        "exclude": list(options.exclude),
+        "task": options.task,
+        "operating point": options.operating_point,
+        "batch size": options.batch_size,
+    }
 
 
 def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
@@ -199,7 +290,7 @@ class _Models:
         self._first: dict[str, Model] = {}
         self._given: set[str] = set()
         self._lock, self._own = Lock(), local()
-        self._found: dict[str, tuple[Bundle, Path | None]] = {}
+        self._found: dict[str, tuple[Bundle, Path | None, str]] = {}
         self.operating_point = options.operating_point
         self.fixed = None if options.task == AUTO else get_task(options.task)
         if options.model is not None:
@@ -240,34 +331,64 @@ class _Models:
             own[task.name] = first if unused else first.another()
         return own[task.name]
 
+    def identity(self) -> dict[str, dict[str, str]]:
+        """Return what the rows depend on, by task: file, hash, runtime and input contract.
+
+        What is fastest is measured now, and kept for this run.
+        """
+        found = {}
+        for name in [self.fixed.name] if self.fixed is not None else list(TASKS):
+            if name in self._found:
+                bundle, path, runtime = self._resolved(name)
+                sha256 = {**bundle.manifest["files"], **bundle.manifest["exports"]}[path.name][
+                    "sha256"
+                ]
+            else:
+                path, runtime = self._first[name].path, self._first[name].runtime
+                sha256 = sha256_of(path)
+            contract = contract_for(get_task(name)).hash
+            found[name] = {
+                "file": path.name,
+                "sha256": sha256,
+                "runtime": runtime,
+                "contract": contract,
+            }
+        return found
+
     @property
     def used(self) -> dict[str, str]:
         """By task, the file and the runtime in use."""
         return {task: f"{m.path.name} on {m.runtime}" for task, m in self._first.items()}
 
     def _load(self, task: Task) -> Model:
-        bundle, path = self._found[task.name]
-        runtime = self._runtime
+        _, path, runtime = self._resolved(task.name)
+        self._first[task.name] = load_model(path, self._threads, runtime)
+        return self._first[task.name]
+
+    def _resolved(self, name: str) -> tuple[Bundle, Path, str]:
+        """Return the bundle of a task, the file that is used, and the runtime."""
+        bundle, path, runtime = self._found[name]
         if path is None:
             from medkit.fastest import fastest_way
 
             way = fastest_way(bundle, self._options.batch_size, self._threads)
             path, runtime = way.path, way.runtime
-        self._first[task.name] = load_model(path, self._threads, runtime)
-        return self._first[task.name]
+            self._found[name] = bundle, path, runtime
+        return bundle, path, runtime
 
     @property
     def _runtime(self) -> str:
         return self._options.runtime or DEFAULT_RUNTIME
 
-    def _find(self, task: Task) -> tuple[Bundle, Path | None]:
-        """Return the bundle of a task and the verified file; ``None`` if that is to be measured.
+    def _find(self, task: Task) -> tuple[Bundle, Path | None, str]:
+        """Return a task's bundle, verified file and runtime; no file yet if they are measured.
 
         Verifying reads the whole file, so once is enough.
         """
         bundle = load_bundle(task, self._options.trained)
         get_point(bundle.operating_points, self.operating_point)
-        return bundle, None if self._runtime == AUTO else _file_for(bundle, self._runtime)
+        runtime = self._runtime
+        return bundle, None if runtime == AUTO else _file_for(bundle, runtime), runtime
 
 
 def _file_for(bundle: Bundle, runtime: str) -> Path:

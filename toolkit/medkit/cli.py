@@ -10,10 +10,13 @@ at once and ``medkit classify`` never pays for TensorFlow.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -340,10 +343,17 @@ def classify(
         int | None, typer.Option(metavar="N", help="Cores to keep busy. [default: all]")
     ] = None,
     trained: TrainedOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the rows that are there; do what is missing.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that is there.")
+    ] = False,
 ) -> None:
     """Classify images and write one row for each.
 
     Exit status 3 says that some could not be classified; their rows say why.
+    Ctrl-C finishes the images in work; a second one does not.
     """
     from medkit.classify import ClassifyOptions, classify_files
     from medkit.console import ClassifyProgress, show_summary, stderr_console
@@ -362,18 +372,50 @@ def classify(
         batch_size=batch_size,
         threads=threads,
         trained=trained,
+        resume=resume,
+        overwrite=overwrite,
     )
     console = stderr_console()
     try:
-        with ClassifyProgress(console) as progress:
-            summary = classify_files(options, progress)
+        with _ending_at_interrupt() as ending, ClassifyProgress(console) as progress:
+            summary = classify_files(options, progress, ending)
     except KeyboardInterrupt:
-        where = "on standard output" if out == "-" else f"in {out}"
-        typer.echo(f"medkit: interrupted; the rows until then are {where}", err=True)
+        _tell_interrupted(out)
         raise typer.Exit(INTERRUPTED) from None
+    if summary.interrupted:
+        _tell_interrupted(out)
+        raise typer.Exit(INTERRUPTED)
     show_summary(console, summary)
     if summary.errors:
         raise typer.Exit(SOME_ROWS_FAILED)
+
+
+@contextmanager
+def _ending_at_interrupt() -> Iterator[Event]:
+    """Give an event that the first Ctrl-C sets; a second one interrupts as usual."""
+    ending = Event()
+
+    def end(signum: int, frame: Any) -> None:
+        ending.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield ending
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell_interrupted(out: str) -> None:
+    if out == "-":
+        typer.echo("medkit: interrupted; the rows until then are on standard output", err=True)
+        return
+    typer.echo(
+        f"medkit: interrupted; the rows until then are in {out}; continue with the same command "
+        "and --resume",
+        err=True,
+    )
 
 
 @app.command()

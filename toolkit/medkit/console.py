@@ -423,8 +423,10 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
         table.add_row("", "[red]not classified", f"[red]{summary.errors}")
     console.print(table)
     where = "standard output" if str(summary.out) == "-" else str(summary.out)
+    done = summary.ok + summary.errors - summary.kept
+    kept = f"{summary.kept:,} kept, " if summary.kept else ""
     console.print(
-        f"{summary.ok + summary.errors:,} images in {summary.seconds:.1f} s "
+        f"{kept}{done:,} images in {summary.seconds:.1f} s "
         f"({summary.images_per_second:,.0f} images/s), {summary.errors} errors; rows in {where}",
         soft_wrap=True,
         markup=False,  # a path may hold brackets

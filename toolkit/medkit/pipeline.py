@@ -62,14 +62,22 @@ class _Image:
 
 
 def predict(
-    found: Iterator[Found], models: Models, batch_size: int, workers: int
+    found: Iterator[Found],
+    models: Models,
+    batch_size: int,
+    workers: int,
+    ending: Event | None = None,
 ) -> Generator[Row, None, None]:
-    """Give one row for each found image, in order; see the module's docstring."""
-    stop = Event()
+    """Give one row for each found image, in order; see the module's docstring.
+
+    Once ``ending`` is set, no further chunk is begun: those in work are
+    finished.
+    """
+    stop, ending = Event(), ending or Event()
     running: deque[Future[list[Row]]] = deque()
     pool = ThreadPoolExecutor(workers, "medkit-worker")
     try:
-        while chunk := list(islice(found, batch_size)):
+        while not ending.is_set() and (chunk := list(islice(found, batch_size))):
             running.append(pool.submit(_classify, chunk, models, stop))
             if len(running) > workers * (1 + _AHEAD):
                 yield from running.popleft().result()

@@ -61,6 +61,18 @@ def columns(labels: Sequence[str]) -> list[str]:
     return ["path", "status", "task", "label", "confidence", *probabilities, "error"]
 
 
+def header_of(out: Path, labels: Sequence[str]) -> bytes:
+    """Return the bytes that a file begins with: nothing for JSON Lines."""
+    if out.suffix.lower() != ".csv":
+        return b""
+    return _encoded(_csv_line({column: column for column in columns(labels)}))
+
+
+def as_written(out: Path, name: str) -> str:
+    """Return an image's name as a reader finds it in an output."""
+    return _encoded(name).decode() if out.suffix.lower() == ".csv" else name
+
+
 def check_output(out: str | Path) -> None:
     """Raise :class:`UsageError` unless ``out`` can name an output; nothing is written."""
     if str(out) == STDOUT:
@@ -94,13 +106,14 @@ class RowWriter:
         name: str,
         labels: Sequence[str],
         to_line: Callable[[dict[str, object]], str],
+        append: bool = False,
     ) -> None:
         self._stream = stream
         self._name = name
         self._labels = labels
         self._columns = columns(labels)
         self._to_line = to_line
-        if to_line is _csv_line:
+        if to_line is _csv_line and not append:
             self._write(_csv_line({column: column for column in self._columns}))
 
     def write(self, row: Row) -> None:
@@ -126,13 +139,15 @@ class RowWriter:
         self._write(self._to_line(dict(zip(self._columns, values, strict=True))))
 
     def _write(self, line: str) -> None:
-        with _output_errors(self._name):
-            self._stream.write(line.encode("utf-8", errors="backslashreplace"))
+        with output_errors(self._name):
+            self._stream.write(_encoded(line))
             self._stream.flush()
 
 
 @contextmanager
-def open_writer(out: str | Path, labels: Sequence[str]) -> Iterator[RowWriter]:
+def open_writer(
+    out: str | Path, labels: Sequence[str], *, append: bool = False
+) -> Iterator[RowWriter]:
     """Open an output for rows, replacing a file that is there.
 
     Parameters
@@ -143,6 +158,8 @@ def open_writer(out: str | Path, labels: Sequence[str]) -> Iterator[RowWriter]:
         empty field.
     labels
         Every label that can occur, in the order of the columns.
+    append
+        Keep the rows of a file that is there, and write after them.
 
     Raises
     ------
@@ -161,14 +178,18 @@ def open_writer(out: str | Path, labels: Sequence[str]) -> Iterator[RowWriter]:
         yield RowWriter(sys.stdout.buffer, "standard output", labels, _csv_line)
         return
     path = Path(out)
-    with _output_errors(str(path)):
-        stream = path.open("wb")
+    with output_errors(str(path)):
+        stream = path.open("ab" if append else "wb")
     try:
         to_line = _csv_line if path.suffix.lower() == ".csv" else _json_line
-        yield RowWriter(stream, str(path), labels, to_line)
+        yield RowWriter(stream, str(path), labels, to_line, append)
     finally:
-        with _output_errors(str(path)):
+        with output_errors(str(path)):
             stream.close()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def _csv_line(values: dict[str, object]) -> str:
@@ -187,12 +208,14 @@ def _rounded(value: float | None) -> float | None:
 
 
 @contextmanager
-def _output_errors(name: str) -> Iterator[None]:
+def output_errors(name: str) -> Iterator[None]:
+    """Turn what the operating system says of an output into one of medkit's errors."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         raise MedkitError(
-            f"{name} cannot be written: {error.strerror}; make room there or name another output"
+            f"{name} cannot be written: {error.strerror}; make room there and continue with "
+            "--resume, or name another output"
         ) from error

@@ -1,0 +1,227 @@
+"""Runs that can be continued: what is kept of an output, and what is still to be done.
+
+Beside an output lies a small record of the run that writes it: the arguments
+and models that its rows depend on. A run that was killed is continued only
+with the same ones. The images of the last, incomplete batch are then put
+through the model once more, in the same batch as before, so that the finished
+file is byte for byte that of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from medkit.bundles import replacing
+from medkit.errors import MedkitError, UsageError
+from medkit.listing import Found
+from medkit.rows import as_written, columns, header_of
+from medkit.version import __version__
+
+RECORD_SUFFIX = ".run.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an output holds already.
+
+    Attributes
+    ----------
+    rows
+        Complete rows.
+    counts
+        Images by task and label.
+    errors
+        Rows of images that could not be classified.
+    """
+
+    rows: int = 0
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: int = 0
+
+
+def record_path(out: Path) -> Path:
+    """Return where the record of a run lies: beside its output."""
+    return out.with_name(out.name + RECORD_SUFFIX)
+
+
+def begin_record(out: Path, facts: dict[str, Any]) -> None:
+    """Write the record of a run that begins, before its output is opened."""
+    _write(out, {"medkit": __version__, **facts, "started": _now(), "finished": None})
+
+
+def finish_record(out: Path, rows: int, errors: int) -> None:
+    """Say in a run's record that it has come to its end."""
+    _write(out, {**_read(out), "finished": _now(), "rows": rows, "errors": errors})
+
+
+def check_record(out: Path, facts: dict[str, Any]) -> None:
+    """Check that a run may be continued.
+
+    Raises
+    ------
+    UsageError
+        If there is no record, or it tells of other arguments or models; the
+        message names both sides of the first difference.
+    """
+    stored = _read(out)
+    for name, value in json.loads(json.dumps({"medkit": __version__, **facts})).items():
+        if stored.get(name) != value:
+            raise UsageError(
+                f"{out} was written with {name} {_short(stored.get(name))}, and this run has "
+                f"{_short(value)}; continue it with the same, or replace it with --overwrite"
+            )
+
+
+def repair(out: Path, labels: tuple[str, ...]) -> Kept:
+    """Cut a torn last row off an output, and tell what is left.
+
+    Raises
+    ------
+    UsageError
+        If the output does not begin as one for these labels does.
+    MedkitError
+        If it cannot be read or cut.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    rows = errors = end = 0
+    header = header_of(out, labels)
+    try:
+        for place, values in _records(out, labels, header):
+            end = place
+            if values is None:
+                continue
+            rows += 1
+            if values["status"] == "ok":
+                counts[values["task"], values["label"]] += 1
+            else:
+                errors += 1
+        os.truncate(out, end)
+    except OSError as error:
+        raise MedkitError(
+            f"{out} cannot be continued: {error.strerror}; name another output"
+        ) from error
+    return Kept(rows, counts, errors)
+
+
+def remaining(
+    found: Iterator[Found], out: Path, labels: tuple[str, ...], batch_size: int
+) -> tuple[Iterator[Found], int]:
+    """Return the images that are still to be done.
+
+    Parameters
+    ----------
+    found
+        The listing.
+    out, labels
+        The output, repaired, and its labels.
+    batch_size
+        Images in one inference.
+
+    Returns
+    -------
+    images, again
+        The first ``again`` of the images have rows already: they fill the
+        batch that those after them were in. If files came or went since,
+        every image that has a row is left out, whatever its place.
+    """
+    records = _records(out, labels, header_of(out, labels))
+    names = (values["path"] for _, values in records if values is not None)
+    batch: list[Found] = []
+    for name in names:
+        item = next(found, None)
+        if item is None or as_written(out, item.name) != name:
+            done = Counter(chain([name], names))
+            return _without(chain([item] if item else [], found), out, done), 0
+        batch.append(item)
+        if len(batch) == batch_size:
+            batch = []
+    return chain(batch, found), len(batch)
+
+
+def _without(found: Iterator[Found], out: Path, done: Counter[str]) -> Iterator[Found]:
+    for item in found:
+        name = as_written(out, item.name)
+        if done[name]:
+            done[name] -= 1
+        else:
+            yield item
+
+
+def _records(
+    out: Path, labels: tuple[str, ...], header: bytes
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Give where each complete record ends, with its values; the header has none."""
+    names, is_csv = columns(labels), out.suffix.lower() == ".csv"
+    end, record, first = 0, b"", bool(header)
+    with out.open("rb") as stream:
+        for line in stream:
+            record += line
+            # A line break between quotes belongs to a file's name.
+            if not line.endswith(b"\n") or (is_csv and record.count(b'"') % 2):
+                continue
+            end += len(record)
+            if first:
+                if record != header:
+                    raise UsageError(
+                        f"{out} does not begin with the columns of this run; name another output, "
+                        "or replace it with --overwrite"
+                    )
+                yield end, None
+            else:
+                yield end, _values(out, record, names, is_csv)
+            first, record = False, b""
+
+
+def _values(out: Path, record: bytes, names: list[str], is_csv: bool) -> dict[str, Any]:
+    try:
+        text = record.decode("utf-8")
+        if is_csv:
+            (cells,) = csv.reader([text.removesuffix("\n")])
+            return dict(zip(names, cells, strict=True))
+        values: dict[str, Any] = json.loads(text)
+        values["path"], values["status"]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(
+            f"{out} holds a row that is none of medkit's ({record[:60]!r}); name another output, "
+            "or replace it with --overwrite"
+        ) from error
+    return values
+
+
+def _read(out: Path) -> dict[str, Any]:
+    path = record_path(out)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{out} cannot be continued: there is no {path.name} beside it; name another output, "
+            "or replace it with --overwrite"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}); replace the output with --overwrite"
+        ) from error
+    return stored if isinstance(stored, dict) else {}
+
+
+def _write(out: Path, stored: dict[str, Any]) -> None:
+    with replacing(record_path(out)) as temporary:
+        temporary.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 120 else f"{text[:117]}..."
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
