@@ -635,3 +635,16 @@ def test_memory_does_not_grow_with_the_number_of_images(
         assert ok == count
         peaks.append(peak)
     assert peaks[1] < 1.1 * peaks[0]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "onnx"])
+def test_batches_and_threads_change_no_row_of_the_shipped_models(runtime: str) -> None:
+    samples = Path(__file__).parent / "samples"
+    asked = options(samples, runtime=runtime)
+    alone = list(predict_paths(replace(asked, batch_size=1, threads=1)))
+    assert {row.task for row in alone} == set(TASKS)
+    for row, same in zip(
+        predict_paths(replace(asked, batch_size=7, threads=3)), alone, strict=True
+    ):
+        assert (row.path, row.status, row.label) == (same.path, same.status, same.label)
+        assert row.probabilities == pytest.approx(same.probabilities, abs=1e-6)

@@ -335,7 +335,7 @@ def test_benchmark_takes_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path:
         BenchmarkOptions(Path("scans"), "skin", 4, 3, 2, True, Path("t")),
     ]
     assert json.loads(out.read_text())["images"] == 2000
-    for text in ("400/s", "120%", "9.0", "1,000 MB", "left out: timm: timm is not there"):
+    for text in ("400/s", "120%", "9.0 times", "1,000 MB", "left out: timm: timm is not there"):
         assert text in shown.stderr
     assert all(len(text) <= 80 for text in shown.stderr.splitlines() if "─" in text)
 

@@ -396,13 +396,13 @@ def show_benchmark(console: Console, benchmark: Benchmark) -> None:
     console.print(table)
     if benchmark.peers:
         best = min(result.seconds for result in benchmark.results)
-        table = _table("other tool", right=("seconds", "whole", "medkit is faster by", "memory"))
+        table = _table("other tool", right=("seconds", "whole", "medkit", "memory"))
         for peer in benchmark.peers:
             table.add_row(
                 peer.name,
                 f"{peer.seconds:.1f}",
                 f"{benchmark.images / peer.seconds:,.0f}/s",
-                f"{peer.seconds / best:.1f}",
+                f"{peer.seconds / best:.1f} times",
                 _megabytes(peer.peak_bytes),
             )
         console.print(table)
