@@ -138,6 +138,14 @@ def test_an_output_is_not_replaced_unless_asked(options: ClassifyOptions) -> Non
     assert finish(replace(options, overwrite=True))[0] == whole
 
 
+def test_an_empty_file_is_no_output_that_could_be_lost(options: ClassifyOptions) -> None:
+    whole, _ = finish(options)
+    for resume in (False, True):
+        Path(options.out).write_bytes(b"")
+        record_path(Path(options.out)).unlink()
+        assert finish(replace(options, resume=resume))[0] == whole
+
+
 @pytest.mark.parametrize(
     ("changes", "name"),
     [

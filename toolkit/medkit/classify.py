@@ -20,7 +20,15 @@ from medkit.errors import ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
-from medkit.resume import Kept, begin_record, check_record, finish_record, remaining, repair
+from medkit.resume import (
+    Kept,
+    begin_record,
+    check_record,
+    finish_record,
+    has_rows,
+    remaining,
+    repair,
+)
 from medkit.rows import STDOUT, Row, check_output, open_writer, output_errors
 from medkit.runtimes import DEFAULT_RUNTIME, MOST_THREADS, RUNTIMES, Model, load_model
 from medkit.tasks import TASKS, Task, get_task
@@ -223,7 +231,7 @@ def _check_existing(options: ClassifyOptions) -> None:
         if options.resume:
             raise UsageError("standard output cannot be continued; name a file")
         return
-    if Path(options.out).exists() and not (options.resume or options.overwrite):
+    if has_rows(Path(options.out)) and not (options.resume or options.overwrite):
         raise UsageError(
             f"{options.out} exists; continue it with --resume, or replace it with --overwrite"
         )
@@ -240,7 +248,7 @@ def _begin(
     if str(options.out) == STDOUT:
         return Kept(), found, 0
     out, facts = Path(options.out), {**_facts(options), "models": models.identity()}
-    if options.resume and out.exists():
+    if options.resume and has_rows(out):
         check_record(out, facts)
         kept = repair(out, models.labels)
         if kept.rows:

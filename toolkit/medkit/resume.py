@@ -53,6 +53,11 @@ def record_path(out: Path) -> Path:
     return out.with_name(out.name + RECORD_SUFFIX)
 
 
+def has_rows(out: Path) -> bool:
+    """Whether an output is there that something would be lost with."""
+    return out.exists() and (not out.is_file() or out.stat().st_size > 0)
+
+
 def begin_record(out: Path, facts: dict[str, Any]) -> None:
     """Write the record of a run that begins, before its output is opened."""
     _write(out, {"medkit": __version__, **facts, "started": _now(), "finished": None})
