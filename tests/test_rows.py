@@ -24,6 +24,12 @@ HOSTILE = (
     "carriage\rreturn.png",
     'a "quoted", name.png',
     "=1+2.png",
+    "+1.png",
+    "-cmd.png",
+    "@sum.png",
+    "\ttab.png",
+    "'marked.png",
+    "''=twice.png",
     " spaces ,\t.png ",
     "\u2028\x85.png",
     "naïve-日本.png",
@@ -93,7 +99,13 @@ def test_json_lines_have_the_same_keys_and_null_where_empty(tmp_path: Path) -> N
 
 def test_hostile_names_survive_csv(tmp_path: Path) -> None:
     content = write(tmp_path / "o.csv", map(row, HOSTILE))
-    assert [each["path"] for each in read_csv(content)] == list(HOSTILE)
+    assert [each["path"].removeprefix("'") for each in read_csv(content)] == list(HOSTILE)
+
+
+def test_no_cell_of_a_csv_is_a_spreadsheet_s_formula(tmp_path: Path) -> None:
+    failed = [Row(name, "error", error=f"={name}") for name in HOSTILE]
+    for cells in read_csv(write(tmp_path / "o.csv", [*map(row, HOSTILE), *failed])):
+        assert not [cell for cell in cells.values() if cell.startswith(tuple("=+-@\t\r"))]
 
 
 def test_hostile_names_survive_json_lines(tmp_path: Path) -> None:

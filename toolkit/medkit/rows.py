@@ -20,6 +20,10 @@ STDOUT = "-"
 SUFFIXES = (".csv", ".jsonl")
 """Suffixes of an output file, which decide its format."""
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+"""What makes a spreadsheet take a cell for a formula; and the mark against it, so that a name
+that begins with the mark itself can be told."""
+
 _DIGITS = 6
 """Decimals of a probability: more than any model is good for."""
 
@@ -70,7 +74,7 @@ def header_of(out: Path, labels: Sequence[str]) -> bytes:
 
 def as_written(out: Path, name: str) -> str:
     """Return an image's name as a reader finds it in an output."""
-    return _encoded(name).decode() if out.suffix.lower() == ".csv" else name
+    return _encoded(_harmless(name)).decode() if out.suffix.lower() == ".csv" else name
 
 
 def check_output(out: str | Path) -> None:
@@ -97,7 +101,10 @@ class RowWriter:
     The bytes are UTF-8 with ``\n`` line ends on every platform. A byte of a
     file name that is not UTF-8 is written as ``\udcXX``: in CSV the text
     stays readable, and in JSON Lines it is the escape that gives back
-    Python's name of the file.
+    Python's name of the file. A text of a CSV that a spreadsheet would run,
+    because it begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
+    return, has a ``'`` before it, as has one that begins with ``'``: taking
+    one ``'`` off gives back the text.
     """
 
     def __init__(
@@ -193,10 +200,16 @@ def _encoded(text: str) -> bytes:
 
 
 def _csv_line(values: dict[str, object]) -> str:
+    texts = [_harmless(x) if isinstance(x, str) else x for x in values.values()]
     buffer = io.StringIO(newline="")
     # The csv module quotes a lone "\r" only where the line end holds one too.
-    csv.writer(buffer, lineterminator="\r\n").writerow(values.values())
+    csv.writer(buffer, lineterminator="\r\n").writerow(texts)
     return buffer.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _harmless(text: str) -> str:
+    """Put a quotation mark before what a spreadsheet would run; a reader takes one mark off."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _json_line(values: dict[str, object]) -> str:
