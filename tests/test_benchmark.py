@@ -159,18 +159,49 @@ def test_without_a_folder_images_are_made_and_removed(
 
 
 def test_a_process_that_fails_is_an_error_with_its_last_line() -> None:
-    command = [sys.executable, "-c", "import sys; sys.exit('first\\nthe reason')"]
-    with pytest.raises(MedkitError, match="the reason$"):
-        module._run([*command, "x"])
+    code = "import sys; sys.exit('first\\nthe reason')"
+    with pytest.raises(MedkitError, match="^x y failed: the reason$"):
+        module._run([sys.executable, "-c", code, "x", "y"])
+
+
+def test_a_process_does_not_outlive_an_interruption(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[Any] = []
+    popen = module.subprocess.Popen
+
+    class Interrupted(popen):  # type: ignore[misc,valid-type]
+        def wait(self, timeout: float | None = None) -> int:
+            if not started:
+                started.append(self)
+                raise KeyboardInterrupt
+            return int(super().wait(timeout))
+
+    monkeypatch.setattr(module.subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        module._run([sys.executable, "-c", "import time; time.sleep(600)"])
+    assert started[0].returncode is not None
+
+
+def test_a_tool_that_passes_images_over_is_told_and_not_compared(
+    tiny_exported: Path, images: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_run", lambda command: (1.0, None, "2"))
+    (images / "torn.jpg").unlink()
+    litert = "LiteRT, one image at a time"
+    monkeypatch.setattr(module, "PEERS", {litert: PEERS[litert]})
+    found = run_benchmark(BenchmarkOptions(images, repeats=1, peers=True, trained=tiny_exported))
+    assert found.peers == ()
+    assert found.absent == (f"{litert}: {litert} classified 2 of 3",)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"task": "brain"}, "unknown task 'brain'; accepted: auto, pneumonia, skin"),
-        ({"repeats": 0}, "repeats 0 is too small"),
-        ({"threads": 0}, "threads 0 is too small"),
-        ({"batch_size": 0}, "batch size 0 is too small"),
+        ({"repeats": 0}, "0 repeats are too few"),
+        ({"threads": 300}, "300 threads; accepted: 1 to 256"),
+        ({"batch_size": 0}, "batch size 0; accepted: 1 to 1024"),
     ],
 )
 def test_options_that_cannot_be_obeyed_are_refused_first(

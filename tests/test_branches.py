@@ -139,3 +139,21 @@ def run(kind: str, content: bytes) -> Any:
     interpreter.set_tensor(taken["index"], IMAGES)
     interpreter.invoke()
     return interpreter.get_tensor(given["index"])
+
+
+def test_a_hidden_dense_layer_is_not_taken_for_the_logits() -> None:
+    from medkit_exporters import tflite as to_tflite
+    from medkit_exporters.calibration import span_full_range
+    from medkit_exporters.settings import Settings
+    from medkit_exporters.source import Source
+
+    keras.utils.set_random_seed(2)
+    pixels = keras.Input((16, 16, 1), dtype="uint8")
+    x = layers.Conv2D(6, 3, strides=2)(layers.Rescaling(1 / 255)(pixels))
+    x = layers.Flatten()(layers.ReLU()(x))
+    x = layers.Dense(8, activation="relu")(x)
+    model = keras.Model(pixels, layers.Dense(3, "softmax")(x))
+    source = Source(path=None, card=None, model=model)  # type: ignore[arg-type]
+    content = to_tflite.convert(source, Settings("int8"), span_full_range(IMAGES))
+    expected = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(run("tflite", content), expected, atol=0.02)

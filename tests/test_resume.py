@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from PIL import Image
 
 from medkit.classify import ClassifyOptions, ClassifySummary, Silent, classify_files
 from medkit.errors import MedkitError, UsageError
-from medkit.resume import record_path
+from medkit.resume import record_path, sole_writer
 from medkit.rows import Row, RowWriter
 
 NAMES = [
@@ -169,7 +170,10 @@ def test_a_run_is_not_continued_with_another_model(
 ) -> None:
     whole, _ = finish(options)
     other = pooled_models / "pneumonia/model-fp32.onnx"
-    with pytest.raises(UsageError, match=r"models \{.*, and this run has \{"):
+    with pytest.raises(
+        UsageError,
+        match=r'models pneumonia file "model-int8.tflite", and this run has "model-fp32.onnx"',
+    ):
         classify_files(replace(options, trained=None, model=other, resume=True))
     assert Path(options.out).read_bytes() == whole
 
@@ -198,6 +202,84 @@ def test_both_ways_at_once_and_standard_output_are_refused(options: ClassifyOpti
         classify_files(replace(options, resume=True, overwrite=True))
     with pytest.raises(UsageError, match="standard output cannot be continued"):
         classify_files(replace(options, out="-", resume=True))
+
+
+def test_another_process_that_writes_is_not_written_against(options: ClassifyOptions) -> None:
+    pytest.importorskip("fcntl")
+    whole, _ = finish(options)
+    Path(options.out).write_bytes(whole[:200])
+    for how in ({"resume": True}, {"overwrite": True}):
+        with sole_writer(Path(options.out)):
+            with pytest.raises(UsageError, match=r"another process is writing to .*o.csv; wait"):
+                classify_files(replace(options, **how))
+            assert Path(options.out).read_bytes() == whole[:200]
+    assert finish(replace(options, resume=True))[0] == whole
+
+
+def test_the_same_spelling_in_another_folder_is_another_run(
+    options: ClassifyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(options.inputs[0], tmp_path / "elsewhere/images")
+    monkeypatch.chdir(tmp_path)
+    asked = replace(options, inputs=(Path("images"),))
+    whole, _ = finish(asked)
+    # The same folder by another name is the same run.
+    assert finish(replace(options, resume=True))[0] == whole
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="was written with inputs "):
+        classify_files(replace(asked, resume=True))
+
+
+def test_nothing_is_lost_where_the_record_cannot_be_written(options: ClassifyOptions) -> None:
+    Path(options.out).write_text("precious")
+    record_path(Path(options.out)).mkdir()
+    with pytest.raises(MedkitError, match=r"o.csv.run.json cannot be written: Is a directory"):
+        classify_files(replace(options, overwrite=True))
+    assert Path(options.out).read_text() == "precious"
+
+
+def test_rows_that_a_killed_replacement_left_are_not_taken_for_its_own(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    record = record_path(Path(options.out))
+    stored = json.loads(record.read_text())
+    Path(options.out).write_bytes(whole.replace(b"NORMAL,", b"normal,"))
+    record.write_text(json.dumps({**stored, "emptied": False}))
+    assert finish(replace(options, resume=True))[0] == whole
+
+
+def test_an_output_behind_a_link_is_written_where_the_link_leads(
+    options: ClassifyOptions, tmp_path: Path
+) -> None:
+    whole, _ = finish(options)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "o.csv")
+    Path(options.out).write_text("old")
+    classify_files(replace(options, out=tmp_path / "link.csv", overwrite=True))
+    assert (tmp_path / "link.csv").is_symlink()
+    assert Path(options.out).read_bytes() == whole
+
+
+def test_what_was_fastest_once_is_used_again(
+    images: Path, tiny_exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ClassifyOptions(
+        (images,), tmp_path / "o.csv", "pneumonia", runtime="auto", trained=tiny_exported
+    )
+    whole, _ = finish(options)
+    record = record_path(Path(options.out))
+    stored = json.loads(record.read_text())
+    runtimes = {"model-int8.tflite": "litert", "model-int8.onnx": "onnx"}
+    found = stored["models"]["pneumonia"]
+    name = next(name for name in runtimes if name != found["file"])
+    manifest = json.loads((tiny_exported / "pneumonia/manifest.json").read_text())
+    sha256 = manifest["exports"][name]["sha256"]
+    found |= {"file": name, "sha256": sha256, "runtime": runtimes[name]}
+    record.write_text(json.dumps(stored))
+    Path(options.out).write_bytes(whole[:150])
+    summary = classify_files(replace(options, resume=True))
+    assert name in summary.models["pneumonia"]
 
 
 # How a run ends

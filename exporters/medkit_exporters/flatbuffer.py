@@ -89,7 +89,7 @@ def refine_logits(content: bytes) -> bytes:
     """
     model = _read(content)
     graph = model.subgraphs[0]
-    product = next(op for op in graph.operators if _kind(model, op) == _LAST_PRODUCT)
+    product = [op for op in graph.operators if _kind(model, op) == _LAST_PRODUCT][-1]
     pixels, weights, bias = product.inputs
     (rounded,) = product.outputs
     (output,) = graph.outputs

@@ -10,6 +10,7 @@ for a while slows down all.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -30,8 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.bundles import Bundle, load_bundle, replacing
-from medkit.classify import AUTO
-from medkit.cores import available_cores
+from medkit.classify import AUTO, check_sizes, share_out
 from medkit.errors import ImageError, MedkitError, MissingExtraError, UsageError
 from medkit.fastest import Way, passed_ways, processor_name
 from medkit.images import contract_for, load_tensor, open_image, route
@@ -47,6 +47,7 @@ _WARM_IMAGES = 64
 
 _INFERENCE_SECONDS = 1.0
 _WATCHED_EVERY = 0.02
+_PYTHON = (sys.executable, "-P", "-m")  # not from the folder that one happens to be in
 
 
 @dataclass(frozen=True)
@@ -236,10 +237,9 @@ def _label(result: Result) -> str:
 def _check(options: BenchmarkOptions) -> None:
     if options.task not in (AUTO, *TASKS):
         raise UsageError(f"unknown task {options.task!r}; accepted: {AUTO}, {', '.join(TASKS)}")
-    for name in ("batch_size", "threads", "repeats"):
-        number = getattr(options, name)
-        if number is not None and number < 1:
-            raise UsageError(f"{name.replace('_', ' ')} {number} is too small; give 1 or more")
+    check_sizes(options.batch_size, options.threads)
+    if options.repeats < 1:
+        raise UsageError(f"{options.repeats} repeats are too few; give 1 or more")
 
 
 def _measure(
@@ -250,13 +250,14 @@ def _measure(
     ways: Sequence[Way],
     note: Callable[[str], None],
 ) -> Benchmark:
-    cores, task = options.threads or available_cores(), bundle.task
+    task, (workers, threads) = bundle.task, share_out(options.threads)
+    cores = workers * threads
     tensors = _decoded(found, task)
     models = {}
     for way in ways:
         note(f"loading {way.path.name} for {way.runtime}")
-        first = load_model(way.path, 1, way.runtime)
-        models[way] = [first, *(first.another() for _ in range(cores - 1))]
+        first = load_model(way.path, threads, way.runtime)
+        models[way] = [first, *(first.another() for _ in range(workers - 1))]
     names = {way: way_models[0].runtime for way, way_models in models.items()}
     single = next(item.path for item in found if _readable(item.path))
     decoding: list[float] = []
@@ -269,8 +270,8 @@ def _measure(
         for way in ways:
             note(f"round {turn + 1} of {options.repeats}: {way.path.name} on {way.runtime}")
             inferring[way].append(_inference_rate(models[way], tensors, options.batch_size))
-            starting[way].append(_run(_command(options, bundle, way, single))[0])
-            whole[way].append(_run(_command(options, bundle, way, folder)))
+            starting[way].append(_run(_command(options, way, single))[0])
+            whole[way].append(_run(_command(options, way, folder))[:2])
     models.clear()
     results = tuple(
         Result(
@@ -306,16 +307,19 @@ def _with_peers(
         if missing or not model.is_file():
             absent.append(f"{name}: {', '.join(missing) or model.name} is not there")
             continue
-        command = [sys.executable, "-m", "medkit.peers", name, str(folder), str(model)]
+        command = [*_PYTHON, "medkit.peers", name, str(folder.resolve()), str(model.resolve())]
         best: tuple[float, int | None] | None = None
         for turn in range(options.repeats):
             note(f"round {turn + 1} of {options.repeats}: {name}")
             try:
-                measured = _run([*command, bundle.task.name, str(benchmark.cores)])
+                seconds, peak, said = _run([*command, bundle.task.name, str(benchmark.cores)])
+                if said.strip() != str(benchmark.images):
+                    raise MedkitError(f"{name} classified {said.strip()} of {benchmark.images}")
             except MedkitError as error:
                 absent.append(f"{name}: {error}")
                 break
-            best = measured if best is None else min(best, measured, key=lambda pair: pair[0])
+            if best is None or seconds < best[0]:
+                best = seconds, peak
         if best is not None:
             results.append(PeerResult(name, *best))
     return replace(benchmark, peers=tuple(results), absent=tuple(absent))
@@ -377,27 +381,35 @@ def _inference_rate(models: Sequence[Model], tensors: NDArray[np.uint8], batch_s
     return count * batch_size / (time.perf_counter() - started)
 
 
-def _command(options: BenchmarkOptions, bundle: Bundle, way: Way, what: Path) -> list[str]:
+def _command(options: BenchmarkOptions, way: Way, what: Path) -> list[str]:
     """Return the command line that classifies ``what``."""
-    command = [sys.executable, "-m", "medkit.cli", "classify", str(what), "--out", "-"]
+    command = [*_PYTHON, "medkit.cli", "classify", "--out", "-"]
     command += ["--model", str(way.path), "--runtime", way.runtime]
     command += ["--batch-size", str(options.batch_size)]
-    return command + (["--threads", str(options.threads)] if options.threads else [])
+    command += ["--threads", str(options.threads)] if options.threads else []
+    return [*command, "--", str(what)]
 
 
-def _run(command: Sequence[str]) -> tuple[float, int | None]:
-    """Run a process without showing its output; return its seconds and most resident bytes."""
-    with tempfile.TemporaryFile() as errors:
+def _run(command: Sequence[str]) -> tuple[float, int | None, str]:
+    """Run a process; return its seconds, most resident bytes, and the last line that it wrote."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        with _watching(process.pid) as peak:
+        process = subprocess.Popen(command, stdout=output, stderr=errors)
+        try:
+            with _watching(process.pid) as peak:
+                process.wait()
+        except BaseException:  # an interruption that the process did not get
+            process.kill()
             process.wait()
+            raise
         seconds = time.perf_counter() - started
         if process.returncode not in (0, 3):  # 3: some images could not be classified
             errors.seek(0)
             lines = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            raise MedkitError(f"{command[2]} {command[3]} failed: {lines[-1]}")
-    return seconds, max(peak, default=None)
+            raise MedkitError(f"{' '.join(command[3:5])} failed: {lines[-1]}")
+        output.seek(max(0, output.seek(0, os.SEEK_END) - 1000))
+        said = output.read().decode(errors="replace").splitlines() or [""]
+    return seconds, max(peak, default=None), said[-1]
 
 
 @contextmanager

@@ -373,7 +373,12 @@ def replacing(target: Path) -> Iterator[Path]:
         # mkstemp makes files private; an output should have the usual rights.
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
+        try:
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
+        except OSError as error:
+            raise MedkitError(
+                f"{target} cannot be written: {error.strerror}; name another place"
+            ) from error
     finally:
         temporary.unlink(missing_ok=True)

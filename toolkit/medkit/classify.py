@@ -22,20 +22,25 @@ from medkit.listing import Found, counting, find_images
 from medkit.pipeline import predict
 from medkit.resume import (
     Kept,
-    begin_record,
+    begin,
     check_record,
     finish_record,
     has_rows,
+    read_record,
     remaining,
     repair,
+    sole_writer,
 )
-from medkit.rows import STDOUT, Row, check_output, open_writer, output_errors
+from medkit.rows import STDOUT, Row, check_output, open_writer
 from medkit.runtimes import DEFAULT_RUNTIME, MOST_THREADS, RUNTIMES, Model, load_model
 from medkit.tasks import TASKS, Task, get_task
 
 _MOST_WORKERS = 16
 """Workers, beyond which cores join in inferences: each holds a model of its own, and what is
 done in Python between decoding and inference is done by one at a time."""
+
+MOST_BATCH = 1024
+"""Images in one inference at most: far beyond what is faster, and within any memory."""
 
 AUTO = "auto"
 """The task that stands for: look at each image's colour; and the runtime for: the fastest."""
@@ -186,6 +191,21 @@ def classify_files(
     check_output(options.out)
     _check_existing(options)
     found, models, workers = _prepare(options)
+    with ExitStack() as stack:
+        if str(options.out) != STDOUT:
+            stack.enter_context(sole_writer(Path(options.out)))
+        return _classify_rest(options, observer, ending, (found, models, workers), started)
+
+
+def _classify_rest(
+    options: ClassifyOptions,
+    observer: Observer,
+    ending: Event | None,
+    prepared: tuple[Iterator[Found], _Models, int],
+    started: float,
+) -> ClassifySummary:
+    """Classify what an output does not hold yet."""
+    found, models, workers = prepared
     kept, found, again = _begin(options, found, models)
     counts, errors = Counter(kept.counts), kept.errors
     with (
@@ -240,37 +260,38 @@ def _check_existing(options: ClassifyOptions) -> None:
 def _begin(
     options: ClassifyOptions, found: Iterator[Found], models: _Models
 ) -> tuple[Kept, Iterator[Found], int]:
-    """Prepare the output; return what is kept of it, what is to be done, and how much of it again.
-
-    The record comes before the output, and an output that is replaced goes
-    before the record: whenever a run is killed, record and rows fit.
-    """
+    """Prepare the output; return what is kept, what is to be done, and how much of it again."""
     if str(options.out) == STDOUT:
         return Kept(), found, 0
-    out, facts = Path(options.out), {**_facts(options), "models": models.identity()}
+    out = Path(options.out)
     if options.resume and has_rows(out):
-        check_record(out, facts)
-        kept = repair(out, models.labels)
+        stored = read_record(out)
+        models.adopt(stored.get("models"))
+        check_record(out, stored, {**_facts(options), "models": models.identity()})
+        kept = repair(out, models.labels) if stored.get("emptied") else Kept()
         if kept.rows:
             return kept, *remaining(found, out, models.labels, options.batch_size)
-    with output_errors(str(out)):
-        out.unlink(missing_ok=True)
-    begin_record(out, facts)
+    begin(out, {**_facts(options), "models": models.identity()})
     return Kept(), found, 0
 
 
 def _facts(options: ClassifyOptions) -> dict[str, Any]:
     """Return the arguments that the rows depend on."""
+    # Of several, the spelling begins the names of the rows.
+    spelled = [os.fspath(path) for path in options.inputs] if len(options.inputs) > 1 else []
     return {
-        "inputs": [
-            os.fsencode(path).decode("utf-8", "backslashreplace") for path in options.inputs
-        ],
+        "inputs": [_printable(os.path.realpath(path)) for path in options.inputs],
+        "spelling": [_printable(path) for path in spelled],
         "include": list(options.include),
         "exclude": list(options.exclude),
         "task": options.task,
         "operating point": options.operating_point,
         "batch size": options.batch_size,
     }
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
@@ -314,7 +335,8 @@ class _Models:
             self._first[self.fixed.name] = model
         elif self.fixed is not None:
             self._found[self.fixed.name] = self._find(self.fixed)
-            self._load(self.fixed)
+            if self._runtime != AUTO:  # an earlier run may have found what is fastest
+                self._load(self.fixed)
         else:
             for task in TASKS.values():
                 try:
@@ -338,6 +360,18 @@ class _Models:
                 self._given.add(task.name)
             own[task.name] = first if unused else first.another()
         return own[task.name]
+
+    def adopt(self, stored: Any) -> None:
+        """Use what an earlier run found fastest, if its files are still what they were."""
+        for name, (bundle, path, _) in list(self._found.items()):
+            if path is not None or not isinstance(stored, dict):
+                continue
+            way = stored.get(name, {})
+            listed = bundle.manifest["exports"].get(way.get("file"), {})
+            if listed.get("sha256") == way.get("sha256") and way.get("runtime") in RUNTIMES:
+                file = bundle.folder / way["file"]
+                bundle.verify(file)
+                self._found[name] = bundle, file, way["runtime"]
 
     def identity(self) -> dict[str, dict[str, str]]:
         """Return what the rows depend on, by task: file, hash, runtime and input contract.
@@ -415,22 +449,32 @@ def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models, int]:
     if options.runtime not in (None, AUTO, *RUNTIMES):
         accepted = ", ".join((AUTO, *RUNTIMES))
         raise UsageError(f"unknown runtime {options.runtime!r}; accepted: {accepted}")
-    for name, number in (("batch size", options.batch_size), ("threads", options.threads)):
-        if number is not None and number < 1:
-            raise UsageError(f"{name} {number} is too small; give 1 or more")
-    if options.threads is not None and options.threads > MOST_THREADS:
-        raise UsageError(f"{options.threads} threads; accepted: 1 to {MOST_THREADS}")
+    check_sizes(options.batch_size, options.threads)
     found = find_images(options.inputs, options.include, options.exclude)
-    workers, threads = _share_out(options)
-    return found, _Models(options, threads), workers
-
-
-def _share_out(options: ClassifyOptions) -> tuple[int, int | None]:
-    """Return how many workers there are, and threads of each one's inferences."""
     suffix = options.model.suffix.lower() if options.model is not None else ""
     if "keras" in (options.runtime, suffix.removeprefix(".")):
         # TensorFlow spreads every product over threads of its own.
-        return 1, options.threads
-    cores = options.threads or available_cores()
+        return found, _Models(options, options.threads), 1
+    workers, threads = share_out(options.threads)
+    return found, _Models(options, threads), workers
+
+
+def check_sizes(batch_size: int, threads: int | None) -> None:
+    """Raise :class:`UsageError` for numbers that would ask for nothing, or for all the memory."""
+    if not 1 <= batch_size <= MOST_BATCH:
+        raise UsageError(f"batch size {batch_size}; accepted: 1 to {MOST_BATCH}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"{threads} threads; accepted: 1 to {MOST_THREADS}")
+
+
+def share_out(threads: int | None) -> tuple[int, int]:
+    """Return how many workers there are, and threads of each one's inferences.
+
+    Parameters
+    ----------
+    threads
+        Cores to keep busy; ``None`` for all that the process may use.
+    """
+    cores = threads or available_cores()
     workers = min(cores, _MOST_WORKERS)
     return workers, cores // workers

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Annotated, Any
 
 import typer
@@ -400,6 +400,9 @@ def _ending_at_interrupt() -> Iterator[Event]:
         signal.signal(signal.SIGINT, before)
 
     before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or current_thread() is not main_thread():
+        yield ending  # who started the process wants no interruption, or handles it
+        return
     signal.signal(signal.SIGINT, end)
     try:
         yield ending

@@ -151,14 +151,20 @@ def _version(package: str) -> str:
         return ""
 
 
-def _cache_file() -> Path:
+def _cache_file() -> Path | None:
+    """Return where answers are kept; ``None`` for a user without a home."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("medkit", appauthor=False) / "fastest.json"
+    try:
+        return user_cache_path("medkit", appauthor=False) / "fastest.json"
+    except RuntimeError:
+        return None
 
 
-def _read(path: Path) -> dict[str, list[str]]:
+def _read(path: Path | None) -> dict[str, list[str]]:
     """Return what is remembered: nothing where there is no file, or a damaged one."""
+    if path is None:
+        return {}
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -166,7 +172,9 @@ def _read(path: Path) -> dict[str, list[str]]:
     return known if isinstance(known, dict) else {}
 
 
-def _write(path: Path, known: dict[str, list[str]]) -> None:
+def _write(path: Path | None, known: dict[str, list[str]]) -> None:
+    if path is None:
+        return
     try:
         with replacing(path) as temporary:
             text = json.dumps(known, indent=2, sort_keys=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.images import IMAGE_SIZE
+from medkit.listing import walk
 from medkit.tasks import SKIN, TASKS, get_task
 
 _BATCH = 16
@@ -112,7 +113,7 @@ def _onnxruntime(folder: Path, model: Path, channels: int, cores: int) -> int:
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    return [found.path for found in walk([folder])]
 
 
 def _load(path: Path, channels: int) -> NDArray[np.uint8]:

@@ -33,19 +33,18 @@ def native_stderr_closed() -> Iterator[None]:
 def _enter() -> None:
     """Close the descriptor for the first of the threads that load a model at the same time."""
     global _inside, _kept  # noqa: PLW0603 - a descriptor is the process's own
+    if _inside == 0:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            _kept = os.dup(2)
+        except OSError:  # the caller runs without a standard error: nothing to keep quiet
+            _kept = -1
+        else:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
     _inside += 1
-    if _inside > 1:
-        return
-    try:
-        _kept = os.dup(2)
-    except OSError:  # the caller runs without a standard error: nothing to keep quiet
-        _kept = -1
-        return
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
 
 
 def _leave() -> None:

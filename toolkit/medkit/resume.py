@@ -15,6 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 from medkit.bundles import replacing
 from medkit.errors import MedkitError, UsageError
 from medkit.listing import Found
-from medkit.rows import as_written, columns, header_of
+from medkit.rows import as_written, columns, header_of, output_errors
 from medkit.version import __version__
 
 RECORD_SUFFIX = ".run.json"
@@ -58,9 +59,44 @@ def has_rows(out: Path) -> bool:
     return out.exists() and (not out.is_file() or out.stat().st_size > 0)
 
 
-def begin_record(out: Path, facts: dict[str, Any]) -> None:
-    """Write the record of a run that begins, before its output is opened."""
-    _write(out, {"medkit": __version__, **facts, "started": _now(), "finished": None})
+@contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Keep other processes of medkit from writing to an output meanwhile; it is made if need be.
+
+    Raises
+    ------
+    UsageError
+        If another process is writing to it.
+    MedkitError
+        If it cannot be opened.
+    """
+    with output_errors(str(out)):
+        stream = out.open("ab")
+    with stream:
+        try:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another process is writing to {out}; wait for it, or name another output"
+            ) from None
+        except (ImportError, OSError):
+            pass  # neither Windows nor some network folders know such locks
+        yield
+
+
+def begin(out: Path, facts: dict[str, Any]) -> None:
+    """Write the record of a run that begins, and empty its output.
+
+    The record comes first, so that nothing is lost where it cannot be written;
+    until the output is empty, it says that no row there belongs to it.
+    """
+    stored = {"medkit": __version__, **facts, "started": _now(), "finished": None}
+    _write(out, {**stored, "emptied": False})
+    with output_errors(str(out)):
+        out.open("wb").close()
+    _write(out, {**stored, "emptied": True})
 
 
 def finish_record(out: Path, rows: int, errors: int) -> None:
@@ -68,22 +104,50 @@ def finish_record(out: Path, rows: int, errors: int) -> None:
     _write(out, {**_read(out), "finished": _now(), "rows": rows, "errors": errors})
 
 
-def check_record(out: Path, facts: dict[str, Any]) -> None:
-    """Check that a run may be continued.
+def read_record(out: Path) -> dict[str, Any]:
+    """Return the record of the run that wrote an output.
 
     Raises
     ------
     UsageError
-        If there is no record, or it tells of other arguments or models; the
-        message names both sides of the first difference.
+        If there is none, or none that can be read.
     """
-    stored = _read(out)
-    for name, value in json.loads(json.dumps({"medkit": __version__, **facts})).items():
-        if stored.get(name) != value:
-            raise UsageError(
-                f"{out} was written with {name} {_short(stored.get(name))}, and this run has "
-                f"{_short(value)}; continue it with the same, or replace it with --overwrite"
-            )
+    return _read(out)
+
+
+def check_record(out: Path, stored: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Check that a run may be continued.
+
+    Parameters
+    ----------
+    out
+        Its output.
+    stored
+        Its record.
+    facts
+        What rows depend on, of the run that is to go on.
+
+    Raises
+    ------
+    UsageError
+        If the record tells of other arguments or models; the message names
+        both sides of the first difference.
+    """
+    wanted = json.loads(json.dumps({"medkit": __version__, **facts}))
+    for name, before, now in _differences(stored, wanted, ""):
+        raise UsageError(
+            f"{out} was written with {name} {_short(before)}, and this run has {_short(now)}; "
+            "continue it with the same, or replace it with --overwrite"
+        )
+
+
+def _differences(stored: Any, wanted: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    """Give what differs, by the names that lead to it."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        for key, value in wanted.items():
+            yield from _differences(stored.get(key), value, f"{name} {key}".strip())
+    elif stored != wanted:
+        yield name, stored, wanted
 
 
 def repair(out: Path, labels: tuple[str, ...]) -> Kept:

@@ -84,14 +84,19 @@ def check_output(out: str | Path) -> None:
             raise UsageError("standard output is closed; name a file instead")
         return
     path = Path(out)
-    if path.is_dir():
+    try:
+        is_folder, has_parent = path.is_dir(), path.parent.is_dir()
+        path.exists()
+    except OSError as error:
+        raise UsageError(f"output {path} cannot be used: {error.strerror}; name another") from error
+    if is_folder:
         raise UsageError(f"output {path} is a folder; name a file in it, such as results.csv")
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"output {path} has an unknown suffix; accepted: {', '.join(SUFFIXES)}, "
             f"or {STDOUT} for CSV on standard output"
         )
-    if not path.parent.is_dir():
+    if not has_parent:
         raise UsageError(f"folder {path.parent} of the output does not exist; create it first")
 
 
