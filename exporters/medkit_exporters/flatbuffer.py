@@ -227,6 +227,8 @@ def count_in_steps(content: bytes, cap: float) -> bytes:
 
 
 def _rescale(tensor: Any, factor: float) -> None:
+    if tensor.quantization is None or tensor.quantization.scale is None:
+        return  # a shape
     scaled = np.asarray(tensor.quantization.scale, np.float64) * factor
     # What was 6/255 is 1 but for the rounding of single precision.
     whole = np.rint(scaled)
