@@ -113,7 +113,7 @@ class Bench:
         Parameters
         ----------
         exporter
-            A module with ``convert``, ``attach_card`` and ``describe_ranges``.
+            A module with ``convert`` and ``attach_card``.
         rung
             How.
 
@@ -127,7 +127,7 @@ class Bench:
         told = Attempt(
             rung.name,
             settings.precision,
-            exporter.describe_ranges(settings) if pair else "",
+            settings.method,
             len(pair[0].images) if pair else 0,
         )
         try:

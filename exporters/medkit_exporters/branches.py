@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from medkit.errors import ExportError
 from medkit_exporters.settings import Range
+from medkit_exporters.source import inputs_of
 
 _IMAGES, _BATCH = 16, 8
 _SHARES = np.linspace(1.0, 0.2, 17)
@@ -125,9 +126,7 @@ def check_count(found: int, expected: int) -> None:
 def _consumers(model: Any) -> dict[int, list[Any]]:
     readers: dict[int, list[Any]] = {id(layer.output): [] for layer in model.layers}
     for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        for tensor in layer.input if isinstance(layer.input, list) else [layer.input]:
+        for tensor in inputs_of(layer):
             readers.setdefault(id(tensor), []).append(layer)
     return readers
 

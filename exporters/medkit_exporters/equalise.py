@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit_exporters.source import copy_network
+from medkit_exporters.source import copy_network, inputs_of
 
 _BATCH = 16
 # A channel that never fires, or weights near zero, would ask for endless factors.
@@ -185,7 +185,7 @@ def _scalable_channels(model: Any) -> list[_Channels]:
 
     for layer in model.layers:
         if _commutes(layer):
-            for tensor in _inputs(layer):
+            for tensor in inputs_of(layer):
                 parents[root(id(tensor))] = root(id(layer.output))
     groups: dict[int, _Channels] = {}
 
@@ -202,7 +202,7 @@ def _scalable_channels(model: Any) -> list[_Channels]:
             group.producers.append(layer)
         else:
             group.fixed = True
-        for tensor in _inputs(layer):
+        for tensor in inputs_of(layer):
             if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
                 group_of(tensor).consumers.append(layer)
             else:
@@ -224,12 +224,6 @@ def _is_relu(layer: Any) -> bool:
 
 def _is_linear_convolution(layer: Any) -> bool:
     return isinstance(layer, keras.layers.Conv2D) and layer.activation.__name__ == "linear"
-
-
-def _inputs(layer: Any) -> list[Any]:
-    if isinstance(layer, keras.layers.InputLayer):
-        return []
-    return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
 def _rectified(

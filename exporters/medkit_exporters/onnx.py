@@ -99,13 +99,6 @@ def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] |
     return content
 
 
-def describe_ranges(settings: Settings) -> str:
-    """Say how the ranges of activations are chosen, for the manifest."""
-    if settings.ranges == LEAST_ERROR:
-        return "least mean square error over all images"
-    return "minimum and maximum over all images"
-
-
 def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] | None) -> bytes:
     precision = settings.precision
     if settings.calibrated:

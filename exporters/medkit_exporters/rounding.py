@@ -21,7 +21,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from medkit.errors import MissingExtraError
-from medkit_exporters.source import copy_network
+from medkit_exporters.source import copy_network, inputs_of
 
 _LARGEST = 127  # of a signed byte, symmetric
 _BATCH = 16
@@ -143,13 +143,8 @@ def _move_normalisation(model: Any) -> None:
 
 
 def _only_feeds(model: Any, before: Any, layer: Any) -> bool:
-    for other in model.layers:
-        if other is layer or isinstance(other, keras.layers.InputLayer):
-            continue
-        taken = other.input if isinstance(other.input, list) else [other.input]
-        if any(tensor is before.output for tensor in taken):
-            return False
-    return True
+    others = (other for other in model.layers if other is not layer)
+    return not any(tensor is before.output for other in others for tensor in inputs_of(other))
 
 
 def _input_moments(

@@ -37,6 +37,15 @@ class Settings:
     float_share: float = 0.0
 
     @property
+    def method(self) -> str:
+        """How the ranges of activations are chosen, for the manifest; empty if none are."""
+        if not self.calibrated:
+            return ""
+        if self.ranges == LEAST_ERROR:
+            return "least mean square error over all images"
+        return "minimum and maximum over all images"
+
+    @property
     def levels(self) -> int:
         """Steps of an activation in integers."""
         return 65535 if self.precision == "int16" else 255

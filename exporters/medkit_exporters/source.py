@@ -98,6 +98,13 @@ def copy_network(model: Any, **options: Any) -> Any:
     return copy
 
 
+def inputs_of(layer: Any) -> list[Any]:
+    """Return the tensors that a layer reads; a network's input reads none."""
+    if isinstance(layer, keras.layers.InputLayer):
+        return []
+    return layer.input if isinstance(layer.input, list) else [layer.input]
+
+
 def _with_float_input(model: Any) -> Any:
     """Copy a model so that it takes its pixels as float32."""
     pixels = keras.Input(model.input_shape[1:], dtype="float32", name="pixels")

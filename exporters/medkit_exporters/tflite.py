@@ -33,7 +33,7 @@ from medkit_exporters.flatbuffer import (
 from medkit_exporters.settings import LEAST_ERROR, Settings
 from medkit_exporters.source import Source
 
-__all__ = ["RUNTIME", "SUFFIX", "attach_card", "convert", "describe_ranges"]
+__all__ = ["RUNTIME", "SUFFIX", "attach_card", "convert"]
 
 RUNTIME, SUFFIX = "LiteRT", FORMATS["tflite"]
 
@@ -77,13 +77,6 @@ def convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] |
         raise ExportError(f"TFLite's converter refused the network: {one_line(error)}") from error
     check_promise(census_of_tflite(content), settings.precision)
     return content
-
-
-def describe_ranges(settings: Settings) -> str:
-    """Say how the ranges of activations are chosen, for the manifest."""
-    if settings.ranges == LEAST_ERROR:
-        return "least mean square error over all images"
-    return "minimum and maximum over all images"
 
 
 def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] | None) -> bytes:

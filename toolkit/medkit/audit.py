@@ -9,7 +9,6 @@ transform of 256 bits).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import replacing
+from medkit.bundles import dump_json
 from medkit.datasets import class_images, patient_of, source_of, visible_folders
 from medkit.errors import DatasetLayoutError, ImageError, MissingExtraError
 from medkit.images import FORMATS, open_image
@@ -201,9 +200,7 @@ def audit_folder(
 def write_audit_json(audit: Audit, path: Path) -> None:
     """Write everything that was found as JSON, atomically."""
     record = {**asdict(audit), "root": str(audit.root), "summary": audit.summary()}
-    with replacing(path) as temporary:
-        text = json.dumps(record, indent=2)  # a name that is no UTF-8 needs its escapes
-        temporary.write_text(text + "\n", encoding="utf-8")
+    dump_json(path, record)
 
 
 def _files(root: Path, only: Collection[str] | None) -> Iterator[tuple[str, str, Path]]:

@@ -9,7 +9,6 @@ for a while slows down all.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -20,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
@@ -30,15 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medkit.bundles import Bundle, load_bundle, replacing
-from medkit.classify import AUTO, check_sizes, share_out
+from medkit.bundles import Bundle, dump_json, load_bundle
+from medkit.classify import AUTO, check_sizes, check_task, share_out
 from medkit.errors import ImageError, MedkitError, MissingExtraError, UsageError
-from medkit.fastest import Way, passed_ways, processor_name
+from medkit.fastest import Way, installed_version, passed_ways, processor_name
 from medkit.images import contract_for, load_tensor, open_image, route
 from medkit.listing import Found, find_images
 from medkit.peers import PEERS
 from medkit.runtimes import Model, load_model
-from medkit.tasks import SKIN, TASKS, Task, get_task
+from medkit.tasks import SKIN, Task, get_task
 
 _MADE_IMAGES, _MADE_SIZE = 400, (600, 450)
 _WARM_IMAGES = 64
@@ -209,9 +207,7 @@ def run_benchmark(
 
 def write_benchmark(benchmark: Benchmark, path: Path) -> None:
     """Write a benchmark as JSON, atomically."""
-    with replacing(path) as temporary:
-        text = json.dumps(benchmark.to_dict(), indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    dump_json(path, benchmark.to_dict())
 
 
 def write_chart(benchmark: Benchmark, path: Path) -> None:
@@ -235,8 +231,7 @@ def _label(result: Result) -> str:
 
 
 def _check(options: BenchmarkOptions) -> None:
-    if options.task not in (AUTO, *TASKS):
-        raise UsageError(f"unknown task {options.task!r}; accepted: {AUTO}, {', '.join(TASKS)}")
+    check_task(options.task)
     check_sizes(options.batch_size, options.threads)
     if options.repeats < 1:
         raise UsageError(f"{options.repeats} repeats are too few; give 1 or more")
@@ -252,14 +247,13 @@ def _measure(
 ) -> Benchmark:
     task, (workers, threads) = bundle.task, share_out(options.threads)
     cores = workers * threads
-    tensors = _decoded(found, task)
+    single, tensors = _decoded(found, task)
     models = {}
     for way in ways:
         note(f"loading {way.path.name} for {way.runtime}")
         first = load_model(way.path, threads, way.runtime)
         models[way] = [first, *(first.another() for _ in range(workers - 1))]
     names = {way: way_models[0].runtime for way, way_models in models.items()}
-    single = next(item.path for item in found if _readable(item.path))
     decoding: list[float] = []
     inferring: dict[Way, list[float]] = {way: [] for way in ways}
     starting: dict[Way, list[float]] = {way: [] for way in ways}
@@ -325,27 +319,20 @@ def _with_peers(
     return replace(benchmark, peers=tuple(results), absent=tuple(absent))
 
 
-def _decoded(found: Sequence[Found], task: Task) -> NDArray[np.uint8]:
-    """Return the first images that can be decoded, shape (n, height, width, channels)."""
-    tensors = []
+def _decoded(found: Sequence[Found], task: Task) -> tuple[Path, NDArray[np.uint8]]:
+    """Return the first image that can be decoded, and the tensors of the first that can.
+
+    The latter have the shape (n, height, width, channels).
+    """
+    decoded: dict[Path, NDArray[np.uint8]] = {}
     for item in found:
-        try:
-            tensors.append(load_tensor(item.path, contract_for(task)))
-        except ImageError:
-            continue
-        if len(tensors) == _WARM_IMAGES:
+        with suppress(ImageError):
+            decoded[item.path] = load_tensor(item.path, contract_for(task))
+        if len(decoded) == _WARM_IMAGES:
             break
-    if not tensors:
+    if not decoded:
         raise UsageError("none of the images can be decoded; name a folder of others")
-    return np.stack(tensors)
-
-
-def _readable(path: Path) -> bool:
-    try:
-        open_image(path)
-    except ImageError:
-        return False
-    return True
+    return next(iter(decoded)), np.stack(list(decoded.values()))
 
 
 def _decode_seconds(found: Sequence[Found], task: Task, cores: int) -> float:
@@ -470,7 +457,7 @@ def _task_of(word: str, found: Sequence[Found]) -> Task:
 
 def _machine(cores: int) -> dict[str, str]:
     packages = ("ai-edge-litert", "onnxruntime", "openvino", "pillow", "numpy", "keras", "timm")
-    found = {name: _version(name) for name in packages}
+    found = {name: installed_version(name) for name in packages}
     return {
         "processor": processor_name(),
         "cores": str(cores),
@@ -478,10 +465,3 @@ def _machine(cores: int) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: text for name, text in found.items() if text},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

@@ -308,6 +308,12 @@ def trained_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "trained"
 
 
+def format_run_by(suffix: str) -> str:
+    """Return the export format whose files have a suffix."""
+    (found,) = (name for name, own in FORMATS.items() if own == suffix)
+    return found
+
+
 def export_name(export_format: str, precision: str) -> str:
     """Return the file name of an export, such as ``model-int8.tflite``."""
     return f"model-{precision}{FORMATS[export_format]}"
@@ -328,6 +334,16 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
             encoding="utf-8",
             errors="backslashreplace",  # of a name that is no UTF-8: an escape that JSON knows
         )
+
+
+def dump_json(path: Path, content: Any) -> None:
+    """Write a report as JSON, atomically; a number that is not finite is an error.
+
+    What is not ASCII is escaped: a name that is no UTF-8 can be written no other way.
+    """
+    with replacing(path) as temporary:
+        text = json.dumps(content, indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def file_record(path: Path) -> dict[str, Any]:

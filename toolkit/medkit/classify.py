@@ -6,14 +6,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event, Lock, local
 from typing import Any, Protocol
 
-from medkit.bundles import FORMATS, Bundle, load_bundle, sha256_of
+from medkit.bundles import Bundle, format_run_by, load_bundle, sha256_of
 from medkit.cores import available_cores
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import ModelFileError, UsageError
@@ -191,9 +191,8 @@ def classify_files(
     check_output(options.out)
     _check_existing(options)
     found, models, workers = _prepare(options)
-    with ExitStack() as stack:
-        if str(options.out) != STDOUT:
-            stack.enter_context(sole_writer(Path(options.out)))
+    to_file = str(options.out) != STDOUT
+    with sole_writer(Path(options.out)) if to_file else nullcontext():
         return _classify_rest(options, observer, ending, (found, models, workers), started)
 
 
@@ -438,14 +437,12 @@ def _file_for(bundle: Bundle, runtime: str) -> Path:
     if runtime == "keras":
         bundle.verify(bundle.keras_path)
         return bundle.keras_path
-    (export_format,) = (name for name, runs in FORMATS.items() if runs == RUNTIMES[runtime])
-    return bundle.smallest_export(export_format)
+    return bundle.smallest_export(format_run_by(RUNTIMES[runtime]))
 
 
 def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models, int]:
     """Check all that can be checked before the first row, cheapest first."""
-    if options.task not in (AUTO, *TASKS):
-        raise UsageError(f"unknown task {options.task!r}; accepted: {AUTO}, {', '.join(TASKS)}")
+    check_task(options.task)
     if options.runtime not in (None, AUTO, *RUNTIMES):
         accepted = ", ".join((AUTO, *RUNTIMES))
         raise UsageError(f"unknown runtime {options.runtime!r}; accepted: {accepted}")
@@ -457,6 +454,12 @@ def _prepare(options: ClassifyOptions) -> tuple[Iterator[Found], _Models, int]:
         return found, _Models(options, options.threads), 1
     workers, threads = share_out(options.threads)
     return found, _Models(options, threads), workers
+
+
+def check_task(word: str) -> None:
+    """Raise :class:`UsageError` unless a word names a task, or stands for either."""
+    if word not in (AUTO, *TASKS):
+        raise UsageError(f"unknown task {word!r}; accepted: {AUTO}, {', '.join(TASKS)}")
 
 
 def check_sizes(batch_size: int, threads: int | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import FORMATS, PRECISIONS, load_bundle, replacing
+from medkit.bundles import PRECISIONS, dump_json, format_run_by, load_bundle
 from medkit.datasets import class_images, locate_dataset, visible_folders
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
@@ -214,9 +213,7 @@ def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
         }
         for item in evaluations
     ]
-    with replacing(path) as temporary:
-        text = json.dumps(records, indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    dump_json(path, records)
 
 
 def _open_model(options: EvaluateOptions) -> Model:
@@ -238,8 +235,7 @@ def _open_model(options: EvaluateOptions) -> Model:
     if options.runtime == "keras":
         bundle.verify(bundle.keras_path)
         return load_model(bundle.keras_path)
-    (export_format,) = (name for name, runs in FORMATS.items() if runs == suffix)
-    path = bundle.export_path(export_format, options.precision)
+    path = bundle.export_path(format_run_by(suffix), options.precision)
     return load_model(path, runtime=options.runtime)
 
 

@@ -12,13 +12,14 @@ import json
 import platform
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-from medkit.bundles import FORMATS, PRECISIONS, Bundle, export_name, replacing
+from medkit.bundles import FORMATS, PRECISIONS, Bundle, dump_json, export_name, format_run_by
 from medkit.errors import MedkitError, UsageError
 from medkit.runtimes import PACKAGES, RUNTIMES, is_installed, load_model
 
@@ -87,14 +88,13 @@ def passed_ways(bundle: Bundle) -> Iterator[Way]:
     """Give the exports that decided like their original on data, on each runtime that is there."""
     exports = bundle.manifest.get("exports", {})
     for runtime, suffix in RUNTIMES.items():
-        if not is_installed(runtime):
+        if suffix not in FORMATS.values() or not is_installed(runtime):
             continue
         for precision in PRECISIONS:
-            for export_format in (name for name, runs in FORMATS.items() if runs == suffix):
-                name = export_name(export_format, precision)
-                ladder = exports.get(name, {}).get("ladder", [])
-                if ladder and ladder[-1]["passed"] and ladder[-1]["validation"] is not None:
-                    yield Way(bundle.folder / name, runtime)
+            name = export_name(format_run_by(suffix), precision)
+            ladder = exports.get(name, {}).get("ladder", [])
+            if ladder and ladder[-1]["passed"] and ladder[-1]["validation"] is not None:
+                yield Way(bundle.folder / name, runtime)
 
 
 def processor_name() -> str:
@@ -136,7 +136,7 @@ def _key(bundle: Bundle, ways: list[Way], batch_size: int, threads: int | None) 
     facts = [
         [(way.path.name, way.runtime, bundle.manifest["exports"][way.path.name]["sha256"])
          for way in ways],
-        {runtime: _version(PACKAGES[runtime]) for runtime in RUNTIMES},
+        {runtime: installed_version(PACKAGES[runtime]) for runtime in RUNTIMES},
         batch_size,
         threads,
     ]  # fmt: skip
@@ -144,7 +144,8 @@ def _key(bundle: Bundle, ways: list[Way], batch_size: int, threads: int | None) 
     return f"{processor_name()} {bundle.task.name} {digest}"
 
 
-def _version(package: str) -> str:
+def installed_version(package: str) -> str:
+    """Return a package's version; an empty text if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -175,9 +176,6 @@ def _read(path: Path | None) -> dict[str, list[str]]:
 def _write(path: Path | None, known: dict[str, list[str]]) -> None:
     if path is None:
         return
-    try:
-        with replacing(path) as temporary:
-            text = json.dumps(known, indent=2, sort_keys=True)
-            temporary.write_text(text + "\n", encoding="utf-8")
-    except (MedkitError, OSError):
-        pass  # a folder that cannot be written costs a second a run, and no row
+    # A folder that cannot be written costs a second a run, and no row.
+    with suppress(MedkitError, OSError):
+        dump_json(path, dict(sorted(known.items())))

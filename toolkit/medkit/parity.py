@@ -6,7 +6,6 @@ runtime that can run it. Which differences pass is :mod:`medkit.comparison`'s.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -19,7 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import Bundle, load_bundle, replacing
+from medkit.bundles import Bundle, dump_json, load_bundle, replacing
 from medkit.census import check_promise, take_census
 from medkit.comparison import Budget, Comparison, Images, Outputs, compare
 from medkit.datasets import check_layout, load_tensors, locate_dataset
@@ -212,10 +211,7 @@ def data_folder(given: Path | None) -> Path | None:
 def write_json(parity: Parity, path: Path) -> None:
     """Write the comparisons as a JSON list, atomically; a difference without end is null."""
     records = [item.to_dict() for item in parity.comparisons]
-    with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(records, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
+    dump_json(path, records)
 
 
 def write_junit(parity: Parity, path: Path) -> None:

@@ -26,7 +26,7 @@ from medkit.errors import ImageError, MedkitError
 from medkit.images import contract_for, image_to_tensor, open_image, route
 from medkit.listing import Found
 from medkit.rows import Row
-from medkit.runtimes import Model
+from medkit.runtimes import Model, one_line
 from medkit.tasks import Task
 
 _AHEAD = 2
@@ -119,8 +119,8 @@ def _infer(task: Task, batch: Sequence[_Image], models: Models) -> list[Row]:
     except Exception as error:
         if len(batch) > 1:
             return [row for image in batch for row in _infer(task, [image], models)]
-        reason = " ".join(str(error).split())
-        return [_error_row(batch[0].name, task, f"{model.runtime} failed: {reason}")]
+        reason = f"{model.runtime} failed: {one_line(error)}"
+        return [_error_row(batch[0].name, task, reason)]
     point = get_point(model.card.operating_points, models.operating_point)
     decided = decide(task, np.nan_to_num(probabilities), point)
     rows = []
@@ -148,8 +148,7 @@ def _decode(found: Found, fixed: Task | None) -> tuple[Task, NDArray[np.uint8]] 
         return _error_row(found.name, fixed, "not enough memory to decode")
     except Exception as error:
         # Whatever a strange file sets off costs its own row and no other.
-        reason = " ".join(str(error).split())
-        return _error_row(found.name, fixed, f"{type(error).__name__}: {reason}")
+        return _error_row(found.name, fixed, f"{type(error).__name__}: {one_line(error)}")
 
 
 def _error_row(name: str, task: Task | None, error: str) -> Row:

@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from medkit.bundles import replacing
+from medkit.bundles import dump_json
 from medkit.errors import MedkitError, UsageError
 from medkit.listing import Found
 from medkit.rows import as_written, columns, header_of, output_errors
@@ -93,15 +93,16 @@ def begin(out: Path, facts: dict[str, Any]) -> None:
     until the output is empty, it says that no row there belongs to it.
     """
     stored = {"medkit": __version__, **facts, "started": _now(), "finished": None}
-    _write(out, {**stored, "emptied": False})
+    dump_json(record_path(out), {**stored, "emptied": False})
     with output_errors(str(out)):
         out.open("wb").close()
-    _write(out, {**stored, "emptied": True})
+    dump_json(record_path(out), {**stored, "emptied": True})
 
 
 def finish_record(out: Path, rows: int, errors: int) -> None:
     """Say in a run's record that it has come to its end."""
-    _write(out, {**_read(out), "finished": _now(), "rows": rows, "errors": errors})
+    ended = {"finished": _now(), "rows": rows, "errors": errors}
+    dump_json(record_path(out), {**read_record(out), **ended})
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -112,7 +113,19 @@ def read_record(out: Path) -> dict[str, Any]:
     UsageError
         If there is none, or none that can be read.
     """
-    return _read(out)
+    path = record_path(out)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{out} cannot be continued: there is no {path.name} beside it; name another output, "
+            "or replace it with --overwrite"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}); replace the output with --overwrite"
+        ) from error
+    return stored if isinstance(stored, dict) else {}
 
 
 def check_record(out: Path, stored: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -264,27 +277,6 @@ def _values(out: Path, record: bytes, names: list[str], is_csv: bool) -> dict[st
             "or replace it with --overwrite"
         ) from error
     return values
-
-
-def _read(out: Path) -> dict[str, Any]:
-    path = record_path(out)
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(
-            f"{out} cannot be continued: there is no {path.name} beside it; name another output, "
-            "or replace it with --overwrite"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}); replace the output with --overwrite"
-        ) from error
-    return stored if isinstance(stored, dict) else {}
-
-
-def _write(out: Path, stored: dict[str, Any]) -> None:
-    with replacing(record_path(out)) as temporary:
-        temporary.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 
 
 def _short(value: Any) -> str:
