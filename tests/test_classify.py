@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, active_count, get_ident
 from threading import enumerate as enumerate_threads
-from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +32,7 @@ from medkit.classify import ClassifyOptions, classify_files, predict_paths
 from medkit.decisions import BALANCED, HIGH_SENSITIVITY, OperatingPoint, OperatingPoints
 from medkit.errors import ModelFileError, NoImagesError, UsageError
 from medkit.images import contract_for, open_image
+from medkit.limits import Limits
 from medkit.listing import Found, find_images
 from medkit.rows import Row
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
@@ -250,15 +251,43 @@ def test_a_slow_file_holds_back_those_after_it_but_loses_none(
     for index in range(30):
         grey(tmp_path / f"{index:02}.png", index)
 
-    def decode(path: Path) -> Image.Image:
+    def decode(path: Path, *others: Any) -> Image.Image:
         if path.name == "00.png":
             time.sleep(0.2)
-        return open_image(path)
+        return open_image(path, *others)
 
     monkeypatch.setattr(pipeline, "open_image", decode)
     rows = list(predict_paths(options(tmp_path, batch_size=2, threads=3)))
     assert [row.path for row in rows] == [f"{index:02}.png" for index in range(30)]
     assert all(row.status == "ok" for row in rows)
+
+
+def test_a_file_that_is_not_read_in_time_gets_its_row_and_holds_up_no_other(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(30):
+        grey(tmp_path / f"{index:02}.png", index)
+    back = Event()
+
+    def decode(path: Path, *others: Any) -> Image.Image:
+        if path.name in ("03.png", "04.png", "20.png"):
+            back.wait(60)  # as when a network folder hangs
+        return open_image(path, *others)
+
+    monkeypatch.setattr(pipeline, "open_image", decode)
+    monkeypatch.setattr(pipeline, "_GRACE", 0.05)
+    limits = Limits(seconds=0.3)
+    before = active_count()
+    rows = list(predict_paths(options(tmp_path, batch_size=4, threads=2, limits=limits)))
+    assert [row.path for row in rows] == [f"{index:02}.png" for index in range(30)]
+    assert {row.path: row.error for row in rows if row.status != "ok"} == dict.fromkeys(
+        ("03.png", "04.png", "20.png"), "takes longer to read and decode than 0.3 s"
+    )
+    for row in rows:
+        if row.status == "ok":
+            assert row.probabilities == expected(tmp_path / row.path, PNEUMONIA)
+    assert active_count() == before + 3  # who hangs is not waited for
+    back.set()
 
 
 def test_full_batches_are_used_where_one_task_is_alone(tmp_path: Path, models: Models) -> None:
@@ -409,10 +438,10 @@ def test_whatever_decoding_raises_costs_one_row(
     for name in "abc":
         grey(tmp_path / f"{name}.png", 10)
 
-    def decode(path: Path) -> Image.Image:
+    def decode(path: Path, *others: Any) -> Image.Image:
         if path.name == "b.png":
             raise error
-        return open_image(path)
+        return open_image(path, *others)
 
     monkeypatch.setattr(pipeline, "open_image", decode)
     rows = list(predict_paths(options(tmp_path)))

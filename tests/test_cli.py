@@ -35,6 +35,7 @@ from medkit.classify import ClassifyOptions, ClassifySummary
 from medkit.cli import app
 from medkit.comparison import Comparison, Gate
 from medkit.errors import MedkitError, ModelFileError, UsageError
+from medkit.limits import Limits
 from medkit.paired import Change
 from medkit.parity import Parity, ParityOptions
 from medkit.tasks import PNEUMONIA, SKIN
@@ -60,6 +61,7 @@ OPTIONS = {
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
         *("runtime", "threads", "trained", "resume", "overwrite"),
+        *("max-megapixels", "max-seconds", "max-megabytes"),
     ],
     "benchmark": [
         *("task", "peers", "repeats", "batch-size", "threads", "json", "svg", "trained"),
@@ -296,7 +298,7 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     line = (
         "classify a.png --out - --task skin --model m.onnx --include *.png --include x "
         "--exclude y --exclude z --runtime openvino --batch-size 4 --threads 2 --trained t "
-        "--resume --overwrite"
+        "--resume --overwrite --max-megapixels 50 --max-seconds 2.5 --max-megabytes 9"
     )
     assert run(*line.split()).exit_code == 0
     assert calls == [
@@ -314,6 +316,7 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
             trained=Path("t"),
             resume=True,
             overwrite=True,
+            limits=Limits(50, 2.5, 9),
         ),
     ]
 

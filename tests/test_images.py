@@ -419,14 +419,14 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")):
         bomb += struct.pack(">I", len(content)) + name + content
         bomb += struct.pack(">I", zlib.crc32(name + content))
-    assert reason(io.BytesIO(bomb)) == "more pixels than the decoder accepts"
+    assert reason(io.BytesIO(bomb)) == "has 30,000 x 30,000 pixels; accepted: up to 200 million"
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
         (MemoryError(), "not enough memory to decode"),
-        (KeyError("tag"), "cannot be decoded: 'tag'"),
+        (KeyError("tag"), "cannot be decoded: KeyError"),
         (SyntaxError("broken\n chunk"), "cannot be decoded: broken chunk"),
         (AssertionError(), "cannot be decoded: AssertionError"),
     ],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event, Lock, local
@@ -18,7 +18,8 @@ from medkit.cores import available_cores
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import ModelFileError, UsageError
 from medkit.images import contract_for
-from medkit.listing import Found, counting, find_images
+from medkit.limits import DEFAULT_LIMITS, Limits
+from medkit.listing import Found, Whereabouts, counting, find_images
 from medkit.pipeline import predict
 from medkit.resume import (
     Kept,
@@ -79,6 +80,8 @@ class ClassifyOptions:
         :mod:`medkit.resume`.
     overwrite
         Replace an output that is there.
+    limits
+        What one image may cost; one that costs more is an error row.
     """
 
     inputs: tuple[Path, ...]
@@ -94,6 +97,7 @@ class ClassifyOptions:
     trained: Path | None = None
     resume: bool = False
     overwrite: bool = False
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def classify_files(
     ModelFileError, MissingExtraError
         If a model is missing or cannot be loaded.
     MedkitError
-        If a row cannot be written.
+        If a row cannot be written, or a folder of images vanishes.
     BrokenPipeError
         If the reader of standard output has gone; see
         :func:`medkit.rows.open_writer`.
@@ -209,7 +213,7 @@ def _classify_rest(
     counts, errors = Counter(kept.counts), kept.errors
     with (
         open_writer(options.out, models.labels, append=kept.rows > 0) as writer,
-        closing(predict(found, models, options.batch_size, workers, ending)) as rows,
+        closing(_predict(options, found, models, workers, ending)) as rows,
         ExitStack() as stack,
     ):
         total, told = None, False
@@ -286,6 +290,7 @@ def _facts(options: ClassifyOptions) -> dict[str, Any]:
         "task": options.task,
         "operating point": options.operating_point,
         "batch size": options.batch_size,
+        "limits": asdict(options.limits),
     }
 
 
@@ -303,7 +308,24 @@ def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
         written there.
     """
     found, models, workers = _prepare(options)
-    return predict(found, models, options.batch_size, workers)
+    return _predict(options, found, models, workers)
+
+
+def _predict(
+    options: ClassifyOptions,
+    found: Iterator[Found],
+    models: _Models,
+    workers: int,
+    ending: Event | None = None,
+) -> Generator[Row, None, None]:
+    """Give the rows, as long as the folders are there that the images come from."""
+    whereabouts = Whereabouts(options.inputs)
+    rows = predict(found, models, options.batch_size, workers, ending, options.limits)
+    with closing(rows):
+        for row in rows:
+            if row.status != "ok":
+                whereabouts.check()
+            yield row
 
 
 class _Models:

@@ -342,6 +342,13 @@ def classify(
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Cores to keep busy. [default: all]")
     ] = None,
+    max_megapixels: Annotated[
+        float, typer.Option(metavar="N", help="Larger images get a row with an error.")
+    ] = 200,
+    max_seconds: Annotated[
+        float, typer.Option(metavar="N", help="So do images that take longer to decode.")
+    ] = 30,
+    max_megabytes: Annotated[float, typer.Option(metavar="N", help="And larger files.")] = 1000,
     trained: TrainedOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the rows that are there; do what is missing.")
@@ -357,6 +364,7 @@ def classify(
     """
     from medkit.classify import ClassifyOptions, classify_files
     from medkit.console import ClassifyProgress, show_summary, stderr_console
+    from medkit.limits import Limits
     from medkit.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -374,6 +382,7 @@ def classify(
         trained=trained,
         resume=resume,
         overwrite=overwrite,
+        limits=Limits(max_megapixels, max_seconds, max_megabytes),
     )
     console = stderr_console()
     try:

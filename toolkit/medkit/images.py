@@ -28,32 +28,50 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
     Image,
+    ImageFile,
     ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
-    UnidentifiedImageError,
     WebPImagePlugin,
 )
 
 from medkit.errors import ContractMismatchError, ImageError
+from medkit.limits import (
+    DEFAULT_LIMITS,
+    Clock,
+    LimitedFile,
+    LimitedTiff,
+    Limits,
+    check_content,
+    check_pixels,
+    limited,
+)
+from medkit.quiet import native_stderr_closed
 from medkit.tasks import PNEUMONIA, SKIN, Task
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to the terminal
 
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,
     PngImagePlugin.PngImageFile,
     BmpImagePlugin.BmpImageFile,
-    TiffImagePlugin.TiffImageFile,
+    LimitedTiff,
     WebPImagePlugin.WebPImageFile,
 )
 # Named here so that Pillow, which else looks for them, does not import all its forty.
@@ -77,6 +95,15 @@ re-encoded X-ray does not make it dermoscopy.
 """
 
 _DEPTHS = (8, 10, 12, 14, 16)
+
+_BAND = 1 << 22
+"""Pixels that are changed at a time, so that what comes between takes little memory."""
+
+_DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
+"""What Pillow raises for EXIF that it cannot make sense of."""
+
+_QUOTED = re.compile(r"b?'[^']*'?|b?\"[^\"]*\"?")
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -150,13 +177,19 @@ def contract_for(task: Task) -> InputContract:
     return InputContract(channels=task.channels)
 
 
-def open_image(source: Path | IO[bytes]) -> Image.Image:
+def open_image(
+    source: Path | IO[bytes], limits: Limits = DEFAULT_LIMITS, clock: Clock | None = None
+) -> Image.Image:
     """Decode an image to upright 8-bit ``L`` or ``RGB`` by rules 1 to 4.
 
     Parameters
     ----------
     source
         A path or a binary stream.
+    limits
+        What it may cost.
+    clock
+        When that began; now, if ``None``.
 
     Returns
     -------
@@ -166,16 +199,22 @@ def open_image(source: Path | IO[bytes]) -> Image.Image:
     Raises
     ------
     ImageError
-        If the file cannot be read or decoded; the message holds no path.
+        If the file cannot be read or decoded, or costs too much; the message
+        holds no path, and nothing of the file's metadata.
     """
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with limited(source, limits, clock) as file, _identified(file) as image:
+            check_pixels(image, limits)
+            full = image.size
             image.draft(image.mode, (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
-            image.load()
+            check_content(image, file, full)
+            # libtiff prints what it finds wrong; that it found something is known without.
+            with native_stderr_closed() if image.format == "TIFF" else nullcontext():
+                image.load()
             if image.mode.startswith(("I", "F")) and _zero_is_white(image):
                 raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
-            upright = ImageOps.exif_transpose(image)
-            return _to_eight_bits(upright)
+            _turn_upright(image)
+            return _to_eight_bits(image)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -184,19 +223,36 @@ def open_image(source: Path | IO[bytes]) -> Image.Image:
         raise ImageError("no permission to read the file") from None
     except IsADirectoryError:
         raise ImageError("is a folder, not a file") from None
-    except UnidentifiedImageError:
-        accepted = ", ".join(FORMATS)
-        raise ImageError(f"not an image of an accepted format ({accepted})") from None
     except Image.DecompressionBombError:
         raise ImageError("more pixels than the decoder accepts") from None
     except MemoryError:
         raise ImageError("not enough memory to decode") from None
     except Exception as error:
         # Pillow's plug-ins let a damaged file surface as almost any exception.
-        # An operating system's error names the file; its strerror does not.
-        text = getattr(error, "strerror", None) or str(error)
-        reason = " ".join(text.split()) or type(error).__name__
-        raise ImageError(f"cannot be decoded: {reason}") from error
+        raise ImageError(f"cannot be decoded: {_reason(error)}") from error
+
+
+def _identified(file: LimitedFile) -> ImageFile.ImageFile:
+    """Return an image whose header has been read by the decoder that accepts its first bytes.
+
+    Pillow's own function compares the size with a limit that is one for the
+    whole process; it would also open what follows a JPEG's first frame.
+    """
+    start = file.read(16)
+    file.seek(0)
+    for plugin in _PLUGINS:
+        accepts = Image.OPEN[plugin.format][1]
+        if accepts is not None and accepts(start) is True:
+            return plugin(cast(IO[bytes], file))
+    raise ImageError(f"not an image of an accepted format ({', '.join(FORMATS)})")
+
+
+def _reason(error: Exception) -> str:
+    """Return what a decoder said, in one line, without what it quotes of the file."""
+    # An operating system's error names the file; its strerror does not.
+    text = getattr(error, "strerror", None) or str(error)
+    reason = " ".join(_QUOTED.sub("...", text).split())
+    return reason[:_LONGEST_REASON] if reason.strip(".") else type(error).__name__
 
 
 def image_to_tensor(image: Image.Image, contract: InputContract) -> NDArray[np.uint8]:
@@ -207,13 +263,26 @@ def image_to_tensor(image: Image.Image, contract: InputContract) -> NDArray[np.u
     numpy.ndarray
         uint8, shape ``contract.shape``, values 0..255.
     """
-    coloured = image.convert("L" if contract.channels == 1 else "RGB")
-    resized = coloured.resize((contract.width, contract.height), Image.Resampling.BILINEAR)
+    mode = "L" if contract.channels == 1 else "RGB"
+    size = contract.width, contract.height
+    if mode == "L":
+        image = _in_mode(image, mode)
+    # A grey image becomes three channels when it is small: every channel is the same.
+    resized = _in_mode(image.resize(size, Image.Resampling.BILINEAR), mode)
     return np.asarray(resized, dtype=np.uint8).reshape(contract.shape)
 
 
-def load_tensor(source: Path | IO[bytes], contract: InputContract) -> NDArray[np.uint8]:
+def load_tensor(
+    source: Path | IO[bytes], contract: InputContract, limits: Limits = DEFAULT_LIMITS
+) -> NDArray[np.uint8]:
     """Read one image file as a model sees it.
+
+    Parameters
+    ----------
+    source, limits
+        As for :func:`open_image`.
+    contract
+        The model's.
 
     Returns
     -------
@@ -225,7 +294,7 @@ def load_tensor(source: Path | IO[bytes], contract: InputContract) -> NDArray[np
     ImageError
         As :func:`open_image`.
     """
-    return image_to_tensor(open_image(source), contract)
+    return image_to_tensor(open_image(source, limits), contract)
 
 
 def route(image: Image.Image) -> tuple[Task, NDArray[np.uint8]]:
@@ -263,33 +332,77 @@ def colourfulness(tensor: NDArray[np.uint8]) -> float:
     return float((sums.max(axis=2) - sums.min(axis=2)).mean()) / 4
 
 
+def _turn_upright(image: Image.Image) -> None:
+    """Obey the EXIF orientation; damaged EXIF has none, and the pixels are good without."""
+    with suppress(*_DAMAGE):
+        ImageOps.exif_transpose(image, in_place=True)
+
+
 def _zero_is_white(image: Image.Image) -> bool:
     """Whether a TIFF counts darkness; Pillow turns 8-bit samples around, but not deeper ones."""
     tags = getattr(image, "tag_v2", {})
     return bool(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0)
 
 
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Return an image converted, without a copy if it need not be."""
+    return image if image.mode == mode else image.convert(mode)
+
+
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return _reduce_depth(np.asarray(image))
+        scale = _scale(image)
+        return _by_bands(image, "L", lambda band: _scaled(band, scale))
     target = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        flat = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        flat.alpha_composite(rgba)
-        return flat.convert(target)
-    return image if image.mode == target else image.convert(target)
+        return _by_bands(image, target, lambda band: _on_black(band, target))
+    return _in_mode(image, target)
 
 
-def _reduce_depth(samples: NDArray[Any]) -> Image.Image:
-    values = samples.astype(np.float64)
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise ImageError("has negative or not-finite samples; accepted: 0 to 65535, or 0.0 to 1.0")
-    peak = values.max()
-    if samples.dtype.kind == "f" and peak <= 1.0:
-        scale = 1.0
-    else:
-        scale = next((2.0**depth - 1 for depth in _DEPTHS if peak < 2**depth), 0.0)
-    if not scale:
-        raise ImageError(f"has samples up to {peak:g}; accepted: 0 to 65535, or 0.0 to 1.0")
+def _by_bands(
+    image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """Change an image pixel by pixel, some rows at a time."""
+    if image.width * image.height <= _BAND:
+        return change(image)
+    changed = Image.new(mode, image.size)
+    for top, band in _bands(image):
+        changed.paste(change(band), (0, top))
+    return changed
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Give rows of an image from the top, with the first one's number."""
+    rows = max(_BAND // image.width, 1)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _on_black(image: Image.Image, target: str) -> Image.Image:
+    rgba = image.convert("RGBA")
+    flat = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+    flat.alpha_composite(rgba)
+    return flat.convert(target)
+
+
+def _scale(image: Image.Image) -> float:
+    """Return what the deeper samples of an image are divided by."""
+    accepted = "accepted: 0 to 65535, or 0.0 to 1.0"
+    peak, is_float = 0.0, False
+    for _, band in _bands(image):
+        samples = np.asarray(band)
+        is_float = samples.dtype.kind == "f"
+        if not np.isfinite(samples).all() or samples.min() < 0:
+            raise ImageError(f"has negative or not-finite samples; {accepted}")
+        peak = max(peak, float(samples.max()))
+    if is_float and peak <= 1.0:
+        return 1.0
+    scale = next((2.0**depth - 1 for depth in _DEPTHS if peak < 2**depth), None)
+    if scale is None:
+        raise ImageError(f"has samples up to {peak:g}; {accepted}")
+    return scale
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
     return Image.fromarray(np.rint(values * (255.0 / scale)).astype(np.uint8))

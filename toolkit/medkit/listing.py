@@ -20,7 +20,7 @@ from threading import Event
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.errors import NoImagesError, UsageError
+from medkit.errors import MedkitError, NoImagesError, UsageError
 from medkit.images import EXTENSIONS
 
 _ARCHIVE_LITTER = "__MACOSX"
@@ -62,6 +62,38 @@ def check_inputs(inputs: Sequence[Path]) -> None:
             raise UsageError(f"no file or folder {argument}; check the path")
         elif not os.path.isfile(argument):
             raise UsageError(f"{argument} is neither a file nor a folder; give one of these")
+
+
+class Whereabouts:
+    """Knows where the folders on a command line are, and whether they still are.
+
+    Parameters
+    ----------
+    inputs
+        Files and folders; files are not looked after.
+    """
+
+    def __init__(self, inputs: Sequence[Path]) -> None:
+        self._known = {path: _identity(path) for path in inputs if os.path.isdir(path)}
+
+    def check(self) -> None:
+        """Raise :class:`MedkitError` if a folder has gone.
+
+        Where a network folder was mounted, an empty one may be left.
+        """
+        for path, identity in self._known.items():
+            if _identity(path) != identity:
+                raise MedkitError(
+                    f"folder {path} has gone; once it is back, continue with --resume"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def find_images(

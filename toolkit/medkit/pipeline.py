@@ -6,16 +6,20 @@ nothing is handed over between, so that no core waits for another, and Pillow
 and the runtimes let go of Python's lock while they compute. Chunks are a
 bounded number ahead of the rows that have been taken, and rows come out in
 the order of the listing, so memory does not grow with the input.
+
+A worker that does not return from an image in time, as when a network folder
+hangs, is given up: the image gets its row, and another worker takes over.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from itertools import islice
-from threading import Event
+from queue import SimpleQueue
+from threading import Event, Thread, current_thread
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +28,7 @@ from numpy.typing import NDArray
 from medkit.decisions import decide, get_point
 from medkit.errors import ImageError, MedkitError
 from medkit.images import contract_for, image_to_tensor, open_image, route
+from medkit.limits import DEFAULT_LIMITS, Clock, Limits, took_too_long
 from medkit.listing import Found
 from medkit.rows import Row
 from medkit.runtimes import Model, one_line
@@ -32,6 +37,9 @@ from medkit.tasks import Task
 _AHEAD = 2
 """Chunks in the queue for each worker, beside the one in work: rows of a slow file hold back
 those after it, and workers must not run dry meanwhile."""
+
+_GRACE = 1.0
+"""Seconds that a worker has for saying itself that an image took too long."""
 
 
 class Models(Protocol):
@@ -67,46 +75,145 @@ def predict(
     batch_size: int,
     workers: int,
     ending: Event | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Generator[Row, None, None]:
     """Give one row for each found image, in order; see the module's docstring.
 
     Once ``ending`` is set, no further chunk is begun: those in work are
     finished.
     """
-    stop, ending = Event(), ending or Event()
-    running: deque[Future[list[Row]]] = deque()
-    pool = ThreadPoolExecutor(workers, "medkit-worker")
+    ending = ending or Event()
+    running: deque[_Chunk] = deque()
+    crew = _Crew(workers, models, limits)
     try:
-        while not ending.is_set() and (chunk := list(islice(found, batch_size))):
-            running.append(pool.submit(_classify, chunk, models, stop))
+        while not ending.is_set() and (items := list(islice(found, batch_size))):
+            running.append(crew.take(items))
             if len(running) > workers * (1 + _AHEAD):
-                yield from running.popleft().result()
+                yield from crew.rows_of(running.popleft())
         while running:
-            yield from running.popleft().result()
+            yield from crew.rows_of(running.popleft())
     finally:
         # After an interruption or an error, a worker ends with the image that it is at.
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        crew.dismiss()
 
 
-def _classify(chunk: Sequence[Found], models: Models, stop: Event) -> list[Row]:
+class _Chunk:
+    """Images that go through a model together, and how far a worker has come with them.
+
+    Attributes
+    ----------
+    items
+        The images.
+    future
+        Their rows, once there are all.
+    at
+        The place of the image that is being read and decoded, and since
+        when; ``None`` before and after.
+    worker
+        Who is at it.
+    given_up
+        Whether the worker is no longer waited for.
+    """
+
+    def __init__(self, items: Sequence[Found]) -> None:
+        self.items = items
+        self.future: Future[list[Row]] = Future()
+        self.at: tuple[int, Clock] | None = None
+        self.worker: Thread | None = None
+        self.given_up = False
+
+
+class _Crew:
+    """Worker threads. An executor would wait for one that hangs, even at the process's end."""
+
+    def __init__(self, workers: int, models: Models, limits: Limits) -> None:
+        self._models, self._limits = models, limits
+        self._stop = Event()
+        self._waiting: SimpleQueue[_Chunk | None] = SimpleQueue()
+        self._workers: list[Thread] = []
+        for _ in range(workers):
+            self._employ()
+
+    def take(self, items: Sequence[Found]) -> _Chunk:
+        """Have images classified when a worker is free."""
+        chunk = _Chunk(items)
+        self._waiting.put(chunk)
+        return chunk
+
+    def rows_of(self, chunk: _Chunk) -> list[Row]:
+        """Return a chunk's rows when they are there; an image that takes too long gets its row."""
+        while True:
+            at = chunk.at
+            if at is not None and at[1].left + _GRACE <= 0 and not chunk.future.done():
+                chunk = self._without(at[0], chunk)
+                at = None
+            try:
+                patience = self._limits.seconds if at is None else max(at[1].left, 0)
+                return chunk.future.result(timeout=patience + _GRACE)
+            except TimeoutError:
+                if chunk.future.done():
+                    raise  # a model's own
+
+    def dismiss(self) -> None:
+        """End the workers, and wait for them as long as one image may take."""
+        self._stop.set()
+        until = Clock(self._limits)
+        for _ in self._workers:
+            self._waiting.put(None)
+        for worker in self._workers:
+            worker.join(max(until.left, 0))
+
+    def _employ(self, chunk: _Chunk | None = None) -> None:
+        worker = Thread(target=self._work, args=(chunk,), name="medkit-worker", daemon=True)
+        self._workers.append(worker)
+        worker.start()
+
+    def _work(self, chunk: _Chunk | None) -> None:
+        while chunk := chunk or self._waiting.get():
+            chunk.worker = current_thread()
+            try:
+                rows = _classify(chunk, self._models, self._limits, self._stop)
+            except BaseException as error:
+                chunk.future.set_exception(error)
+            else:
+                chunk.future.set_result(rows)
+            if chunk.given_up:
+                return
+            chunk = None
+
+    def _without(self, place: int, chunk: _Chunk) -> _Chunk:
+        """Give up a worker; let a new one do the chunk again but for the image that held it up."""
+        chunk.given_up = True
+        if chunk.worker is not None:
+            self._workers.remove(chunk.worker)
+        items = list(chunk.items)
+        items[place] = replace(items[place], error=took_too_long(self._limits))
+        again = _Chunk(items)
+        self._employ(again)
+        return again
+
+
+def _classify(chunk: _Chunk, models: Models, limits: Limits, stop: Event) -> list[Row]:
     """Turn a chunk into its rows."""
     rows: dict[int, Row] = {}
     images: dict[str, tuple[Task, list[_Image]]] = {}
-    for place, found in enumerate(chunk):
-        if stop.is_set():
+    for place, found in enumerate(chunk.items):
+        if stop.is_set() or chunk.given_up:
             return []
-        decoded = _decode(found, models.fixed)
+        clock = Clock(limits)
+        chunk.at = place, clock
+        decoded = _decode(found, models.fixed, clock)
         if isinstance(decoded, Row):
             rows[place] = decoded
         else:
             task, tensor = decoded
             batch = images.setdefault(task.name, (task, []))[1]
             batch.append(_Image(place, found.name, tensor))
+    chunk.at = None
     for task, batch in images.values():
         for image, row in zip(batch, _infer(task, batch, models), strict=True):
             rows[image.place] = row
-    return [rows[place] for place in range(len(chunk))]
+    return [rows[place] for place in range(len(chunk.items))]
 
 
 def _infer(task: Task, batch: Sequence[_Image], models: Models) -> list[Row]:
@@ -134,11 +241,11 @@ def _infer(task: Task, batch: Sequence[_Image], models: Models) -> list[Row]:
     return rows
 
 
-def _decode(found: Found, fixed: Task | None) -> tuple[Task, NDArray[np.uint8]] | Row:
+def _decode(found: Found, fixed: Task | None, clock: Clock) -> tuple[Task, NDArray[np.uint8]] | Row:
     if found.error:
         return _error_row(found.name, fixed, found.error)
     try:
-        image = open_image(found.path)
+        image = open_image(found.path, clock.limits, clock)
         if fixed is None:
             return route(image)
         return fixed, image_to_tensor(image, contract_for(fixed))

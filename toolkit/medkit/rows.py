@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ SUFFIXES = (".csv", ".jsonl")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 """What makes a spreadsheet take a cell for a formula; and the mark against it, so that a name
 that begins with the mark itself can be told."""
+
+_ESCAPED = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")
+_ESCAPE = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
 
 _DIGITS = 6
 """Decimals of a probability: more than any model is good for."""
@@ -77,6 +81,29 @@ def as_written(out: Path, name: str) -> str:
     return _encoded(_harmless(name)).decode() if out.suffix.lower() == ".csv" else name
 
 
+def path_from_csv(cell: str) -> str:
+    r"""Return the name of a file from its cell in the column ``path`` of a CSV.
+
+    Parameters
+    ----------
+    cell
+        As a reader of CSV gives it.
+
+    Returns
+    -------
+    str
+        The name as Python has it: a byte that is not UTF-8 is a lone
+        surrogate, and :func:`os.fsencode` gives the bytes.
+    """
+
+    def unescape(found: re.Match[str]) -> str:
+        count, number = len(found[1]), found[2]
+        half = "\\" * (count // 2)
+        return half + (chr(int(number, 16)) if count % 2 else f"u{number}")
+
+    return _ESCAPE.sub(unescape, cell.removeprefix("'"))
+
+
 def check_output(out: str | Path) -> None:
     """Raise :class:`UsageError` unless ``out`` can name an output; nothing is written."""
     if str(out) == STDOUT:
@@ -106,10 +133,11 @@ class RowWriter:
     The bytes are UTF-8 with ``\n`` line ends on every platform. A byte of a
     file name that is not UTF-8 is written as ``\udcXX``: in CSV the text
     stays readable, and in JSON Lines it is the escape that gives back
-    Python's name of the file. A text of a CSV that a spreadsheet would run,
-    because it begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage
-    return, has a ``'`` before it, as has one that begins with ``'``: taking
-    one ``'`` off gives back the text.
+    Python's name of the file. Where a CSV has backslashes before that, or
+    before what a name has that looks like it, they are doubled. A text of a
+    CSV that a spreadsheet would run, because it begins with ``=``, ``+``,
+    ``-``, ``@``, a tab or a carriage return, has a ``'`` before it, as has
+    one that begins with ``'``. :func:`path_from_csv` gives back the name.
     """
 
     def __init__(
@@ -213,7 +241,13 @@ def _csv_line(values: dict[str, object]) -> str:
 
 
 def _harmless(text: str) -> str:
-    """Put a quotation mark before what a spreadsheet would run; a reader takes one mark off."""
+    """Return a text as a cell that no spreadsheet runs, and that is UTF-8."""
+
+    def escape(found: re.Match[str]) -> str:
+        # Backslashes before an escape, or before what looks like one, are doubled.
+        return f"{found[1] * 2}\\u{ord(found[2]):x}" if found[2] else found[3] * 2
+
+    text = _ESCAPED.sub(escape, text)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

@@ -1,0 +1,188 @@
+"""What a file may cost, and that it is refused before it has cost more."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hostile
+from medkit.errors import ImageError, UsageError
+from medkit.images import contract_for, load_tensor, open_image
+from medkit.limits import DEFAULT_LIMITS, Clock, LimitedFile, Limits, limited
+from medkit.tasks import SKIN
+
+
+def reason(content: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
+    with pytest.raises(ImageError) as caught:
+        open_image(io.BytesIO(content), limits)
+    return str(caught.value)
+
+
+def opened(content: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None) -> LimitedFile:
+    stream = io.BytesIO(content)
+    return LimitedFile(stream, len(content) if size is None else size, limits, Clock(limits))
+
+
+# The limits
+
+
+@pytest.mark.parametrize("name", ["megapixels", "seconds", "megabytes"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_a_limit_is_a_number_above_zero(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"a limit of .* {name}; accepted: a number above 0"):
+        Limits(**{name: value})
+
+
+def test_by_default_an_image_may_have_200_megapixels_and_no_more() -> None:
+    assert DEFAULT_LIMITS.megapixels == 200
+    large = hostile.encoded(Image.new("L", (16_000, 12_500), 90), "JPEG", optimize=False)
+    assert open_image(io.BytesIO(large)).size == (2000, 1563)
+    larger = hostile.resized_jpeg(16_001, 12_500)
+    assert reason(larger) == "has 16,001 x 12,500 pixels; accepted: up to 200 million"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_the_pixels_of_every_format_are_limited(kind: str) -> None:
+    content = hostile.encoded(hostile.picture((100, 80)), kind)
+    assert open_image(io.BytesIO(content), Limits(megapixels=0.008)).size == (100, 80)
+    assert reason(content, Limits(megapixels=0.0079)) == (
+        "has 100 x 80 pixels; accepted: up to 0.0079 million"
+    )
+
+
+def test_the_bytes_of_a_file_are_limited(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.png"
+    with path.open("wb") as stream:
+        stream.truncate(10**10)  # takes no room
+    with pytest.raises(ImageError, match=r"^has 10,000.0 megabytes; accepted: up to 1,000$"):
+        open_image(path)
+    content = hostile.encoded(hostile.picture(), "PNG")
+    assert reason(content, Limits(megabytes=0.001)).startswith("has 0.0 megabytes; accepted")
+
+
+def test_the_time_of_reading_and_decoding_is_limited() -> None:
+    content = hostile.encoded(hostile.picture(), "PNG")
+    limits = Limits(seconds=0.01)
+    clock = Clock(limits, started=time.monotonic() - 1)
+    with pytest.raises(ImageError, match=r"^takes longer to read and decode than 0.01 s$"):
+        open_image(io.BytesIO(content), limits, clock)
+
+
+def test_a_tensor_is_read_within_limits() -> None:
+    content = io.BytesIO(hostile.encoded(hostile.picture(), "PNG"))
+    with pytest.raises(ImageError, match="accepted: up to"):
+        load_tensor(content, contract_for(SKIN), Limits(megapixels=0.001))
+
+
+# The file
+
+
+def test_a_limited_file_reads_like_any_other() -> None:
+    file = opened(b"0123456789")
+    assert (file.read(3), file.tell()) == (b"012", 3)
+    assert file.seek(2) == 2
+    assert file.read() == b"23456789"
+    assert file.read(1) == b""
+    assert file.seek(-4, io.SEEK_END) == 6
+    assert file.seek(1, io.SEEK_CUR) == 7
+    assert file.read(100) == b"789"
+    assert (file.readable(), file.seekable()) == (True, True)
+
+
+def test_bytes_beyond_the_length_at_the_beginning_are_not_read() -> None:
+    assert opened(b"0123456789", size=4).read() == b"0123"
+
+
+def test_the_same_bytes_are_not_read_forever() -> None:
+    content = bytes(1 << 20)
+    file = opened(content)
+
+    def read_again() -> None:
+        for _ in range(6):
+            file.seek(0)
+            file.read()
+
+    with pytest.raises(ImageError, match="refers to the same bytes too often"):
+        read_again()
+
+
+def test_endless_small_reads_are_refused() -> None:
+    file = opened(bytes(10), Limits(seconds=1000))
+
+    def read_on() -> None:
+        while True:
+            file.read(0)
+
+    with pytest.raises(ImageError, match="is made of too many pieces"):
+        read_on()
+
+
+def test_only_regular_files_are_opened() -> None:
+    with (
+        pytest.raises(ImageError, match="is no regular file"),
+        limited(Path("/dev/null"), Limits()),
+    ):
+        pass
+
+
+# Bombs
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_large_pictures_that_are_not_empty_are_accepted(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    tile = rng.integers(90, 110, (50, 50), dtype=np.uint8)
+    large = Image.fromarray(np.tile(tile, (100, 100)))  # 25 megapixels that deflate 40 times
+    options = {"compression": "tiff_deflate"} if kind == "TIFF" else {}
+    content = hostile.encoded(large, kind, **options)
+    assert open_image(io.BytesIO(content)).size == (5000, 5000)
+
+
+def test_small_pictures_may_be_empty() -> None:
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF"):
+        content = hostile.encoded(Image.new("L", (3000, 3000)), kind)
+        assert open_image(io.BytesIO(content)).size in ((3000, 3000), (375, 375))
+
+
+def test_a_jpeg_that_ends_before_its_pixels_do_is_refused_and_not_filled_up() -> None:
+    assert reason(hostile.resized_jpeg(9000, 9000)) == "has too few bytes for 9,000 x 9,000 pixels"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("size", [(8, 8), (2000, 1000)])
+def test_the_smallest_jpeg_of_its_size_is_not_taken_for_one_that_ends_early(
+    progressive: bool, mode: str, size: tuple[int, int]
+) -> None:
+    content = hostile.encoded(
+        Image.new(mode, size), "JPEG", quality=1, progressive=progressive, optimize=True
+    )
+    assert open_image(io.BytesIO(content)).size in (size, (1000, 500))
+
+
+# Bands
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "I", "F"])
+def test_large_images_are_brought_to_8_bits_in_bands_with_the_same_pixels(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey = hostile.picture((60, 70)).convert("L")
+    if mode in ("I;16", "I", "F"):
+        samples = np.asarray(grey).astype({"I;16": "<u2", "I": "<i4", "F": "<f4"}[mode])
+        content = hostile.encoded(Image.fromarray(samples * 11), "TIFF")
+    else:
+        options = {"transparency": 40} if mode == "P" else {}
+        picture = hostile.picture((60, 70)).convert(mode)
+        if mode in ("RGBA", "LA"):
+            picture.putalpha(grey)
+        content = hostile.encoded(picture, "PNG", **options)
+    whole = np.asarray(open_image(io.BytesIO(content)))
+    for pixels in (1, 60, 61, 1000):
+        monkeypatch.setattr("medkit.images._BAND", pixels)
+        assert np.array_equal(np.asarray(open_image(io.BytesIO(content))), whole)

@@ -1,0 +1,272 @@
+"""What a single image file may cost: bytes, pixels, memory and time.
+
+A file that costs more is refused before the cost arises, or as soon as it
+shows. Rules for what only hostile files do have no option: they are far from
+anything that a camera, a scanner or an editor writes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, JpegImagePlugin, TiffImagePlugin
+
+from medkit.errors import ImageError, UsageError
+
+_MOST_READS = 2_000_000
+"""Reads of a file, each of which is a step of a decoder written in Python: two seconds' worth.
+One that takes more is made of empty pieces, or is filled with junk between its pieces."""
+
+_MOST_REREADING, _REREADING_ROOM = 4, 1 << 20
+"""Times that the bytes of a file may be read, and what is free on top: formats that refer to their
+parts by offset can refer to the same part a million times."""
+
+_SMALL_MEMORY, _MOST_EXPANSION = 64 << 20, 200
+"""Bytes of pixels that any file may unpack to, and times its size for more. Pictures unpack to
+some 10 to 60 times their size; what unpacks to a thousand times is empty, or a bomb."""
+
+_MOST_SCANS = 100
+"""Scans of a JPEG, as many as libtiff allows by default; usual encoders write up to ten. Each one
+costs a pass over all the pixels, and may take a dozen bytes."""
+
+_FEWEST_BITS = 2
+"""Bits of a block of 8 x 8 pixels in a JPEG: one for its mean and one for there being no more; half
+of that in a progressive one. libjpeg fills up with grey where a file ends too early."""
+
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
+"""What ends the data of a JPEG's scan: any marker but the ones without a segment."""
+
+_MOST_STRIPS = 1 << 18
+"""Strips or tiles of a TIFF: Pillow makes some objects for each before anything is decoded."""
+
+_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""By Pillow's modes; 4 for every other."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one image may cost.
+
+    Attributes
+    ----------
+    megapixels
+        Millions of pixels, as the file's header gives its size.
+    seconds
+        For reading and decoding.
+    megabytes
+        Millions of bytes of the file.
+
+    Raises
+    ------
+    UsageError
+        For a limit that is not above zero.
+    """
+
+    megapixels: float = 200
+    seconds: float = 30
+    megabytes: float = 1000
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < float("inf"):
+                raise UsageError(f"a limit of {value:g} {name}; accepted: a number above 0")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass
+class Clock:
+    """When the work on an image began; what it may cost is counted from there."""
+
+    limits: Limits
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the time is up; negative after."""
+        return self.started + self.limits.seconds - time.monotonic()
+
+    def check(self) -> None:
+        """Raise :class:`ImageError` if the time is up."""
+        if self.left < 0:
+            raise ImageError(took_too_long(self.limits))
+
+
+def took_too_long(limits: Limits) -> str:
+    """Return the reason of an image that was given up."""
+    return f"takes longer to read and decode than {limits.seconds:g} s"
+
+
+class LimitedFile(io.RawIOBase):
+    """A file whose reads are counted, and fail when they cost too much.
+
+    It stays as long as it was when it was opened. It has no descriptor, so
+    that no decoder reads past it.
+    """
+
+    def __init__(self, stream: IO[bytes], size: int, limits: Limits, clock: Clock) -> None:
+        self.size = size
+        self._stream, self._clock = stream, clock
+        self._position = self._reads = self._bytes = 0
+        if size > limits.megabytes * 1e6:
+            raise ImageError(
+                f"has {size / 1e6:,.1f} megabytes; accepted: up to {limits.megabytes:,g}"
+            )
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Return the next ``count`` bytes, all if negative, fewer at the end."""
+        self._clock.check()
+        rest = max(self.size - self._position, 0)
+        wanted = rest if count is None or count < 0 else min(count, rest)
+        self._reads += 1
+        self._bytes += wanted
+        if self._reads > _MOST_READS:
+            raise ImageError("is made of too many pieces")
+        if self._bytes > _MOST_REREADING * self.size + _REREADING_ROOM:
+            raise ImageError("refers to the same bytes too often")
+        content = self._stream.read(wanted)
+        self._position += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to an offset, and return it as counted from the start."""
+        if whence == io.SEEK_END:
+            offset, whence = self.size + offset, io.SEEK_SET
+        self._position = self._stream.seek(offset, whence)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the offset."""
+        return self._position
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether it can be sought in: yes."""
+        return True
+
+
+@contextmanager
+def limited(
+    source: Path | IO[bytes], limits: Limits, clock: Clock | None = None
+) -> Iterator[LimitedFile]:
+    """Open a regular file, or take a stream, for reads within limits.
+
+    Nothing else is opened: what was a file when a folder was listed may be a
+    pipe by now, which would keep its reader waiting forever.
+
+    Raises
+    ------
+    ImageError
+        If it is no regular file, or has too many bytes.
+    OSError
+        If it cannot be opened.
+    """
+    clock = clock or Clock(limits)
+    if not isinstance(source, Path):
+        size = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        yield LimitedFile(source, size, limits, clock)
+        return
+    with open(source, "rb", opener=_open_without_waiting) as stream:
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError("is no regular file")
+        yield LimitedFile(stream, found.st_size, limits, clock)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Where there are pipes, opening one would wait for a writer.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+class LimitedTiff(TiffImagePlugin.TiffImageFile):
+    """Pillow's reader of TIFF files, within limits of what it does before it knows a size."""
+
+    def _setup(self) -> None:
+        for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS):
+            # The type is not known, so a number may have 2, 4 or 8 bytes.
+            if len(self.tag_v2._tagdata.get(tag, b"")) > 4 * _MOST_STRIPS:
+                raise ImageError("has too many strips or tiles")
+        super()._setup()
+
+
+def check_pixels(image: Image.Image, limits: Limits) -> None:
+    """Raise :class:`ImageError` if the header of an image promises too many pixels."""
+    pixels = image.width * image.height
+    if pixels > limits.megapixels * 1e6:
+        raise ImageError(
+            f"has {image.width:,} x {image.height:,} pixels; "
+            f"accepted: up to {limits.megapixels:,g} million"
+        )
+
+
+def check_content(image: Image.Image, file: LimitedFile, full: tuple[int, int]) -> None:
+    """Refuse a small file of many pixels, or of many passes over them.
+
+    Parameters
+    ----------
+    image
+        Not decoded yet, at the scale that it will be.
+    file
+        What it is read from; its position is kept.
+    full
+        Width and height of a JPEG before scaling.
+
+    Raises
+    ------
+    ImageError
+        If it is one: a bomb, or a JPEG that ends before its pixels do.
+    """
+    memory = image.width * image.height * _BYTES_PER_PIXEL.get(image.mode, 4)
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        pixels, several_scans = full[0] * full[1], _has_several_scans(image, file)
+        if pixels / 64 * _FEWEST_BITS / (2 if several_scans else 1) > 8 * file.size:
+            raise ImageError(f"has too few bytes for {full[0]:,} x {full[1]:,} pixels")
+        if several_scans:
+            memory += pixels * 2 * image.layers  # coefficients of 16 bits are kept
+            if _count_scans(file) > _MOST_SCANS:
+                raise ImageError(f"has more than {_MOST_SCANS} scans")
+    if memory > max(_SMALL_MEMORY, _MOST_EXPANSION * file.size):
+        raise ImageError(
+            f"is a decompression bomb: {memory / 1e6:,.0f} megabytes in a file of "
+            f"{file.size / 1e6:,.3f}; accepted: up to {_MOST_EXPANSION} times its size"
+        )
+
+
+def _has_several_scans(image: JpegImagePlugin.JpegImageFile, file: LimitedFile) -> bool:
+    """Whether more than one scan follows; Pillow has read up to the first one's data."""
+    header = bytes([0xFF, 0xDA, 0, 6 + 2 * image.layers, image.layers])
+    position = file.tell()
+    file.seek(max(position - len(header) - 2 * image.layers - 3, 0))
+    complete = file.read(len(header)) == header
+    file.seek(position)
+    return "progressive" in image.info or not complete
+
+
+def _count_scans(file: LimitedFile) -> int:
+    """Count scans as libjpeg finds them, up to one more than are accepted."""
+    position = file.tell()
+    content = file.read()
+    file.seek(position)
+    scans, end = 1, 0
+    while scans <= _MOST_SCANS and (found := _MARKER.search(content, end)):
+        marker, end = found.group()[1], found.end()
+        if marker == _END_OF_IMAGE:
+            break
+        scans += marker == _START_OF_SCAN
+        end += int.from_bytes(content[end : end + 2])
+    return scans
