@@ -43,7 +43,14 @@ LEVELS = (
     ("medkit.decisions", "medkit.gradcam", "medkit.images", "medkit.pages", "medkit.paired"),
     ("medkit.intervals", "medkit.limits"),
     ("medkit.tasks",),
-    ("medkit.cores", "medkit.errors", "medkit.memory", "medkit.quiet", "medkit.version"),
+    (
+        "medkit.cores",
+        "medkit.errors",
+        "medkit.memory",
+        "medkit.quiet",
+        "medkit.seal",
+        "medkit.version",
+    ),
 )
 """Modules and packages, from the top; each imports from lower levels only."""
 

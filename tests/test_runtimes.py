@@ -20,7 +20,9 @@ from medkit.errors import ContractMismatchError, MissingExtraError, ModelFileErr
 from medkit.images import contract_for
 from medkit.runtimes import SUFFIXES, both_classes, load_model, models_of
 from medkit.runtimes.openvino import OpenVINOModel
+from medkit.seal import sealed
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
+from medkit.training.recipes import RECIPES
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -298,12 +300,15 @@ def test_bytes_that_are_no_model_are_refused(tmp_path: Path, suffix: str, conten
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
     says = {".tflite": "TFLite file", ".onnx": "ONNX Runtime", ".keras": "is no Keras archive"}
+    if suffix in says.keys() - {".keras"}:
+        assert "is no model file of medkit: it has no seal" in refusal(path)
+        path.write_bytes(sealed(content, suffix))
     assert says[suffix] in refusal(path)
 
 
 def test_what_is_no_tflite_file_is_not_called_a_damaged_one(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
-    path.write_bytes(b"a text that is no model")
+    path.write_bytes(sealed(b"a text that is no model", ".tflite"))
     assert refusal(path) == f"{path} is no TFLite file"
 
 
@@ -338,11 +343,73 @@ def test_a_keras_archive_with_a_damaged_member_is_refused(
 def test_an_original_whose_parts_do_not_fit_is_refused_in_one_line(
     pooled_models: Path, tmp_path: Path
 ) -> None:
-    changes = ((b'"units": 9', b'"units": 8'), (b'"Rescaling"', b'"Rescalink"'))
-    for old, new in changes:
-        path = tmp_path / "model.keras"
-        edit_member(pooled_models / "skin/model.keras", path, "config.json", old, new)
-        assert "cannot be loaded by Keras" in refusal(path)
+    path = tmp_path / "model.keras"
+    changes = (b'"units": 9', b'"units": 8')
+    edit_member(pooled_models / "skin/model.keras", path, "config.json", *changes)
+    assert "cannot be loaded by Keras" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        (b'"class_name": "Rescaling"', b'"class_name": "TFSMLayer"', "'TFSMLayer' of keras.layers"),
+        (b'"class_name": "Zeros"', b'"class_name": "get"', "'get' of keras.initializers"),
+        (
+            b'"module": "keras.layers", "class_name": "Dense"',
+            b'"module": "keras.utils", "class_name": "get_file"',
+            "'get_file' of keras.utils",
+        ),
+        (
+            b'"activation": "softmax"',
+            b'"activation": {"module": "os", "class_name": "function", "config": "system"}',
+            "'function' of os",
+        ),
+        (b'"module": "keras.layers"', b'"module": "subprocess"', "of subprocess, which could"),
+    ],
+)
+def test_an_original_that_names_anything_but_plain_layers_is_refused_before_keras_reads_it(
+    pooled_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    old: bytes,
+    new: bytes,
+    named: str,
+) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras reads it"))
+    path = tmp_path / "model.keras"
+    edit_member(pooled_models / "skin/model.keras", path, "config.json", old, new)
+    message = refusal(path)
+    assert " holds '" in message
+    assert named in message
+    assert "which could run code" in message
+
+
+@pytest.mark.parametrize("key", list(RECIPES))
+def test_every_recipes_network_is_made_of_what_is_accepted(
+    key: tuple[str, str], tmp_path: Path, pooled_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medkit.runtimes.keras import check_archive
+    from medkit.training.archive import save_archive
+    from medkit.training.networks import build_network
+
+    task = TASKS[key[0]]
+    card = load_model(pooled_models / task.name / "model.keras").card
+    network = build_network(task, RECIPES[key], untrained_weights(tmp_path, RECIPES[key]))
+    save_archive(network, card, tmp_path / "model.keras")
+    check_archive(tmp_path / "model.keras")
+
+
+def untrained_weights(folder: Path, recipe: Any) -> Path | None:
+    """Write ResNet50's weights as they begin, where a recipe asks for ImageNet's."""
+    import keras
+
+    if "resnet" not in recipe.network:
+        return None
+    path = folder / "begin.weights.h5"
+    keras.applications.ResNet50(include_top=False, weights=None).save_weights(path)
+    return path
 
 
 def test_no_code_from_a_file_runs(pooled_models: Path, tmp_path: Path) -> None:
@@ -368,7 +435,8 @@ def test_names_inside_a_file_that_are_no_text_are_refused_in_silence(
     content = (pooled_models / "skin" / FILES[suffix]).read_bytes()
     path = tmp_path / f"model{suffix}"
     for count in (1, -1):  # a name that nothing else has, and one that all agree on
-        path.write_bytes(content.replace(b"pixels", b"\xff" * 6, count))
+        unreadable = unsealed(content, suffix).replace(b"pixels", b"\xff" * 6, count)
+        path.write_bytes(sealed(unreadable, suffix))
         refusal(path)
     assert capfd.readouterr().out == ""
 
@@ -382,7 +450,7 @@ def test_a_zip_that_is_no_keras_archive_is_refused(pooled_models: Path, tmp_path
         card = original.read("medkit.json")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("medkit.json", card)
-    assert "cannot be loaded by Keras" in refusal(path)
+    assert "is no Keras archive, or a damaged one" in refusal(path)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".tflite", ".onnx"])
@@ -391,6 +459,9 @@ def test_a_model_that_medkit_did_not_write_is_refused(
 ) -> None:
     path = tmp_path / f"foreign{suffix}"
     without_card(pooled_models / "skin", path)
+    if suffix != ".keras":
+        assert "is no model file of medkit" in refusal(path)
+        path.write_bytes(sealed(path.read_bytes(), suffix))
     assert refusal(path) == (
         f"{path} carries no medkit card (task, labels, input contract); "
         "accepted: files written by 'medkit train' and 'medkit export'"
@@ -445,9 +516,14 @@ def other_card(folder: Path, path: Path, old: bytes, new: bytes) -> None:
     if path.suffix == ".keras":
         edit_member(original, path, "medkit.json", old, new)
     else:
-        content = original.read_bytes()
+        content = unsealed(original.read_bytes(), path.suffix)
         assert content.count(old) == 1
-        path.write_bytes(content.replace(old, new))
+        path.write_bytes(sealed(content.replace(old, new), path.suffix))
+
+
+def unsealed(content: bytes, suffix: str) -> bytes:
+    """Return a file's bytes before its seal."""
+    return content[: -len(sealed(b"", suffix))]
 
 
 def edit_member(original: Path, path: Path, member: str, old: bytes, new: bytes) -> None:

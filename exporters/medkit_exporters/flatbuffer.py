@@ -11,8 +11,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 
-from medkit.bundles import CARD_NAME, ModelCard
+from medkit.bundles import CARD_NAME, FORMATS, ModelCard
 from medkit.census import LOGIT_COPIES_NAME, LOGITS_NAME
+from medkit.seal import sealed
 from medkit_exporters.branches import check_count
 from medkit_exporters.settings import Range
 
@@ -39,7 +40,7 @@ _ACTIVATIONS = {
 
 
 def attach_card(content: bytes, card: ModelCard) -> bytes:
-    """Return the file with ``card`` as its metadata buffer named ``medkit``.
+    """Return the file, sealed, with ``card`` as its metadata buffer named ``medkit``.
 
     What no runtime needs is left out: a hundredth of a small int8 file.
     """
@@ -54,7 +55,7 @@ def attach_card(content: bytes, card: ModelCard) -> bytes:
     entry.name = CARD_NAME
     entry.buffer = len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    return _write(model)
+    return sealed(_write(model), FORMATS["tflite"])
 
 
 def append_activation(content: bytes, activation: str) -> bytes:

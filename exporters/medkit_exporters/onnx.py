@@ -35,6 +35,7 @@ from medkit.bundles import CARD_NAME, FORMATS, ModelCard
 from medkit.census import census_of_onnx, check_promise
 from medkit.errors import ExportError
 from medkit.runtimes import one_line
+from medkit.seal import sealed
 from medkit_exporters.branches import branch_ranges
 from medkit_exporters.equalise import cap_activations
 from medkit_exporters.onnxgraph import (
@@ -132,11 +133,10 @@ def _convert(source: Source, settings: Settings, calibration: NDArray[np.uint8] 
 
 
 def attach_card(content: bytes, card: ModelCard) -> bytes:
-    """Return the file with ``card`` as its metadata property named ``medkit``."""
+    """Return the file, sealed, with ``card`` as its metadata property named ``medkit``."""
     model = onnx.load_from_string(content)
     onnx.helper.set_model_props(model, {CARD_NAME: card.to_json()})
-    stamped: bytes = model.SerializeToString()
-    return stamped
+    return sealed(model.SerializeToString(), SUFFIX)
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]

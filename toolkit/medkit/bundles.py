@@ -16,7 +16,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -298,6 +298,16 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
     return Bundle(folder, task, manifest)
 
 
+def is_listed(path: Path) -> bool:
+    """Whether a manifest beside a file lists it with the bytes that it has."""
+    try:
+        manifest = json.loads((path.parent / MANIFEST_NAME).read_text(encoding="utf-8"))
+        listed = {**manifest["files"], **manifest.get("exports", {})}[path.name]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return bool(listed == sha256_of(path))
+
+
 def trained_folder() -> Path:
     """Return the folder of bundles: ``MEDKIT_TRAINED``, the wheel's own, or the repository's."""
     named = os.environ.get(TRAINED_VARIABLE)
@@ -389,12 +399,16 @@ def replacing(target: Path) -> Iterator[Path]:
         # mkstemp makes files private; an output should have the usual rights.
         umask = os.umask(0)
         os.umask(umask)
-        try:
-            temporary.chmod(0o666 & ~umask)
-            temporary.replace(target)
-        except OSError as error:
-            raise MedkitError(
-                f"{target} cannot be written: {error.strerror}; name another place"
-            ) from error
+        with temporary.open("r+b") as written:
+            os.fsync(written.fileno())  # or a power cut could leave an empty file of that name
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
+    except OSError as error:
+        # Full disks and folders that vanish show in the block, as it writes.
+        raise MedkitError(
+            f"{target} cannot be written: {error.strerror or error}; make room, or name another "
+            "place"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

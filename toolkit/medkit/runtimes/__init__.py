@@ -15,9 +15,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import CARD_NAME, ModelCard, no_card
+from medkit.bundles import CARD_NAME, MANIFEST_NAME, ModelCard, is_listed, no_card
 from medkit.decisions import apply_temperature
 from medkit.errors import MissingExtraError, ModelFileError, UsageError
+from medkit.seal import is_sealed, is_whole
 
 RUNTIMES = {"litert": ".tflite", "onnx": ".onnx", "openvino": ".onnx", "keras": ".keras"}
 """Words for the runtimes, and the suffix of the files that each runs: the first of a suffix is
@@ -102,7 +103,8 @@ def load_model(path: Path, threads: int | None = None, runtime: str | None = Non
         If the suffix or the number of threads is not accepted, or the runtime
         is unknown or runs no such files.
     ModelFileError
-        If the file is missing, damaged or without a card.
+        If the file is missing, damaged (see :func:`check_whole`) or without
+        a card.
     ContractMismatchError
         If it was made for other preprocessing.
     MissingExtraError
@@ -119,7 +121,7 @@ def load_model(path: Path, threads: int | None = None, runtime: str | None = Non
     try:
         if not path.is_file():
             raise ModelFileError(f"no model file {path}; check the path")
-        path.open("rb").close()
+        check_whole(path)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     if suffix == ".tflite":
@@ -137,6 +139,37 @@ def load_model(path: Path, threads: int | None = None, runtime: str | None = Non
     from medkit.runtimes.onnx import OnnxModel
 
     return OnnxModel(path, threads)
+
+
+def check_whole(path: Path) -> None:
+    """Check that a model file has the bytes that it was written with.
+
+    Nothing of it is run before: a flipped bit can make a runtime crash, and
+    takes the process with it. A Keras archive has a checksum of each member,
+    which is compared when it is loaded.
+
+    Raises
+    ------
+    ModelFileError
+        If an exported file is damaged, or was cut short or not written by
+        medkit. Files of medkit 0.1.0 have no seal, and need their manifest.
+    OSError
+        If it cannot be read.
+    """
+    if path.suffix.lower() == ".keras":
+        path.open("rb").close()
+    elif is_sealed(path):
+        if not is_whole(path):
+            raise ModelFileError(
+                f"{path} is damaged or was changed: its bytes are not those of its seal; "
+                "copy or export it again"
+            )
+    elif not is_listed(path):
+        raise ModelFileError(
+            f"{path} was cut short, or is no model file of medkit: it has no seal, and no "
+            f"{MANIFEST_NAME} beside it lists its bytes; copy it again, or make it with: "
+            "medkit export"
+        )
 
 
 def check_runtime(runtime: str) -> str:

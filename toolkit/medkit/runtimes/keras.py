@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,31 @@ from medkit.quiet import native_stderr_closed
 from medkit.runtimes import both_classes, check_images, finish, one_line
 
 _BATCH = 64
+
+_SAFE = {
+    None: {"__keras_tensor__"},
+    "keras": {"DTypePolicy", "Functional", "Sequential"},
+    "keras.src.models.functional": {"Functional"},
+    "keras.src.models.sequential": {"Sequential"},
+    "keras.initializers": {"GlorotUniform", "HeNormal", "Ones", "Zeros"},
+    "keras.layers": {
+        "Activation",
+        "Add",
+        "BatchNormalization",
+        "Conv2D",
+        "Dense",
+        "Dropout",
+        "Flatten",
+        "GlobalAveragePooling2D",
+        "InputLayer",
+        "MaxPooling2D",
+        "ReLU",
+        "Rescaling",
+        "ZeroPadding2D",
+    },
+}
+"""What networks of medkit are made of, by module. Anything else in an archive could be a way to
+have code run, beside those that Keras' safe mode knows."""
 
 
 class KerasModel:
@@ -68,6 +95,45 @@ def read_card(path: Path) -> bytes:
         raise ModelFileError(f"{path} is no Keras archive, or a damaged one ({error})") from error
 
 
+def check_archive(path: Path) -> None:
+    """Check that a ``.keras`` archive is whole, and made of nothing but layers that medkit uses.
+
+    Raises
+    ------
+    ModelFileError
+        If it is damaged, or names anything that could run code. Nothing of
+        it has run then.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            config = json.loads(archive.read("config.json")) if damaged is None else None
+    except Exception as error:
+        # A damaged archive surfaces as errors of zipfile and zlib, which share no other base.
+        raise ModelFileError(f"{path} is no Keras archive, or a damaged one ({error})") from error
+    if damaged is not None:
+        raise ModelFileError(f"{path} is a damaged Keras archive: {damaged} has another checksum")
+    for module, name in _named(config):
+        if name not in _SAFE.get(module, ()):
+            raise ModelFileError(
+                f"{path} holds {name!r} of {module}, which could run code; accepted: networks of "
+                "plain layers, as 'medkit train' writes them"
+            )
+
+
+def _named(config: Any) -> Iterator[tuple[Any, Any]]:
+    """Give module and name of every object that a network's configuration would make."""
+    stack = [config]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if "class_name" in item:
+                yield item.get("module"), item["class_name"]
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+
+
 def import_tensorflow(purpose: str) -> Any:
     """Import TensorFlow, without the lines that its native code prints while it starts.
 
@@ -94,11 +160,12 @@ def load_keras(path: Path, threads: int | None = None) -> Any:
 
     Raises
     ------
+    ModelFileError
+        As :func:`check_archive`, or if Keras refuses the file.
     MissingExtraError
         If TensorFlow is not installed.
-    ModelFileError
-        If Keras refuses the file.
     """
+    check_archive(path)
     tf = import_tensorflow("load a .keras file")
     import keras
 
