@@ -334,7 +334,7 @@ def test_a_full_disk_ends_with_one_line_and_leaves_what_can_be_continued(
             write(self, row)
 
         monkeypatch.setattr(RowWriter, "write", failing)
-        with pytest.raises(MedkitError, match="No space left on device; make room there"):
+        with pytest.raises(MedkitError, match="No space left on device; put that right"):
             classify_files(options)
     monkeypatch.undo()
     assert finish(replace(options, resume=True))[0] == whole

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from stat import S_ISREG
+from typing import Protocol
 
 from medkit.errors import MedkitError, UsageError
 
@@ -27,6 +31,9 @@ that begins with the mark itself can be told."""
 
 _ESCAPED = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")
 _ESCAPE = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
+
+_SAVE_EVERY = 5.0
+"""Seconds between two times that rows are saved to the disk: what a power cut may cost at most."""
 
 _DIGITS = 6
 """Decimals of a probability: more than any model is good for."""
@@ -127,6 +134,16 @@ def check_output(out: str | Path) -> None:
         raise UsageError(f"folder {path.parent} of the output does not exist; create it first")
 
 
+class Stream(Protocol):
+    """What rows are written to."""
+
+    def write(self, content: bytes, /) -> object:
+        """Take bytes."""
+
+    def flush(self) -> None:
+        """Pass them on."""
+
+
 class RowWriter:
     r"""Writes rows to a binary stream, each one through to the operating system at once.
 
@@ -142,7 +159,7 @@ class RowWriter:
 
     def __init__(
         self,
-        stream: IO[bytes],
+        stream: Stream,
         name: str,
         labels: Sequence[str],
         to_line: Callable[[dict[str, object]], str],
@@ -219,13 +236,54 @@ def open_writer(
         return
     path = Path(out)
     with output_errors(str(path)):
-        stream = path.open("ab" if append else "wb")
+        stream = _Output(path, "ab" if append else "wb")
     try:
         to_line = _csv_line if path.suffix.lower() == ".csv" else _json_line
         yield RowWriter(stream, str(path), labels, to_line, append)
     finally:
         with output_errors(str(path)):
             stream.close()
+
+
+class _Output:
+    """A file that rows go to: it is where it was, and what was written reaches the disk."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self._path = path
+        self._file = path.open(mode)
+        opened = os.fstat(self._file.fileno())
+        self._identity, self._is_file = (opened.st_dev, opened.st_ino), S_ISREG(opened.st_mode)
+        self._saved = time.monotonic()
+
+    def write(self, content: bytes) -> object:
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """Hand what was written to the system, and now and then to the disk.
+
+        Raises
+        ------
+        OSError
+            If that fails, or the file is no longer where it was.
+        """
+        self._file.flush()
+        there = self._path.stat()
+        if (there.st_dev, there.st_ino) != self._identity:
+            raise FileNotFoundError(errno.ENOENT, "it was replaced meanwhile")
+        if time.monotonic() - self._saved > _SAVE_EVERY:
+            self._save()
+
+    def close(self) -> None:
+        try:
+            self._file.flush()
+            self._save()
+        finally:
+            self._file.close()
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self._is_file:
+            os.fsync(self._file.fileno())
 
 
 def _encoded(text: str) -> bytes:
@@ -268,6 +326,6 @@ def output_errors(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise MedkitError(
-            f"{name} cannot be written: {error.strerror}; make room there and continue with "
+            f"{name} cannot be written: {error.strerror}; put that right and continue with "
             "--resume, or name another output"
         ) from error
