@@ -6,16 +6,25 @@ import csv
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medkit.errors import MedkitError, UsageError
-from medkit.rows import Row, check_output, columns, open_writer
+from medkit.rows import Row, as_written, check_output, columns, open_writer, path_from_csv
+
+NAMESPACE = "{urn:oasis:names:tc:opendocument:xmlns:%s:1.0}"
+TABLE, TEXT, OFFICE = NAMESPACE % "table", NAMESPACE % "text", NAMESPACE % "office"
 
 LABELS = ("NORMAL", "basal cell carcinoma")
 
@@ -31,6 +40,28 @@ HOSTILE = (
     "'marked.png",
     "''=twice.png",
     " spaces ,\t.png ",
+    "  two  spaces.png",
+    "bell\x07.png",
+    "\x01.png",
+    "delete\x7f.png",
+    "\ufeffmark.png",
+    "\u202egnp.png",
+    "\udcff.png",
+    r"\udcff.png",
+    r"\\udcff.png",
+    "007",
+    "1e5",
+    "12:30",
+    "1/2",
+    "50%",
+    "TRUE",
+    "May-20",
+    "2024-01-02",
+    "#N/A",
+    "=cmd|' C'!A0.png",
+    "<b>&amp;.png",
+    "e\u0301.png",
+    "n" * 251 + ".png",
     "\u2028\x85.png",
     "naïve-日本.png",
 )
@@ -97,9 +128,129 @@ def test_json_lines_have_the_same_keys_and_null_where_empty(tmp_path: Path) -> N
     }
 
 
-def test_hostile_names_survive_csv(tmp_path: Path) -> None:
-    content = write(tmp_path / "o.csv", map(row, HOSTILE))
-    assert [each["path"].removeprefix("'") for each in read_csv(content)] == list(HOSTILE)
+def written_names(out: Path, names: Iterable[str]) -> Path:
+    write(out, map(row, names))
+    return out
+
+
+def through_csv(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [cells["path"] for cells in csv.DictReader(stream)]
+
+
+def through_pandas(path: Path) -> list[str]:
+    import pandas
+
+    return list(pandas.read_csv(path, dtype=str, keep_default_na=False)["path"])
+
+
+def through_a_spreadsheet(path: Path) -> list[str]:
+    """Import a CSV into LibreOffice, and read what its cells show."""
+    arguments = ["--headless", "--infilter=CSV:44,34,76,1", "--convert-to", "fods"]
+    profile = f"-env:UserInstallation={(path.parent / 'profile').as_uri()}"
+    subprocess.run(
+        ["soffice", profile, *arguments, "--outdir", path.parent, path],
+        check=True,
+        capture_output=True,
+    )
+    cells = []
+    for line in ElementTree.parse(path.with_suffix(".fods")).iter(f"{TABLE}table-row"):
+        cell = line.find(f"{TABLE}table-cell")
+        if cell is not None:
+            assert cell.get(f"{OFFICE}value-type") == "string"
+            assert cell.get(f"{TABLE}formula") is None
+            cells.append("\n".join(shown(each) for each in cell.iterfind(f"{TEXT}p")))
+    return cells[1:]
+
+
+def shown(element: ElementTree.Element) -> str:
+    """Return the text of a paragraph, in which runs of spaces and tabs are elements."""
+    text = element.text or ""
+    for child in element:
+        plain = {f"{TEXT}tab": "\t", f"{TEXT}s": " " * int(child.get(f"{TEXT}c", "1"))}
+        text += plain.get(child.tag, "") or shown(child)
+        text += child.tail or ""
+    return text
+
+
+@pytest.mark.parametrize("through", [through_csv, through_pandas])
+def test_hostile_names_come_out_of_a_csv_as_they_went_in(
+    tmp_path: Path, through: Callable[[Path], list[str]]
+) -> None:
+    cells = through(written_names(tmp_path / "o.csv", HOSTILE))
+    assert [path_from_csv(cell) for cell in cells] == list(HOSTILE)
+
+
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="LOUDLY: no spreadsheet is installed")
+def test_hostile_names_come_out_of_a_spreadsheet_as_they_went_in(tmp_path: Path) -> None:
+    cells = through_a_spreadsheet(written_names(tmp_path / "o.csv", HOSTILE))
+    assert [path_from_csv(cell) for cell in cells] == list(HOSTILE)
+
+
+# What a name may hold: any byte but a slash and a zero; more often those that mean something.
+NAMES = st.lists(
+    st.one_of(
+        st.binary(min_size=1, max_size=30).map(lambda raw: raw.translate(None, b"/\0")),
+        st.text("'\"=,;\n\r\t\\u0d \udcff\x07", min_size=1, max_size=12).map(
+            lambda text: text.encode("utf-8", "surrogateescape")
+        ),
+        st.from_regex(rb"\\{0,4}u[0-9a-d]{4}", fullmatch=True),
+    ).filter(bool),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(NAMES)
+def test_any_name_goes_into_a_csv_and_the_same_name_comes_out(raw: list[bytes]) -> None:
+    names = [os.fsdecode(each) for each in raw]
+    with tempfile.TemporaryDirectory() as folder:
+        out = written_names(Path(folder) / "o.csv", names)
+        for through in (through_csv, through_pandas):
+            cells = through(out)
+            assert [path_from_csv(cell) for cell in cells] == names
+            assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert [as_written(out, name) for name in names] == through_csv(out)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(NAMES)
+def test_any_name_goes_into_json_lines_and_the_same_name_comes_out(raw: list[bytes]) -> None:
+    names = [os.fsdecode(each) for each in raw]
+    with tempfile.TemporaryDirectory() as folder:
+        lines = written_names(Path(folder) / "o.jsonl", names).read_bytes().splitlines()
+    assert [os.fsencode(json.loads(line)["path"]) for line in lines] == raw
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(NAMES)
+def test_two_names_are_never_written_alike(raw: list[bytes]) -> None:
+    names = {os.fsdecode(each) for each in raw}
+    assert len({as_written(Path("o.csv"), name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("a.png", "a.png"),
+        ("007.png", "007.png"),
+        ("scan", "scan"),
+        ("007", "'007"),
+        ("1e5", "'1e5"),
+        ("May-20", "'May-20"),
+        ("true", "'true"),
+        ("=1", "'=1"),
+        ("'a.png", "''a.png"),
+        ("\udcff.png", r"\udcff.png"),
+        (r"\udcff.png", r"\\udcff.png"),
+        ("\a.png", r"\u0007.png"),
+        (r"a\b.png", r"a\b.png"),
+    ],
+)
+def test_cells_of_names(name: str, cell: str) -> None:
+    assert as_written(Path("o.csv"), name) == cell
+    assert path_from_csv(cell) == name
 
 
 def test_no_cell_of_a_csv_is_a_spreadsheet_s_formula(tmp_path: Path) -> None:
@@ -108,7 +259,7 @@ def test_no_cell_of_a_csv_is_a_spreadsheet_s_formula(tmp_path: Path) -> None:
         assert not [cell for cell in cells.values() if cell.startswith(tuple("=+-@\t\r"))]
 
 
-def test_hostile_names_survive_json_lines(tmp_path: Path) -> None:
+def test_hostile_names_come_out_of_json_lines(tmp_path: Path) -> None:
     lines = write(tmp_path / "o.jsonl", map(row, HOSTILE)).decode().splitlines()
     assert [json.loads(line)["path"] for line in lines] == list(HOSTILE)
 

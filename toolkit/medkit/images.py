@@ -214,7 +214,9 @@ def open_image(
             if image.mode.startswith(("I", "F")) and _zero_is_white(image):
                 raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
             _turn_upright(image)
-            return _to_eight_bits(image)
+            decoded = _to_eight_bits(image)
+            decoded.info = {}  # or its comment and profile would go into pictures made of it
+            return decoded
     except ImageError:
         raise
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from stat import S_ISREG
 from typing import Protocol
 
 from medkit.errors import MedkitError, UsageError
+from medkit.images import EXTENSIONS
 
 STDOUT = "-"
 """The output that means CSV on standard output."""
@@ -25,12 +26,13 @@ STDOUT = "-"
 SUFFIXES = (".csv", ".jsonl")
 """Suffixes of an output file, which decide its format."""
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "'")
 """What makes a spreadsheet take a cell for a formula; and the mark against it, so that a name
 that begins with the mark itself can be told."""
 
-_ESCAPED = re.compile(r"(\\*)([\ud800-\udfff])|(\\+)(?=ud[89a-f][0-9a-f]{2})")
-_ESCAPE = re.compile(r"(\\+)u(d[89a-f][0-9a-f]{2})")
+_ESCAPED = re.compile(r"(\\*)([\x00-\x08\x0b-\x1f\x7f\ud800-\udfff])|(\\+)(?=u[0-9a-f]{4})")
+_ESCAPE = re.compile(r"(\\+)u([0-9a-f]{4})")
+"""Characters that are no UTF-8, or that spreadsheets drop or change, and how they are written."""
 
 _SAVE_EVERY = 5.0
 """Seconds between two times that rows are saved to the disk: what a power cut may cost at most."""
@@ -80,12 +82,12 @@ def header_of(out: Path, labels: Sequence[str]) -> bytes:
     """Return the bytes that a file begins with: nothing for JSON Lines."""
     if out.suffix.lower() != ".csv":
         return b""
-    return _encoded(_csv_line({column: column for column in columns(labels)}))
+    return _csv_line({column: column for column in columns(labels)}).encode()
 
 
 def as_written(out: Path, name: str) -> str:
     """Return an image's name as a reader finds it in an output."""
-    return _encoded(_harmless(name)).decode() if out.suffix.lower() == ".csv" else name
+    return _path_cell(name) if out.suffix.lower() == ".csv" else name
 
 
 def path_from_csv(cell: str) -> str:
@@ -147,14 +149,17 @@ class Stream(Protocol):
 class RowWriter:
     r"""Writes rows to a binary stream, each one through to the operating system at once.
 
-    The bytes are UTF-8 with ``\n`` line ends on every platform. A byte of a
-    file name that is not UTF-8 is written as ``\udcXX``: in CSV the text
-    stays readable, and in JSON Lines it is the escape that gives back
-    Python's name of the file. Where a CSV has backslashes before that, or
-    before what a name has that looks like it, they are doubled. A text of a
-    CSV that a spreadsheet would run, because it begins with ``=``, ``+``,
-    ``-``, ``@``, a tab or a carriage return, has a ``'`` before it, as has
-    one that begins with ``'``. :func:`path_from_csv` gives back the name.
+    The bytes are UTF-8 with ``\n`` line ends on every platform. In JSON
+    Lines, a byte of a file name that is not UTF-8 is the escape ``\udcXX``,
+    which gives back Python's name of the file.
+
+    A CSV goes through spreadsheets, which run formulas and drop what they
+    cannot show. There, such a byte, and a control character other than tab
+    and line feed, is the text ``\uXXXX``; backslashes before it, or before
+    what a name has that looks like it, are doubled. A text that begins with
+    ``=``, ``+``, ``-``, ``@``, a tab or ``'`` has a ``'`` before it, as has
+    a name that could be a number or a date. :func:`path_from_csv` gives back
+    the name.
     """
 
     def __init__(
@@ -197,7 +202,7 @@ class RowWriter:
 
     def _write(self, line: str) -> None:
         with output_errors(self._name):
-            self._stream.write(_encoded(line))
+            self._stream.write(line.encode())
             self._stream.flush()
 
 
@@ -286,24 +291,36 @@ class _Output:
             os.fsync(self._file.fileno())
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", errors="backslashreplace")
-
-
 def _csv_line(values: dict[str, object]) -> str:
-    texts = [_harmless(x) if isinstance(x, str) else x for x in values.values()]
+    texts = [
+        value
+        if not isinstance(value, str)
+        else _path_cell(value)
+        if name == "path"
+        else _cell(value)
+        for name, value in values.items()
+    ]
     buffer = io.StringIO(newline="")
-    # The csv module quotes a lone "\r" only where the line end holds one too.
-    csv.writer(buffer, lineterminator="\r\n").writerow(texts)
-    return buffer.getvalue().removesuffix("\r\n") + "\n"
+    csv.writer(buffer, lineterminator="\n").writerow(texts)
+    return buffer.getvalue()
 
 
-def _harmless(text: str) -> str:
+def _path_cell(name: str) -> str:
+    """Return a name as a cell that comes out of a spreadsheet as it went in."""
+    cell = _cell(name)
+    if cell.startswith("'") or name.lower().endswith(tuple(EXTENSIONS)):
+        return cell
+    # Without a suffix, "007" is a number to a spreadsheet, and "May-20" a date.
+    is_taken = any(map(str.isdigit, name)) or name.lower() in ("true", "false")
+    return f"'{cell}" if is_taken else cell
+
+
+def _cell(text: str) -> str:
     """Return a text as a cell that no spreadsheet runs, and that is UTF-8."""
 
     def escape(found: re.Match[str]) -> str:
         # Backslashes before an escape, or before what looks like one, are doubled.
-        return f"{found[1] * 2}\\u{ord(found[2]):x}" if found[2] else found[3] * 2
+        return f"{found[1] * 2}\\u{ord(found[2]):04x}" if found[2] else found[3] * 2
 
     text = _ESCAPED.sub(escape, text)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -23,6 +23,7 @@ class OnnxModel:
         except ImportError:
             raise MissingExtraError("onnxruntime", "onnx", "run an .onnx file") from None
 
+        onnxruntime.disable_telemetry_events()  # its builds for Windows report use by default
         self.path = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: its warnings are about graph rewriting
