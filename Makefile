@@ -9,8 +9,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BASE := $(VENV)/base-installed
 FULL := $(VENV)/full-installed
 
+# Apart from the rest, because it brings packages of its own.
+AUDIT_BIN := build/audit-deps/bin
+AUDIT := build/audit-deps/installed
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity-test check fix docs lock clean
+.PHONY: help install demo test parity-test check fix docs fuzz audit-deps lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,11 +44,18 @@ docs: $(FULL) ## Bring tables and pictures in README.md and docs/ up to date wit
 	$(BIN)/python docs/draw_terminal.py
 	$(BIN)/python docs/update_tables.py
 
+fuzz: $(FULL) ## Fuzz the way from a file to a tensor: a million cases, some twenty minutes
+	$(BIN)/python tests/fuzz_images.py build/fuzz -runs=$(or $(CASES),1000000)
+
+audit-deps: $(AUDIT) ## Look for known vulnerabilities in the locked packages; needs a network
+	$(AUDIT_BIN)/python requirements/audit_deps.py
+
 lock: $(FULL) ## Lock the dependencies anew, with hashes
 	$(PIP) install uv
 	$(BIN)/uv pip compile $(LOCKING) pyproject.toml -o requirements/base.txt
 	$(BIN)/uv pip compile $(LOCKING) pyproject.toml --extra dev -o requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCKING) --group build -o requirements/build.txt
+	$(BIN)/uv pip compile $(LOCKING) --group audit -o requirements/audit.txt
 
 LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
@@ -66,4 +77,10 @@ $(BASE): requirements/base.txt requirements/build.txt pyproject.toml | $(BIN)/py
 $(FULL): requirements/dev.txt pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(AUDIT): requirements/audit.txt | $(BIN)/python
+	$(BIN)/python -m venv build/audit-deps
+	$(AUDIT_BIN)/python -m pip --disable-pip-version-check install --quiet \
+		--require-hashes -r requirements/audit.txt
 	@touch $@

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,10 @@ class Hostile:
     reason: str
 
 
-def corpus() -> Iterator[Hostile]:
-    """Give every file, each name once."""
-    for group, members in (
+@cache
+def corpus() -> tuple[Hostile, ...]:
+    """Return every file, each name once."""
+    groups = (
         ("empty", empty()),
         ("cut", truncated()),
         ("foreign", foreign()),
@@ -48,9 +50,12 @@ def corpus() -> Iterator[Hostile]:
         ("frames", frames()),
         ("tiff", tiff_structures()),
         ("noise", noise()),
-    ):
-        for name, content, reason in members:
-            yield Hostile(f"{group}/{name}", content, reason)
+    )
+    return tuple(
+        Hostile(f"{group}/{name}", content, reason)
+        for group, members in groups
+        for name, content, reason in members
+    )
 
 
 Members = Iterator[tuple[str, bytes, str]]

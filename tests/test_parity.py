@@ -31,6 +31,7 @@ from medkit.parity import (
 from medkit.paritypage import write_parity_page
 from medkit.splits import splits_of
 from medkit.tasks import PNEUMONIA, SKIN
+from modelfiles import card_of, save_onnx
 
 # Reports
 
@@ -248,7 +249,7 @@ def change_onnx(path: Path, change: Callable[[Any], Any]) -> None:
     (weights,) = [item for item in model.graph.initializer if item.name == last.input[1]]
     changed = change(numpy_helper.to_array(weights))
     weights.CopyFrom(numpy_helper.from_array(np.asarray(changed), weights.name))
-    onnx.save(model, path)
+    save_onnx(model, path)
 
 
 def drawn_samples(folder: Path) -> Path:
@@ -289,9 +290,9 @@ def test_an_export_that_would_decide_by_other_rules_is_refused(
     trained = Path(shutil.copytree(pooled_models, tmp_path / "trained"))
     path = trained / "skin/model-fp32.onnx"
     model = onnx.load(path)
-    (card,) = model.metadata_props
+    card = card_of(model)
     card.value = json.dumps({**json.loads(card.value), **change})
-    onnx.save(model, path)
+    save_onnx(model, path)
     relist(trained, path.name, "skin")
     samples = drawn_samples(tmp_path / "samples")
     with pytest.raises(ModelFileError, match=rf"fp32\.onnx {what}.* export it again$"):

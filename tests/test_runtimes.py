@@ -23,6 +23,7 @@ from medkit.runtimes.openvino import OpenVINOModel
 from medkit.seal import sealed
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 from medkit.training.recipes import RECIPES
+from modelfiles import unsealed
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -519,11 +520,6 @@ def other_card(folder: Path, path: Path, old: bytes, new: bytes) -> None:
         content = unsealed(original.read_bytes(), path.suffix)
         assert content.count(old) == 1
         path.write_bytes(sealed(content.replace(old, new), path.suffix))
-
-
-def unsealed(content: bytes, suffix: str) -> bytes:
-    """Return a file's bytes before its seal."""
-    return content[: -len(sealed(b"", suffix))]
 
 
 def edit_member(original: Path, path: Path, member: str, old: bytes, new: bytes) -> None:

@@ -33,6 +33,7 @@ from medkit.images import contract_for, image_to_tensor
 from medkit.parity import ParityOptions, check_parity
 from medkit.tasks import PNEUMONIA, SKIN, Task
 from medkit_exporters import ExportOptions, calibration, export_models
+from modelfiles import card_of, save_onnx
 
 keras = pytest.importorskip("keras")
 onnx = pytest.importorskip("onnx")
@@ -200,11 +201,11 @@ def test_an_input_quantisation_that_is_not_the_identity(
 def test_another_resize_kernel(skin: Path, tiny_data: Path) -> None:
     path = skin / "skin/model-fp32.onnx"
     model = onnx.load(path)
-    (card,) = model.metadata_props
+    card = card_of(model)
     stored = json.loads(card.value)
     stored["contract"] = {**stored["contract"], "resize": "squash:nearest", "hash": "0123"}
     card.value = json.dumps(stored)
-    onnx.save(model, path)
+    save_onnx(model, path)
     relist(skin, path.name, SKIN)
     with pytest.raises(ContractMismatchError) as raised:
         verdict(skin, SKIN, tiny_data, path.name)
@@ -250,11 +251,11 @@ def test_a_swapped_label_in_the_weights(skin: Path, tiny_data: Path, kind: str) 
 def test_a_swapped_label_in_the_card(skin: Path, tiny_data: Path) -> None:
     path = skin / "skin/model-fp32.onnx"
     model = onnx.load(path)
-    (card,) = model.metadata_props
+    card = card_of(model)
     stored = json.loads(card.value)
     stored["labels"][1], stored["labels"][4] = stored["labels"][4], stored["labels"][1]
     card.value = json.dumps(stored)
-    onnx.save(model, path)
+    save_onnx(model, path)
     relist(skin, path.name, SKIN)
     with pytest.raises(ModelFileError, match="its labels .* are not those of task skin"):
         verdict(skin, SKIN, tiny_data, path.name)
@@ -298,7 +299,7 @@ def test_weights_turned_around(exported_copy: Path, tiny_data: Path) -> None:
     (weights,) = [item for item in model.graph.initializer if item.name == first.input[1]]
     turned = -numpy_helper.to_array(weights)
     weights.CopyFrom(numpy_helper.from_array(turned, weights.name))
-    onnx.save(model, path)
+    save_onnx(model, path)
     relist(exported_copy, path.name)
     for item in check_parity(
         ParityOptions((PNEUMONIA,), tiny_data, trained=exported_copy)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from medkit.bundles import load_bundle
+from medkit.bundles import file_record, load_bundle, write_manifest
 from medkit.errors import ModelFileError
 from medkit.runtimes import load_model
 from medkit.seal import is_sealed, is_whole, sealed
 from medkit.tasks import TASKS
+from modelfiles import unsealed
 
 SUFFIXES = (".tflite", ".onnx")
 SHIPPED = [(task, f"model-int8{suffix}") for task in TASKS for suffix in SUFFIXES]
@@ -118,10 +119,7 @@ def test_a_file_of_the_first_version_needs_its_manifest(
     shutil.copytree(pooled_models / "skin", folder)
     path = folder / f"model-fp32{suffix}"
     content = path.read_bytes()
-    trailer = len(sealed(b"", suffix))
-    from medkit.bundles import file_record, write_manifest
-
-    path.write_bytes(content[:-trailer])
+    path.write_bytes(unsealed(content, suffix))
     with pytest.raises(ModelFileError, match="has no seal, and no manifest.json beside it lists"):
         load_model(path)
     manifest = load_bundle("skin", tmp_path).manifest

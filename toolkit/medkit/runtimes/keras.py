@@ -27,9 +27,12 @@ _SAFE = {
     "keras.layers": {
         "Activation",
         "Add",
+        "AveragePooling2D",
         "BatchNormalization",
+        "Concatenate",
         "Conv2D",
         "Dense",
+        "DepthwiseConv2D",
         "Dropout",
         "Flatten",
         "GlobalAveragePooling2D",
@@ -40,7 +43,7 @@ _SAFE = {
         "ZeroPadding2D",
     },
 }
-"""What networks of medkit are made of, by module. Anything else in an archive could be a way to
+"""What networks for images are made of, by module. Anything else in an archive could be a way to
 have code run, beside those that Keras' safe mode knows."""
 
 
