@@ -33,6 +33,8 @@ def audit(lock: Path) -> int:
     except (ValueError, KeyError, TypeError):
         # pip-audit ends with the same status for a vulnerability and for its own failure.
         reason = (done.stderr.strip() or "no answer").splitlines()[-1]
+        if "ConnectionError" in reason or "Timeout" in reason:
+            reason = "osv.dev cannot be reached from here; try again where a network allows it"
         print(f"{lock.name}: NOT CHECKED: {reason}")
         return NOT_CHECKED
     status = 0

@@ -31,6 +31,7 @@ LEVELS = (
         "medkit.inspection",
         "medkit.paritypage",
         "medkit.pipeline",
+        "medkit.quarantine",
         "medkit.report",
         "medkit.resume",
         "medkit_exporters",

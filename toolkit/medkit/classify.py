@@ -20,7 +20,7 @@ from medkit.errors import ModelFileError, UsageError
 from medkit.images import contract_for
 from medkit.limits import DEFAULT_LIMITS, Limits
 from medkit.listing import Found, Whereabouts, counting, find_images
-from medkit.pipeline import predict
+from medkit.pipeline import most_in_work, predict
 from medkit.resume import (
     Kept,
     begin,
@@ -209,7 +209,7 @@ def _classify_rest(
 ) -> ClassifySummary:
     """Classify what an output does not hold yet."""
     found, models, workers = prepared
-    kept, found, again = _begin(options, found, models)
+    kept, found, again = _begin(options, found, models, workers)
     counts, errors = Counter(kept.counts), kept.errors
     with (
         open_writer(options.out, models.labels, append=kept.rows > 0) as writer,
@@ -261,21 +261,28 @@ def _check_existing(options: ClassifyOptions) -> None:
 
 
 def _begin(
-    options: ClassifyOptions, found: Iterator[Found], models: _Models
+    options: ClassifyOptions, found: Iterator[Found], models: _Models, workers: int
 ) -> tuple[Kept, Iterator[Found], int]:
     """Prepare the output; return what is kept, what is to be done, and how much of it again."""
     if str(options.out) == STDOUT:
         return Kept(), found, 0
-    out = Path(options.out)
+    out, kept, again = Path(options.out), Kept(), 0
     if options.resume and has_rows(out):
         stored = read_record(out)
         models.adopt(stored.get("models"))
         check_record(out, stored, {**_facts(options), "models": models.identity()})
-        kept = repair(out, models.labels) if stored.get("emptied") else Kept()
+        if stored.get("emptied"):
+            kept = repair(out, models.labels)
         if kept.rows:
-            return kept, *remaining(found, out, models.labels, options.batch_size)
-    begin(out, {**_facts(options), "models": models.identity()})
-    return Kept(), found, 0
+            found, again = remaining(found, out, models.labels, options.batch_size)
+        if stored.get("finished") is None:
+            from medkit.quarantine import tried_out
+
+            suspects = again + most_in_work(workers, options.batch_size)
+            found = tried_out(found, suspects, options.limits)
+    if not kept.rows:
+        begin(out, {**_facts(options), "models": models.identity()})
+    return kept, found, again
 
 
 def _facts(options: ClassifyOptions) -> dict[str, Any]:

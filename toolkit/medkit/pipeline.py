@@ -88,13 +88,22 @@ def predict(
     try:
         while not ending.is_set() and (items := list(islice(found, batch_size))):
             running.append(crew.take(items))
-            if len(running) > workers * (1 + _AHEAD):
+            if len(running) > _most_running(workers):
                 yield from crew.rows_of(running.popleft())
         while running:
             yield from crew.rows_of(running.popleft())
     finally:
         # After an interruption or an error, a worker ends with the image that it is at.
         crew.dismiss()
+
+
+def most_in_work(workers: int, batch_size: int) -> int:
+    """Return how many images may have been begun and have no row yet."""
+    return (_most_running(workers) + 2) * batch_size  # one taken too much, one being written
+
+
+def _most_running(workers: int) -> int:
+    return workers * (1 + _AHEAD)
 
 
 class _Chunk:
