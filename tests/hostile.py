@@ -158,6 +158,10 @@ def truncated() -> Members:
         "rgb.bmp": encoded(picture((72, 60)), "BMP"),
         "lzw.tif": encoded(picture((72, 60)), "TIFF", compression="tiff_lzw"),
         "raw.tif": encoded(picture((64, 50)), "TIFF"),
+        "palette.png": encoded(picture((110, 100)).convert("P"), "PNG"),
+        "deep.png": encoded(picture((70, 60)).convert("L").convert("I;16"), "PNG"),
+        "cmyk.jpg": encoded(picture().convert("CMYK"), "JPEG", quality=80),
+        "float.tif": encoded(picture((50, 40)).convert("F"), "TIFF"),
         "lossless.webp": encoded(picture((72, 60)), "WEBP", lossless=True),
         "lossy.webp": encoded(picture((180, 150)), "WEBP", quality=85),
     }

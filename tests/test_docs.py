@@ -52,6 +52,15 @@ def test_make_targets_in_the_documentation_exist() -> None:
     assert named <= targets
 
 
+def test_the_tests_that_hold_a_promise_exist() -> None:
+    text = (ROOT / "docs/reliability.md").read_text()
+    named = re.findall(r"`tests/(\w+)\.py::(\w+)`", text)
+    assert len(named) > 30
+    for module, name in named:
+        functions = (ROOT / f"tests/{module}.py").read_text()
+        assert f"def {name}(" in functions, f"{module} has no {name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text())

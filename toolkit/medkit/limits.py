@@ -22,8 +22,8 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from medkit.errors import ImageError, UsageError
 
-_MOST_READS = 2_000_000
-"""Reads of a file, each of which is a step of a decoder written in Python: two seconds' worth.
+_MOST_READS = 1_000_000
+"""Reads of a file, each of which is a step of a decoder written in Python: a second's worth.
 One that takes more is made of empty pieces, or is filled with junk between its pieces."""
 
 _MOST_REREADING, _REREADING_ROOM = 4, 1 << 20
