@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+import hostile
 import make_golden as golden
 from medkit.errors import ContractMismatchError, ImageError
 from medkit.images import (
@@ -124,6 +125,22 @@ def test_the_first_of_several_frames_counts(kind: str) -> None:
     with Image.open(stream) as image:
         assert image.n_frames == 3
     assert np.asarray(open_image(stream))[0, 0].tolist() == [20, 0, 200]
+
+
+def test_the_picture_counts_and_not_a_thumbnail_that_differs() -> None:
+    picture, black = hostile.picture(), Image.new("RGB", (40, 30))
+    plain = np.asarray(open_image(encode(picture, "JPEG", quality=90)))
+    exif = Image.Exif()
+    exif[256], exif[257] = black.size
+    thumbnail = hostile.encoded(black, "JPEG")
+    segments = (
+        hostile.segment(0xE0, b"JFIF\0\x01\x02\0\0\x01\0\x01\x08\x08" + bytes(192)),
+        hostile.segment(0xE0, b"JFXX\0\x10" + thumbnail),
+        hostile.segment(0xE1, exif.tobytes() + thumbnail),
+    )
+    for segment in segments:
+        stream = io.BytesIO(hostile.with_segments(segment))
+        assert np.array_equal(np.asarray(open_image(stream)), plain)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -163,6 +165,54 @@ def test_the_smallest_jpeg_of_its_size_is_not_taken_for_one_that_ends_early(
         Image.new(mode, size), "JPEG", quality=1, progressive=progressive, optimize=True
     )
     assert open_image(io.BytesIO(content)).size in (size, (1000, 500))
+
+
+# Memory
+
+MEASURED = """
+import sys
+from pathlib import Path
+from medkit.images import open_image, route
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+before = peak()
+route(open_image(Path(sys.argv[1])))
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="LOUDLY: only Linux tells")
+@pytest.mark.parametrize(
+    ("kind", "mode", "most"),
+    [
+        ("JPEG", "L", 1),
+        ("JPEG", "RGB", 1),
+        ("PNG", "RGB", 6),
+        ("PNG", "RGBA", 10),
+        ("TIFF", "F", 9),
+        ("WEBP", "RGBA", 19),
+    ],
+)
+def test_decoding_takes_a_bounded_number_of_bytes_a_pixel(
+    kind: str, mode: str, most: float, tmp_path: Path
+) -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (400, 400, 4), dtype=np.uint8)
+    pixels = np.tile(tile, (10, 10, 1))
+    image = {
+        "L": Image.fromarray(pixels[..., 0]),
+        "RGB": Image.fromarray(pixels[..., :3].copy()),
+        "RGBA": Image.fromarray(pixels),
+        "F": Image.fromarray(pixels[..., 0].astype(np.float32) / 255),
+    }[mode]
+    path = tmp_path / f"large.{kind.lower()}"
+    image.save(path, kind, **({"method": 0, "quality": 50} if kind == "WEBP" else {}))
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, path], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < most * image.width * image.height
 
 
 # Bands

@@ -96,7 +96,7 @@ re-encoded X-ray does not make it dermoscopy.
 
 _DEPTHS = (8, 10, 12, 14, 16)
 
-_BAND = 1 << 22
+_BAND = 1 << 20
 """Pixels that are changed at a time, so that what comes between takes little memory."""
 
 _DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
