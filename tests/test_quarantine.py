@@ -83,6 +83,13 @@ def test_images_that_crash_or_hold_up_a_decoder_are_found_out(images: Path, faul
     }
 
 
+def test_where_no_other_python_can_be_started_nothing_is_called_a_crash(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert errors_after(found_in(images), 20, Limits()) == {}
+
+
 def test_names_of_any_bytes_reach_the_other_process(images: Path, faulty: None) -> None:
     for name in (b"line\nfeed.png", b"\xff.png"):
         Image.new("L", (13, 1)).save(images / os.fsdecode(name))

@@ -4,8 +4,8 @@ A decoder that crashes takes the whole process with it, and would again when
 the run is continued, at the same image, forever. So the images that were in
 work when a run died are decoded in a process of their own before the run
 goes on with them. As a program, ``python -m medkit.quarantine`` is that
-process: it reads paths, each ended by a zero byte, and writes a line for
-each one that did not crash it.
+process: it reads paths, each ended by a zero byte, and writes a line when it
+begins, and one for each path that did not crash it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def _decode_apart(items: Sequence[Found], limits: Limits) -> tuple[int, str]:
         check=False,
         start_new_session=True,  # Ctrl-C is for the run, and not taken for a crash
     )
-    return process.stdout.count(b"\n"), _cause(process.returncode, limits)
+    begun_and_done = process.stdout.count(b"\n")
+    if begun_and_done == 0:
+        return len(items), ""  # nothing can be tried out where no other Python can be started
+    return begun_and_done - 1, _cause(process.returncode, limits)
 
 
 def _cause(status: int, limits: Limits) -> str:
@@ -70,6 +73,7 @@ def _cause(status: int, limits: Limits) -> str:
 def main() -> None:
     """Decode what standard input names."""
     limits = Limits(**json.loads(sys.argv[1]))
+    print(flush=True)
     for name in sys.stdin.buffer.read().split(b"\0")[:-1]:
         # Ends the process even if a decoder does not return.
         faulthandler.dump_traceback_later(limits.seconds + _GRACE, exit=True)
