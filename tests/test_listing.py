@@ -11,8 +11,16 @@ from typing import Any
 
 import pytest
 
-from medkit.errors import NoImagesError, UsageError
-from medkit.listing import Found, check_inputs, count_images, counting, find_images, walk
+from medkit.errors import MedkitError, NoImagesError, UsageError
+from medkit.listing import (
+    Found,
+    Whereabouts,
+    check_inputs,
+    count_images,
+    counting,
+    find_images,
+    walk,
+)
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -225,3 +233,39 @@ def test_every_argument_must_hold_an_image(tmp_path: Path) -> None:
 def test_patterns_may_be_written_as_shells_write_folders(tmp_path: Path, pattern: str) -> None:
     touch(tmp_path, "a.png", "b/c.png")
     assert [found.name for found in find_images([tmp_path], exclude=[pattern])] == ["a.png"]
+
+
+# Folders that go
+
+
+def test_folders_that_are_there_pass_and_files_are_not_looked_after(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b.png")
+    whereabouts = Whereabouts([tmp_path / "a", tmp_path / "b.png"])
+    (tmp_path / "b.png").unlink()
+    whereabouts.check()
+
+
+def test_a_folder_that_has_gone_or_is_empty_where_another_was_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "z/1.png")
+    whereabouts = Whereabouts([tmp_path / "z", tmp_path / "a"])
+    (tmp_path / "a").rename(tmp_path / "away")
+    with pytest.raises(MedkitError, match="a has gone; once it is back, continue with --resume"):
+        whereabouts.check()
+    (tmp_path / "a").mkdir()
+    with pytest.raises(MedkitError, match="a has gone"):
+        whereabouts.check()
+
+
+def test_a_folder_that_was_mounted_again_has_not_gone(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png")
+    whereabouts = Whereabouts([tmp_path / "a"])
+    (tmp_path / "a").rename(tmp_path / "away")
+    touch(tmp_path, "a/1.png")
+    whereabouts.check()
+
+
+def test_a_folder_whose_images_are_deleted_has_not_gone(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png")
+    whereabouts = Whereabouts([tmp_path / "a"])
+    (tmp_path / "a/1.png").unlink()
+    whereabouts.check()

@@ -79,10 +79,11 @@ class Whereabouts:
     def check(self) -> None:
         """Raise :class:`MedkitError` if a folder has gone.
 
-        Where a network folder was mounted, an empty one may be left.
+        Where a network folder was mounted, an empty one is left. One that
+        was mounted again is another to the system, but not empty.
         """
         for path, identity in self._known.items():
-            if _identity(path) != identity:
+            if _identity(path) != identity and _is_empty(path):
                 raise MedkitError(
                     f"folder {path} has gone; once it is back, continue with --resume"
                 )
@@ -94,6 +95,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a folder has no entries, or cannot be listed."""
+    try:
+        with os.scandir(path) as scan:
+            return next(scan, None) is None
+    except OSError:
+        return True
 
 
 def find_images(

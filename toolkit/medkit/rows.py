@@ -257,7 +257,9 @@ class _Output:
         self._path = path
         self._file = path.open(mode)
         opened = os.fstat(self._file.fileno())
-        self._identity, self._is_file = (opened.st_dev, opened.st_ino), S_ISREG(opened.st_mode)
+        self._is_file = S_ISREG(opened.st_mode)
+        # Some network folders number a file anew each time that they are asked.
+        self._opened = opened if os.path.samestat(opened, path.stat()) else None
         self._saved = time.monotonic()
 
     def write(self, content: bytes) -> object:
@@ -273,7 +275,7 @@ class _Output:
         """
         self._file.flush()
         there = self._path.stat()
-        if (there.st_dev, there.st_ino) != self._identity:
+        if self._opened is not None and not os.path.samestat(there, self._opened):
             raise FileNotFoundError(errno.ENOENT, "it was replaced meanwhile")
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self._save()
