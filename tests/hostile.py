@@ -23,7 +23,8 @@ OK = ""
 FOREIGN = "not an image of an accepted format"
 BROKEN = "cannot be decoded: "
 SHORT = "has too few bytes"
-BOMB = "is a decompression bomb"
+BOMB = "is empty or a decompression bomb"
+MANY_SCANS = "has too many scans"
 LARGE = "has "
 
 
@@ -82,11 +83,13 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + checksum
 
 
-def png(width: int, height: int, data: bytes, depth: int = 8, colour: int = 2) -> bytes:
-    """Return a PNG of any promise."""
+def png(
+    width: int, height: int, data: bytes, depth: int = 8, colour: int = 2, extra: bytes = b""
+) -> bytes:
+    """Return a PNG of any promise, with further chunks before its data."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra
+    return start + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def with_chunks(*chunks: bytes) -> bytes:
@@ -218,6 +221,13 @@ def floods() -> Members:
     yield "grey-deep.png", png(side, side, zeros(1 << 26), 16, 0), BOMB
     yield "bits.png", png(side, side, zeros(side * (side // 8 + 1)), 1, 0), BOMB
     yield "palette.png", png(side, side, zeros(side * (side + 1)), 8, 3), BOMB
+    ramp = chunk(b"PLTE", bytes(range(256)) * 3)
+    for name, extra in (("ramp", ramp), ("ramp-alpha", ramp + chunk(b"tRNS", bytes(256)))):
+        yield f"palette-{name}.png", png(8190, 8190, zeros(8190 * 8191), 8, 3, extra), BOMB
+    yield "smaller-deep.png", png(5790, 5790, zeros(5790 * 11_581), 16, 0), BOMB
+    yield "smaller-alpha.png", png(4090, 4090, zeros(4090 * 8181), 8, 4), BOMB
+    yield "wide.png", png(67_000_000, 1, zeros(67_000_001), 8, 0), LARGE
+    yield "tall.png", png(1, 33_500_000, zeros(67_000_000), 8, 0), LARGE
     yield "short.png", png(4000, 4000, zlib.compress(bytes(5000)), 8, 0), BROKEN
     yield "long.png", png(8, 8, zeros(1 << 28)), OK
     for name, text in (
@@ -251,11 +261,16 @@ def floods() -> Members:
     )
     yield "fill.jpg", b"\xff\xd8" + b"\xff" * 300_000 + encoded(picture(), "JPEG")[3:], OK
     yield "header.webp", flat_webp(16_383, 16_383), "more pixels than the decoder accepts"
-    yield "flat.webp", flat_webp(13_000, 13_000), BOMB
+    yield "large-flat.webp", flat_webp(13_000, 13_000), LARGE
+    yield "flat.webp", flat_webp(4095, 4095), BOMB
     yield "small-flat.webp", flat_webp(300, 200), OK
     yield "canvas.webp", extended_webp(1 << 24, 1 << 24), "more pixels than the decoder accepts"
     yield "header.bmp", resized_bmp(2**31 - 1, 2**31 - 1), LARGE
     yield "promise.bmp", resized_bmp(13_000, 13_000), BOMB
+    for width, height in ((67_000_000, 1), (9000, 9000)):
+        content = run_lengths(width, height, b"\1\5\0\0\0\1")
+        yield f"lines-{height}.bmp", content, LARGE
+    yield "lines-small.bmp", run_lengths(900, 900, b"\1\5" + b"\0\0" * 900 + b"\0\1"), BROKEN
     yield "negative.bmp", resized_bmp(-5, 7), LARGE
     yield "zero.bmp", resized_bmp(0, 0), BROKEN
     yield "header.tif", tiff(list(grey_tags(1 << 20, 1 << 20).values()), bytes(99)), LARGE
@@ -279,6 +294,14 @@ def resized_bmp(width: int, height: int) -> bytes:
     content = bytearray(encoded(picture(), "BMP"))
     content[18:26] = struct.pack("<ii", width, height)
     return bytes(content)
+
+
+def run_lengths(width: int, height: int, data: bytes) -> bytes:
+    """Return a run-length encoded BMP, in which a line may end at once."""
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(data), 0, 0, 256, 0)
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+    start = 14 + len(header) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start) + header + palette + data
 
 
 def riff(*chunks: tuple[bytes, bytes]) -> bytes:
@@ -315,14 +338,14 @@ def scans() -> Members:
         last = content.rindex(b"\xff\xda")
         for count in (200, 5000):
             many = content[:last] + content[last:-2] * count + b"\xff\xd9"
-            yield f"{name}-{count}.jpg", many, "has more than 100 scans"
+            yield f"{name}-{count}.jpg", many, MANY_SCANS
         few = content[:last] + content[last:-2] * 3 + b"\xff\xd9"
         yield f"{name}-few.jpg", few, OK
         hidden = content[:last] + segment(0xFE, b"\xff\xd9" * 9) + content[last:-2] * 200
-        yield f"{name}-hidden.jpg", hidden + b"\xff\xd9", "has more than 100 scans"
+        yield f"{name}-hidden.jpg", hidden + b"\xff\xd9", MANY_SCANS
         empty_scan = content[last : last + 14]
         tiny = content[:last] + empty_scan * 3000 + content[last:]
-        yield f"{name}-empty-scans.jpg", tiny, "has more than 100 scans"
+        yield f"{name}-empty-scans.jpg", tiny, MANY_SCANS
         large = bytearray(content[:last] + content[last:-2] * 3 + b"\xff\xd9")
         frame = large.index(b"\xff\xc2")
         large[frame + 5 : frame + 9] = struct.pack(">HH", 9000, 9000)
@@ -333,7 +356,7 @@ def scans() -> Members:
     start = baseline.index(b"\xff\xda")
     single = bytearray(baseline[start:-2])
     one = b"\xff\xda\x00\x08\x01" + bytes(single[5:7]) + b"\x00\x3f\x00" + bytes(single[14:])
-    yield "sequential.jpg", baseline[:start] + one * 3000 + b"\xff\xd9", "has more than 100 scans"
+    yield "sequential.jpg", baseline[:start] + one * 3000 + b"\xff\xd9", MANY_SCANS
     yield "restarts.jpg", baseline[:start] + segment(0xDD, b"\0\x01") + baseline[start:], OK
     yield "no-scan.jpg", baseline[:start] + b"\xff\xd9", BROKEN
     yield "no-tables.jpg", b"\xff\xd8" + baseline[baseline.index(b"\xff\xc0") :], BROKEN
@@ -567,6 +590,19 @@ def tiff_structures() -> Members:
     tiles = {**good, 322: (322, 4, 1, 1), 323: (323, 4, 1, 1), 324: (324, 4, 300_000, 8)}
     del tiles[273], tiles[278], tiles[279]
     yield "tiles-many.tif", tiff(list(tiles.values()), strips), "has too many strips or tiles"
+    for side in (2000, 12_000):
+        content = tiled(64, 64, side, zeros(side * side), 1)
+        yield f"tile-{side}.tif", content, "has tiles larger than its 64 pixels"
+    blocks = zlib.compressobj(9, zlib.DEFLATED, -15)
+    pixels = bytes(256)
+    stream = b"\x78\x01" + b"\0\0\0\xff\xff" * 60_000 + blocks.compress(pixels) + blocks.flush()
+    stream += struct.pack(">I", zlib.adler32(pixels))
+    yield (
+        "tiles-of-nothing.tif",
+        tiled(4096, 4096, 16, stream, 65_536),
+        ("refers to the same bytes too often"),
+    )
+    yield "tiles.tif", tiled(64, 64, 64, zeros(4096), 1), OK
     block = bytes(1 << 20)
     again = {**grey_tags(1024, 1024), 273: (273, 4, 60_000, 8), 278: (278, 4, 1, 1023)}
     same = struct.pack("<60000I", *[8 + 240_000] * 60_000)
@@ -575,6 +611,19 @@ def tiff_structures() -> Members:
         tiff(list(again.values()), same + block),
         ("refers to the same bytes too often"),
     )
+
+
+def tiled(width: int, height: int, side: int, data: bytes, count: int) -> bytes:
+    """Return a deflated grey TIFF whose tiles all lie at the same place."""
+    tags = grey_tags(width, height, t259=8, t322=side, t323=side)
+    for tag in (273, 278, 279):
+        del tags[tag]
+    if count == 1:
+        return tiff([*tags.values(), (324, 4, 1, 8), (325, 4, 1, len(data))], data)
+    lists = struct.pack(f"<{count}I", *[8] * count), struct.pack(f"<{count}I", *[len(data)] * count)
+    places = 8 + len(data), 8 + len(data) + len(lists[0])
+    entries = [(324, 4, count, places[0]), (325, 4, count, places[1])]
+    return tiff([*tags.values(), *entries], data + b"".join(lists))
 
 
 def noise() -> Members:

@@ -61,7 +61,7 @@ OPTIONS = {
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
         *("runtime", "threads", "trained", "resume", "overwrite"),
-        *("max-megapixels", "max-seconds", "max-megabytes"),
+        *("max-megapixels", "max-seconds", "max-megabytes", "max-expansion"),
     ],
     "benchmark": [
         *("task", "peers", "repeats", "batch-size", "threads", "json", "svg", "trained"),
@@ -298,7 +298,8 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     line = (
         "classify a.png --out - --task skin --model m.onnx --include *.png --include x "
         "--exclude y --exclude z --runtime openvino --batch-size 4 --threads 2 --trained t "
-        "--resume --overwrite --max-megapixels 50 --max-seconds 2.5 --max-megabytes 9"
+        "--resume --overwrite --max-megapixels 50 --max-seconds 2.5 --max-megabytes 9 "
+        "--max-expansion 500"
     )
     assert run(*line.split()).exit_code == 0
     assert calls == [
@@ -316,7 +317,7 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
             trained=Path("t"),
             resume=True,
             overwrite=True,
-            limits=Limits(50, 2.5, 9),
+            limits=Limits(50, 2.5, 9, 500),
         ),
     ]
 

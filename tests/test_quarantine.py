@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 from PIL import Image
@@ -88,6 +89,22 @@ def test_where_no_other_python_can_be_started_nothing_is_called_a_crash(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert errors_after(found_in(images), 20, Limits()) == {}
+
+
+def test_no_program_among_the_images_is_run(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (images / "json.py").write_text("open('run', 'w').close()")
+    monkeypatch.chdir(images)
+    items = [item for item in found_in(images) if item.name.endswith(".png")]
+    assert errors_after(items, 20, Limits()) == {}
+    assert not (images / "run").exists()
+
+
+def test_trying_out_ends_when_the_run_is_to_end(images: Path, faulty: None) -> None:
+    Image.new("L", (13, 2)).save(images / "03.png")
+    ending = Event()
+    Timer(1.0, ending.set).start()
+    items = found_in(images)
+    assert list(tried_out(iter(items), 20, Limits(seconds=600), ending)) == items
 
 
 def test_names_of_any_bytes_reach_the_other_process(images: Path, faulty: None) -> None:

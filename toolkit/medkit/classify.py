@@ -209,7 +209,7 @@ def _classify_rest(
 ) -> ClassifySummary:
     """Classify what an output does not hold yet."""
     found, models, workers = prepared
-    kept, found, again = _begin(options, found, models, workers)
+    kept, found, again = _begin(options, found, models, workers, ending)
     counts, errors = Counter(kept.counts), kept.errors
     with (
         open_writer(options.out, models.labels, append=kept.rows > 0) as writer,
@@ -261,7 +261,11 @@ def _check_existing(options: ClassifyOptions) -> None:
 
 
 def _begin(
-    options: ClassifyOptions, found: Iterator[Found], models: _Models, workers: int
+    options: ClassifyOptions,
+    found: Iterator[Found],
+    models: _Models,
+    workers: int,
+    ending: Event | None,
 ) -> tuple[Kept, Iterator[Found], int]:
     """Prepare the output; return what is kept, what is to be done, and how much of it again."""
     if str(options.out) == STDOUT:
@@ -275,11 +279,11 @@ def _begin(
             kept = repair(out, models.labels)
         if kept.rows:
             found, again = remaining(found, out, models.labels, options.batch_size)
-        if stored.get("finished") is None:
+        if stored.get("finished") is None and os.name == "posix":
             from medkit.quarantine import tried_out
 
             suspects = again + most_in_work(workers, options.batch_size)
-            found = tried_out(found, suspects, options.limits)
+            found = tried_out(found, suspects, options.limits, ending)
     if not kept.rows:
         begin(out, {**_facts(options), "models": models.identity()})
     return kept, found, again
@@ -326,7 +330,7 @@ def _predict(
     ending: Event | None = None,
 ) -> Generator[Row, None, None]:
     """Give the rows, as long as the folders are there that the images come from."""
-    whereabouts = Whereabouts(options.inputs)
+    whereabouts = Whereabouts(options.inputs, options.limits.seconds)
     rows = predict(found, models, options.batch_size, workers, ending, options.limits)
     with closing(rows):
         for row in rows:

@@ -343,12 +343,21 @@ def classify(
         int | None, typer.Option(metavar="N", help="Cores to keep busy. [default: all]")
     ] = None,
     max_megapixels: Annotated[
-        float, typer.Option(metavar="N", help="Larger images get a row with an error.")
+        float, typer.Option(metavar="N", help="Millions of pixels that an image may have.")
     ] = 200,
     max_seconds: Annotated[
-        float, typer.Option(metavar="N", help="So do images that take longer to decode.")
+        float, typer.Option(metavar="N", help="Seconds that an image may take to decode.")
     ] = 30,
-    max_megabytes: Annotated[float, typer.Option(metavar="N", help="And larger files.")] = 1000,
+    max_megabytes: Annotated[
+        float, typer.Option(metavar="N", help="Millions of bytes that a file may have.")
+    ] = 1000,
+    max_expansion: Annotated[
+        float,
+        typer.Option(
+            metavar="N",
+            help="Times its size that a large file may unpack to; more for blank scans.",
+        ),
+    ] = 200,
     trained: TrainedOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the rows that are there; do what is missing.")
@@ -382,7 +391,7 @@ def classify(
         trained=trained,
         resume=resume,
         overwrite=overwrite,
-        limits=Limits(max_megapixels, max_seconds, max_megabytes),
+        limits=Limits(max_megapixels, max_seconds, max_megabytes, max_expansion),
     )
     console = stderr_console()
     try:

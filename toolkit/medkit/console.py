@@ -6,7 +6,6 @@ becomes plain lines (training) or nothing (classification).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,20 +49,6 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def _apart(console: Console) -> Console:
-    """Return a console on a descriptor of its own, if the given one is a terminal.
-
-    It goes on while native libraries are kept quiet; see :mod:`medkit.quiet`.
-    """
-    try:
-        descriptor = os.dup(console.file.fileno()) if console.is_terminal else None
-    except (OSError, ValueError):  # a terminal in name only
-        descriptor = None
-    if descriptor is None:
-        return console
-    return Console(file=os.fdopen(descriptor, "w"), highlight=False)
-
-
 class ClassifyProgress:
     """Progress of a batch classification: done of total, rate, time left, errors."""
 
@@ -76,7 +61,7 @@ class ClassifyProgress:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[errors]}"),
-            console=_apart(console),
+            console=console,
             transient=True,
             disable=not console.is_terminal,
         )

@@ -32,7 +32,7 @@ import logging
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -62,10 +62,12 @@ from medkit.limits import (
     check_pixels,
     limited,
 )
-from medkit.quiet import native_stderr_closed
+from medkit.quiet import silence_libtiff
 from medkit.tasks import PNEUMONIA, SKIN, Task
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to the terminal
+# What is wrong with a file is in its row, and need not be on the terminal too.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+silence_libtiff()
 
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,
@@ -102,7 +104,9 @@ _BAND = 1 << 20
 _DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 """What Pillow raises for EXIF that it cannot make sense of."""
 
-_QUOTED = re.compile(r"b?'[^']*'?|b?\"[^\"]*\"?")
+_QUOTATION = re.compile(r"(?:\s*\(\w+ )?\s*\bb?['\"]|\s*['\"]")
+"""Where a decoder's message begins to quote what stands in a file."""
+
 _LONGEST_REASON = 200
 
 
@@ -207,10 +211,8 @@ def open_image(
             check_pixels(image, limits)
             full = image.size
             image.draft(image.mode, (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
-            check_content(image, file, full)
-            # libtiff prints what it finds wrong; that it found something is known without.
-            with native_stderr_closed() if image.format == "TIFF" else nullcontext():
-                image.load()
+            check_content(image, file, full, limits)
+            image.load()
             if image.mode.startswith(("I", "F")) and _zero_is_white(image):
                 raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
             _turn_upright(image)
@@ -251,10 +253,12 @@ def _identified(file: LimitedFile) -> ImageFile.ImageFile:
 
 def _reason(error: Exception) -> str:
     """Return what a decoder said, in one line, without what it quotes of the file."""
+    if isinstance(error, LookupError):
+        return type(error).__name__  # its text is what was looked up
     # An operating system's error names the file; its strerror does not.
     text = getattr(error, "strerror", None) or str(error)
-    reason = " ".join(_QUOTED.sub("...", text).split())
-    return reason[:_LONGEST_REASON] if reason.strip(".") else type(error).__name__
+    reason = " ".join(_QUOTATION.split(text)[0].split())
+    return reason[:_LONGEST_REASON] or type(error).__name__
 
 
 def image_to_tensor(image: Image.Image, contract: InputContract) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from medkit.errors import ImageError, UsageError
 
@@ -30,9 +30,17 @@ _MOST_REREADING, _REREADING_ROOM = 4, 1 << 20
 """Times that the bytes of a file may be read, and what is free on top: formats that refer to their
 parts by offset can refer to the same part a million times."""
 
-_SMALL_MEMORY, _MOST_EXPANSION = 64 << 20, 200
-"""Bytes of pixels that any file may unpack to, and times its size for more. Pictures unpack to
-some 10 to 60 times their size; what unpacks to a thousand times is empty, or a bomb."""
+_SMALL_MEMORY = 64 << 20
+"""Bytes of memory that any file may unpack to; for more, a file must have pixels to show for it."""
+
+_MOST_PASSES = 1e9
+"""Scans of a JPEG times its pixels, above some twenty scans: a few seconds' worth."""
+
+_LONGEST_SIDE = 100_000
+"""Pixels: what Pillow keeps to shrink a side grows with it, and takes more than the picture."""
+
+_RUN_LENGTH_PIXELS = 1 << 22
+"""Pixels of a run-length encoded BMP, which Pillow decodes in Python: a second's worth."""
 
 _MOST_SCANS = 100
 """Scans of a JPEG, as many as libtiff allows by default; usual encoders write up to ten. Each one
@@ -50,7 +58,16 @@ _MOST_STRIPS = 1 << 18
 """Strips or tiles of a TIFF: Pillow makes some objects for each before anything is decoded."""
 
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
-"""By Pillow's modes; 4 for every other."""
+"""Of a decoded image, by Pillow's modes; 4 for every other."""
+
+_MEMORY_PER_PIXEL = {"1": 1, "L": 1, "P": 6, "I;16": 5, "I;16B": 5, "I;16L": 5, "RGB": 6}
+"""Bytes that decoding takes at its peak, by the same modes; 9 for every other. Measured: see
+docs/reliability.md."""
+
+_WEBP_MEMORY = 18
+"""The same for WebP of any mode: its decoder keeps two pictures beside Pillow's."""
+
+_HIGHEST = 1e6  # of any limit: a thread cannot wait for much longer
 
 
 @dataclass(frozen=True)
@@ -65,21 +82,28 @@ class Limits:
         For reading and decoding.
     megabytes
         Millions of bytes of the file.
+    expansion
+        Bytes of pixels for each byte of a file whose decoding takes more
+        than 64 MB. Pictures have some 10 to 60; what has a thousand is empty,
+        or a bomb.
 
     Raises
     ------
     UsageError
-        For a limit that is not above zero.
+        For a limit that is not above zero, or absurdly high.
     """
 
     megapixels: float = 200
     seconds: float = 30
     megabytes: float = 1000
+    expansion: float = 200
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 < value < float("inf"):
-                raise UsageError(f"a limit of {value:g} {name}; accepted: a number above 0")
+            if not 0 < value <= _HIGHEST:
+                raise UsageError(
+                    f"a limit of {value:g} for {name}; accepted: above 0, up to {_HIGHEST:,.0f}"
+                )
 
 
 DEFAULT_LIMITS = Limits()
@@ -203,18 +227,44 @@ class LimitedTiff(TiffImagePlugin.TiffImageFile):
                 raise ImageError("has too many strips or tiles")
         super()._setup()
 
+    def check_parts(self, file: LimitedFile) -> None:
+        """Refuse tiles larger than the picture, and parts that share their bytes.
+
+        libtiff, which reads them, cannot be interrupted.
+        """
+        tags = self.tag_v2
+        for tag, side in ((TiffImagePlugin.TILEWIDTH, 0), (TiffImagePlugin.TILELENGTH, 1)):
+            # A side of a tile is a multiple of 16.
+            if _number(tags.get(tag, 0)) > max(self.size) + 1024:
+                raise ImageError(f"has tiles larger than its {self.size[side]:,} pixels")
+        for tag in (TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.TILEBYTECOUNTS):
+            counts = tags.get(tag, ())
+            total = sum(map(_number, counts)) if isinstance(counts, tuple) else _number(counts)
+            # A single count that is false is common, and does no harm.
+            if isinstance(counts, tuple) and len(counts) > 1 and total > 2 * file.size:
+                raise ImageError("refers to the same bytes too often")
+
+
+def _number(value: object) -> float:
+    """Return a number in a tag; nothing for what is none."""
+    return float(value) if isinstance(value, int | float) else 0.0
+
 
 def check_pixels(image: Image.Image, limits: Limits) -> None:
     """Raise :class:`ImageError` if the header of an image promises too many pixels."""
-    pixels = image.width * image.height
-    if pixels > limits.megapixels * 1e6:
+    # Its decoder takes more than twice the memory of any other.
+    weight = 2 if image.format == "WEBP" else 1
+    pixels = image.width * image.height * weight
+    if pixels > limits.megapixels * 1e6 or max(image.size) > _LONGEST_SIDE:
         raise ImageError(
-            f"has {image.width:,} x {image.height:,} pixels; "
-            f"accepted: up to {limits.megapixels:,g} million"
+            f"has {image.width:,} x {image.height:,} pixels; accepted: up to "
+            f"{limits.megapixels / weight:,g} million, and {_LONGEST_SIDE:,} on a side"
         )
 
 
-def check_content(image: Image.Image, file: LimitedFile, full: tuple[int, int]) -> None:
+def check_content(
+    image: ImageFile.ImageFile, file: LimitedFile, full: tuple[int, int], limits: Limits
+) -> None:
     """Refuse a small file of many pixels, or of many passes over them.
 
     Parameters
@@ -225,26 +275,47 @@ def check_content(image: Image.Image, file: LimitedFile, full: tuple[int, int]) 
         What it is read from; its position is kept.
     full
         Width and height of a JPEG before scaling.
+    limits
+        What it may cost.
 
     Raises
     ------
     ImageError
         If it is one: a bomb, or a JPEG that ends before its pixels do.
     """
-    memory = image.width * image.height * _BYTES_PER_PIXEL.get(image.mode, 4)
+    pixels = image.width * image.height
+    stored = pixels * _BYTES_PER_PIXEL.get(image.mode, 4)
+    is_webp = image.format == "WEBP"
+    memory = pixels * (_WEBP_MEMORY if is_webp else _MEMORY_PER_PIXEL.get(image.mode, 9))
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        pixels, several_scans = full[0] * full[1], _has_several_scans(image, file)
-        if pixels / 64 * _FEWEST_BITS / (2 if several_scans else 1) > 8 * file.size:
-            raise ImageError(f"has too few bytes for {full[0]:,} x {full[1]:,} pixels")
-        if several_scans:
-            memory += pixels * 2 * image.layers  # coefficients of 16 bits are kept
-            if _count_scans(file) > _MOST_SCANS:
-                raise ImageError(f"has more than {_MOST_SCANS} scans")
-    if memory > max(_SMALL_MEMORY, _MOST_EXPANSION * file.size):
+        coefficients = _check_jpeg(image, file, full)
+        stored, memory = stored + coefficients, memory + coefficients
+    elif isinstance(image, LimitedTiff):
+        image.check_parts(file)
+    elif pixels > _RUN_LENGTH_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
+        raise ImageError(f"has {pixels:,} run-length encoded pixels; accepted: BMP without")
+    if memory > _SMALL_MEMORY and stored > limits.expansion * file.size:
         raise ImageError(
-            f"is a decompression bomb: {memory / 1e6:,.0f} megabytes in a file of "
-            f"{file.size / 1e6:,.3f}; accepted: up to {_MOST_EXPANSION} times its size"
+            f"is empty or a decompression bomb: {stored / 1e6:,.0f} megabytes of pixels in a file "
+            f"of {file.size / 1e6:,.3f}; accepted: up to {limits.expansion:g} times its size"
         )
+
+
+def _check_jpeg(
+    image: JpegImagePlugin.JpegImageFile, file: LimitedFile, full: tuple[int, int]
+) -> int:
+    """Check that a JPEG is complete and in few scans; return the bytes kept between scans."""
+    pixels, several_scans = full[0] * full[1], _has_several_scans(image, file)
+    if pixels / 64 * _FEWEST_BITS / (2 if several_scans else 1) > 8 * file.size:
+        raise ImageError(f"has too few bytes for {full[0]:,} x {full[1]:,} pixels")
+    if not several_scans:
+        return 0
+    scans = _count_scans(file)
+    if scans > _MOST_SCANS or (scans > 20 and scans * pixels > _MOST_PASSES):
+        raise ImageError(f"has too many scans; accepted: up to 20, or {_MOST_SCANS} if it is small")
+    # Coefficients of 16 bits, as many for each component as its sampling says.
+    samplings = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
+    return 2 * pixels * sum(samplings) // max(*samplings, 1)
 
 
 def _has_several_scans(image: JpegImagePlugin.JpegImageFile, file: LimitedFile) -> bool:

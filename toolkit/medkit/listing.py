@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,22 +71,34 @@ class Whereabouts:
     ----------
     inputs
         Files and folders; files are not looked after.
+    patience
+        Seconds that a folder has for an answer.
     """
 
-    def __init__(self, inputs: Sequence[Path]) -> None:
+    def __init__(self, inputs: Sequence[Path], patience: float) -> None:
         self._known = {path: _identity(path) for path in inputs if os.path.isdir(path)}
+        self._patience = patience
 
     def check(self) -> None:
-        """Raise :class:`MedkitError` if a folder has gone.
+        """Raise :class:`MedkitError` if a folder has gone, or does not answer."""
+        for path in self._known:
+            there: list[bool] = []
+            # A network folder that hangs does so for whoever asks.
+            asking = Thread(target=self._ask, args=(path, there), daemon=True)
+            asking.start()
+            asking.join(self._patience)
+            if there != [True]:
+                raise MedkitError(
+                    f"folder {path} has gone; once it is back, continue with --resume"
+                )
+
+    def _ask(self, path: Path, there: list[bool]) -> None:
+        """Answer whether a folder is the one that it was.
 
         Where a network folder was mounted, an empty one is left. One that
         was mounted again is another to the system, but not empty.
         """
-        for path, identity in self._known.items():
-            if _identity(path) != identity and _is_empty(path):
-                raise MedkitError(
-                    f"folder {path} has gone; once it is back, continue with --resume"
-                )
+        there.append(_identity(path) == self._known[path] or not _is_empty(path))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

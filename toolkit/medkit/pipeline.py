@@ -13,6 +13,7 @@ hangs, is given up: the image gets its row, and another worker takes over.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
@@ -40,6 +41,9 @@ those after it, and workers must not run dry meanwhile."""
 
 _GRACE = 1.0
 """Seconds that a worker has for saying itself that an image took too long."""
+
+_FAREWELL = 2.0
+"""Seconds that are waited for workers at the end: a second Ctrl-C is to end a run that hangs."""
 
 
 class Models(Protocol):
@@ -164,13 +168,13 @@ class _Crew:
                     raise  # a model's own
 
     def dismiss(self) -> None:
-        """End the workers, and wait for them as long as one image may take."""
+        """End the workers with the image that they are at, if it does not take long."""
         self._stop.set()
-        until = Clock(self._limits)
+        until = time.monotonic() + _FAREWELL
         for _ in self._workers:
             self._waiting.put(None)
         for worker in self._workers:
-            worker.join(max(until.left, 0))
+            worker.join(max(until - time.monotonic(), 0))
 
     def _employ(self, chunk: _Chunk | None = None) -> None:
         worker = Thread(target=self._work, args=(chunk,), name="medkit-worker", daemon=True)

@@ -10,7 +10,6 @@ begins, and one for each path that did not crash it.
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import signal
@@ -21,21 +20,29 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from threading import Event
 
 from medkit.errors import ImageError
 from medkit.images import open_image
 from medkit.limits import Limits, took_too_long
 from medkit.listing import Found
 
+_GLANCE = 0.2  # seconds between two looks at whether the run is to end
 _GRACE = 1.0  # seconds that an image has beyond its limit, for saying itself that it is reached
 
 
-def tried_out(found: Iterator[Found], count: int, limits: Limits) -> Iterator[Found]:
-    """Give what is found; of the first ``count``, those that crash the decoder have an error."""
+def tried_out(
+    found: Iterator[Found], count: int, limits: Limits, ending: Event | None = None
+) -> Iterator[Found]:
+    """Give what is found; of the first ``count``, those that crash the decoder have an error.
+
+    Once ``ending`` is set, no more are tried out.
+    """
+    ending = ending or Event()
     items = list(islice(found, count))
     start = 0
-    while start < len(items):
-        done, reason = _decode_apart(items[start:], limits)
+    while start < len(items) and not ending.is_set():
+        done, reason = _decode_apart(items[start:], limits, ending)
         start += done
         if reason and start < len(items):
             items[start] = replace(items[start], error=reason)
@@ -44,17 +51,28 @@ def tried_out(found: Iterator[Found], count: int, limits: Limits) -> Iterator[Fo
     yield from found
 
 
-def _decode_apart(items: Sequence[Found], limits: Limits) -> tuple[int, str]:
+def _decode_apart(items: Sequence[Found], limits: Limits, ending: Event) -> tuple[int, str]:
     """Decode images in another process; return how many it survived, and what it died of."""
-    process = subprocess.run(
-        [sys.executable, "-m", "medkit.quarantine", json.dumps(asdict(limits))],
-        input=b"".join(os.fsencode(item.path) + b"\0" for item in items),
+    process = subprocess.Popen(
+        # Without -P, a json.py among the images would be run.
+        [sys.executable, "-P", "-m", "medkit.quarantine", json.dumps(asdict(limits))],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        check=False,
         start_new_session=True,  # Ctrl-C is for the run, and not taken for a crash
     )
-    begun_and_done = process.stdout.count(b"\n")
+    names: bytes | None = b"".join(os.fsencode(item.path) + b"\0" for item in items)
+    while True:
+        try:
+            lines, _ = process.communicate(names, timeout=_GLANCE)
+            break
+        except subprocess.TimeoutExpired:
+            names = None
+            if ending.is_set():
+                process.kill()
+                process.communicate()
+                return len(items), ""
+    begun_and_done = lines.count(b"\n")
     if begun_and_done == 0:
         return len(items), ""  # nothing can be tried out where no other Python can be started
     return begun_and_done - 1, _cause(process.returncode, limits)
@@ -64,7 +82,7 @@ def _cause(status: int, limits: Limits) -> str:
     """Return what a process with an exit status died of; nothing if it did not."""
     if status == 0:
         return ""
-    if status == 1:
+    if status == -signal.SIGALRM:
         return took_too_long(limits)
     name = signal.Signals(-status).name if status < 0 else f"status {status:#x}"
     return f"crashes the decoder ({name})"
@@ -75,12 +93,12 @@ def main() -> None:
     limits = Limits(**json.loads(sys.argv[1]))
     print(flush=True)
     for name in sys.stdin.buffer.read().split(b"\0")[:-1]:
-        # Ends the process even if a decoder does not return.
-        faulthandler.dump_traceback_later(limits.seconds + _GRACE, exit=True)
+        # Nothing handles the signal: it ends the process even if a decoder does not return.
+        signal.setitimer(signal.ITIMER_REAL, limits.seconds + _GRACE)
         with suppress(ImageError):  # its row will tell why: the run decodes it again
             open_image(Path(os.fsdecode(name)), limits)
         print(flush=True)
-    faulthandler.cancel_dump_traceback_later()
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 if __name__ == "__main__":

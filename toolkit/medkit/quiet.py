@@ -1,12 +1,16 @@
-"""Keeps native libraries' start-up lines from a person's terminal."""
+"""Keeps native libraries' own lines from a person's terminal."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock
+
+import PIL
 
 _lock = Lock()
 _inside, _kept = 0, -1  # how many threads are in the block, and the descriptor of the terminal
@@ -54,3 +58,19 @@ def _leave() -> None:
         os.dup2(_kept, 2)
         os.close(_kept)
         _kept = -1
+
+
+def silence_libtiff() -> None:
+    """Stop libtiff from printing what it finds wrong with a file.
+
+    It has a switch for that, which Pillow does not pass on. Wheels of Pillow
+    bring libtiff as a file of its own; where it is elsewhere, it goes on.
+    """
+    folder = Path(PIL.__file__).parent
+    for path in (*folder.glob("../pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")):
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(path))
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                switch = getattr(library, name)
+                switch.argtypes, switch.restype = [ctypes.c_void_p], ctypes.c_void_p
+                switch(None)
