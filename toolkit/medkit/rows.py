@@ -26,13 +26,14 @@ STDOUT = "-"
 SUFFIXES = (".csv", ".jsonl")
 """Suffixes of an output file, which decide its format."""
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "'")
-"""What makes a spreadsheet take a cell for a formula; and the mark against it, so that a name
-that begins with the mark itself can be told."""
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
+"""What makes a spreadsheet take a cell for a formula, full-width signs included; and the mark
+against it, so that a name that begins with the mark itself can be told."""
 
-_ESCAPED = re.compile(r"(\\*)([\x00-\x08\x0b-\x1f\x7f\ud800-\udfff])|(\\+)(?=u[0-9a-f]{4})")
+_ESCAPED = re.compile(r"(\\*)([\x00-\x1f\x7f;|\ud800-\udfff])|(\\+)(?=u[0-9a-f]{4})")
 _ESCAPE = re.compile(r"(\\+)u([0-9a-f]{4})")
-"""Characters that are no UTF-8, or that spreadsheets drop or change, and how they are written."""
+"""Characters that are no UTF-8, that spreadsheets drop or change, or that one may be told to split
+lines at, whatever is quoted: what follows could be a formula. And how they are written."""
 
 _SAVE_EVERY = 5.0
 """Seconds between two times that rows are saved to the disk: what a power cut may cost at most."""
@@ -82,7 +83,7 @@ def header_of(out: Path, labels: Sequence[str]) -> bytes:
     """Return the bytes that a file begins with: nothing for JSON Lines."""
     if out.suffix.lower() != ".csv":
         return b""
-    return _csv_line({column: column for column in columns(labels)}).encode()
+    return _as_csv(columns(labels)).encode()
 
 
 def as_written(out: Path, name: str) -> str:
@@ -153,13 +154,13 @@ class RowWriter:
     Lines, a byte of a file name that is not UTF-8 is the escape ``\udcXX``,
     which gives back Python's name of the file.
 
-    A CSV goes through spreadsheets, which run formulas and drop what they
-    cannot show. There, such a byte, and a control character other than tab
-    and line feed, is the text ``\uXXXX``; backslashes before it, or before
-    what a name has that looks like it, are doubled. A text that begins with
-    ``=``, ``+``, ``-``, ``@``, a tab or ``'`` has a ``'`` before it, as has
-    a name that could be a number or a date. :func:`path_from_csv` gives back
-    the name.
+    A CSV goes through spreadsheets, which run formulas, and drop or split at
+    what they do not show. There, such a byte, a control character, ``;`` and
+    ``|`` are the text ``\uXXXX``; backslashes before it, or before what a
+    name has that looks like it, are doubled. A text that begins with ``=``,
+    ``+``, ``-``, ``@``, one of these in full width, or ``'`` has a ``'``
+    before it, as has every name without an image's suffix.
+    :func:`path_from_csv` gives back the name.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ class RowWriter:
         self._columns = columns(labels)
         self._to_line = to_line
         if to_line is _csv_line and not append:
-            self._write(_csv_line({column: column for column in self._columns}))
+            self._write(_as_csv(self._columns))
 
     def write(self, row: Row) -> None:
         """Write one row.
@@ -294,27 +295,22 @@ class _Output:
 
 
 def _csv_line(values: dict[str, object]) -> str:
-    texts = [
-        value
-        if not isinstance(value, str)
-        else _path_cell(value)
-        if name == "path"
-        else _cell(value)
-        for name, value in values.items()
-    ]
+    cells = {name: _cell(x) if isinstance(x, str) else x for name, x in values.items()}
+    return _as_csv([*(cells | {"path": _path_cell(str(values["path"]))}).values()])
+
+
+def _as_csv(cells: Sequence[object]) -> str:
     buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerow(texts)
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
     return buffer.getvalue()
 
 
 def _path_cell(name: str) -> str:
     """Return a name as a cell that comes out of a spreadsheet as it went in."""
     cell = _cell(name)
-    if cell.startswith("'") or name.lower().endswith(tuple(EXTENSIONS)):
-        return cell
-    # Without a suffix, "007" is a number to a spreadsheet, and "May-20" a date.
-    is_taken = any(map(str.isdigit, name)) or name.lower() in ("true", "false")
-    return f"'{cell}" if is_taken else cell
+    # Without a suffix, "007" is a number to a spreadsheet, "May-20" a date, "NA" nothing.
+    is_image = name.lower().endswith(tuple(EXTENSIONS))
+    return cell if is_image or cell.startswith("'") else f"'{cell}"
 
 
 def _cell(text: str) -> str:
