@@ -128,6 +128,7 @@ def test_the_same_card_gives_the_same_json() -> None:
         b"\xff\xfe",
         "{}",
         card().to_json()[:-9],
+        "[" * 100_000,
         edited(labels=None),
         edited(labels=7),
         edited(task=None),
@@ -310,6 +311,7 @@ def test_an_unknown_task_has_no_bundle(tmp_path: Path) -> None:
         b"[]",
         b"{}",
         b'{"labels": ["NORMAL"]}',
+        b"[" * 100_000,
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
@@ -336,6 +338,12 @@ def test_a_manifest_without_a_needed_part_is_refused(tmp_path: Path, key: str) -
         ("contract", [1]),
         ("temperature", None),
         ("operating_points", None),
+        ("files", 5),
+        ("files", {"model.keras": 7}),
+        ("files", {"model.keras": {"sha256": "none"}}),
+        ("exports", [1]),
+        ("exports", {"model-int8.tflite": 7}),
+        ("exports", {"model-int8.tflite": {"sha256": 7}}),
         *(("temperature", value) for value in NO_TEMPERATURES),
         *(("operating_points", value) for value in NO_POINTS),
     ],

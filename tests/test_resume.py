@@ -282,6 +282,77 @@ def test_what_was_fastest_once_is_used_again(
     assert name in summary.models["pneumonia"]
 
 
+def test_room_that_a_power_cut_left_empty_is_cut_off_with_all_behind_it(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    lines = whole.splitlines(keepends=True)
+    for torn in (bytes(500), bytes(500) + b"\n", bytes(60) + b"half,a,row\n" + lines[-1]):
+        Path(options.out).write_bytes(b"".join(lines[:9]) + torn)
+        again, summary = finish(replace(options, resume=True))
+        assert again == whole
+        assert summary.kept == 8
+
+
+def test_a_record_that_is_removed_meanwhile_is_written_anew(options: ClassifyOptions) -> None:
+    class Removing(Silent):
+        def row(self, row: Row) -> None:
+            record_path(Path(options.out)).unlink(missing_ok=True)
+
+    classify_files(options, Removing())
+    record = json.loads(record_path(Path(options.out)).read_text())
+    assert record["finished"]
+    assert record["models"]["pneumonia"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "no json", "[]", "7", "NaN", '{"models": 5}', "[" * 100_000, '{"medkit": []}']
+)
+def test_a_record_that_is_none_is_refused_in_one_line(
+    options: ClassifyOptions, content: str
+) -> None:
+    whole, _ = finish(options)
+    record_path(Path(options.out)).write_text(content)
+    with pytest.raises(UsageError) as caught:
+        classify_files(replace(options, resume=True))
+    assert "--overwrite" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert Path(options.out).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "models", [5, [], {"pneumonia": "x"}, {"pneumonia": {"file": []}}, {"pneumonia": {"file": "x"}}]
+)
+def test_a_record_of_strange_models_is_refused_with_any_runtime(
+    images: Path, tiny_exported: Path, tmp_path: Path, models: object, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ClassifyOptions(
+        (images,), tmp_path / "o.csv", "pneumonia", runtime="auto", trained=tiny_exported
+    )
+    finish(options)
+    record = record_path(Path(options.out))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "models": models}))
+    with pytest.raises(UsageError, match="was written with models"):
+        classify_files(replace(options, resume=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="LOUDLY: no pipes on this system")
+def test_a_pipe_is_not_continued(options: ClassifyOptions) -> None:
+    os.mkfifo(options.out)
+    with pytest.raises(UsageError, match="cannot be continued: it is no file"):
+        classify_files(replace(options, resume=True))
+
+
+def test_an_output_whose_record_would_have_too_long_a_name_is_refused_before_it_is_made(
+    options: ClassifyOptions, tmp_path: Path
+) -> None:
+    out = tmp_path / ("n" * 250 + ".csv")
+    with pytest.raises(MedkitError, match="cannot be written: File name too long"):
+        classify_files(replace(options, out=out))
+    assert not out.exists()
+
+
 # How a run ends
 
 

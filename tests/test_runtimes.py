@@ -23,7 +23,9 @@ from medkit.runtimes.openvino import OpenVINOModel
 from medkit.seal import sealed
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 from medkit.training.recipes import RECIPES
-from modelfiles import unsealed
+from medkit_exporters.settings import Settings
+from medkit_exporters.source import open_source
+from modelfiles import save_onnx, unsealed
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -387,6 +389,82 @@ def test_an_original_that_names_anything_but_plain_layers_is_refused_before_kera
     assert "which could run code" in message
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"class_name": "Rescaling"', b'"class_name": ["Rescaling"]'),
+        (b'"module": "keras.layers"', b'"module": ["keras.layers"]'),
+        (b'"class_name": "Functional"', b'"class_name": {"a": 1}'),
+        (b'"units": 9', b'"units": ' + b"[" * 100_000),
+    ],
+)
+def test_strange_configurations_are_refused_in_one_line(
+    pooled_models: Path, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(pooled_models / "skin/model.keras") as archive:
+        old = old if old in archive.read("config.json") else b'"class_name": "Sequential"'
+    edit_member(pooled_models / "skin/model.keras", path, "config.json", old, new)
+    refusal(path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "../config.json", "notes.txt"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_with_further_members_is_refused(
+    pooled_models: Path, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "model.keras"
+    shutil.copy(pooled_models / "skin/model.keras", path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, "{}")
+    assert "its members are not config.json, medkit.json" in refusal(path)
+
+
+@EACH_KIND
+def test_a_network_that_does_not_fit_its_card_is_refused(
+    pooled_models: Path, tmp_path: Path, suffix: str
+) -> None:
+    from medkit.bundles import ModelCard
+    from medkit.runtimes import read_card
+
+    skin = pooled_models / "skin" / FILES[suffix]
+    card = read_card(pooled_models / "pneumonia" / FILES[suffix])
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".keras":
+        with zipfile.ZipFile(skin) as archive:
+            own = archive.read("medkit.json")
+        edit_member(skin, path, "medkit.json", own, bytes(card))
+    else:
+        from medkit_exporters import onnx, tflite
+
+        exporter = {".tflite": tflite, ".onnx": onnx}[suffix]
+        content = exporter.convert(
+            open_source(pooled_models / "skin/model.keras"), Settings("fp32"), None
+        )
+        path.write_bytes(exporter.attach_card(content, ModelCard.from_json(card, skin)))
+    message = refusal(path)
+    assert "takes images of shape [128, 128, 3] and gives [9]" in message
+    assert "its card promises [128, 128, 1] and 2 labels" in message
+
+
+def test_an_onnx_file_with_weights_in_another_one_is_refused(
+    pooled_models: Path, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(pooled_models / "skin/model-fp32.onnx")
+    onnx.save(
+        model,
+        tmp_path / "model.onnx",
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    assert (tmp_path / "weights.bin").exists()
+    save_onnx(onnx.load(tmp_path / "model.onnx", load_external_data=False), tmp_path / "model.onnx")
+    assert "has its weights in another file" in refusal(tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("key", list(RECIPES))
 def test_every_recipes_network_is_made_of_what_is_accepted(
     key: tuple[str, str], tmp_path: Path, pooled_models: Path, monkeypatch: pytest.MonkeyPatch
@@ -472,8 +550,6 @@ def test_a_model_that_medkit_did_not_write_is_refused(
 def without_card(folder: Path, path: Path) -> None:
     """Write a model as its converter leaves it, before medkit adds a card."""
     from medkit_exporters import onnx, tflite
-    from medkit_exporters.settings import Settings
-    from medkit_exporters.source import open_source
 
     if path.suffix == ".keras":
         with (

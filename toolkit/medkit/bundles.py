@@ -113,7 +113,14 @@ class ModelCard:
                 "operating_points": points_from(stored["operating_points"], task),
             }
             card = cls(**{**stored, **read})
-        except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+            UsageError,
+        ) as error:
             raise ModelFileError(
                 f"{where}: its medkit card cannot be read ({error}); export the model again"
             ) from error
@@ -280,13 +287,15 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
         labels, contract = tuple(manifest["labels"]), dict(manifest["contract"])
         _temperature(manifest["temperature"])
         points_from(manifest["operating_points"], task)
-        manifest["files"]
+        for listed in (manifest["files"], manifest.get("exports", {})):
+            for record in dict(listed).values():
+                bytes.fromhex(record["sha256"])
     except FileNotFoundError:
         raise ModelFileError(
             f"no trained {task.name} model in {folder}; "
             f"name another folder with --trained, or train one with: medkit train {task.name}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(
             f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); restore it"
         ) from error
@@ -303,7 +312,7 @@ def is_listed(path: Path) -> bool:
     try:
         manifest = json.loads((path.parent / MANIFEST_NAME).read_text(encoding="utf-8"))
         listed = {**manifest["files"], **manifest.get("exports", {})}[path.name]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     return bool(listed == sha256_of(path))
 

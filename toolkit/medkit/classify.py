@@ -28,11 +28,12 @@ from medkit.resume import (
     finish_record,
     has_rows,
     read_record,
+    record_path,
     remaining,
     repair,
     sole_writer,
 )
-from medkit.rows import STDOUT, Row, check_output, open_writer
+from medkit.rows import STDOUT, Row, check_output, open_writer, output_errors
 from medkit.runtimes import DEFAULT_RUNTIME, MOST_THREADS, RUNTIMES, Model, load_model
 from medkit.tasks import TASKS, Task, get_task
 
@@ -209,7 +210,7 @@ def _classify_rest(
 ) -> ClassifySummary:
     """Classify what an output does not hold yet."""
     found, models, workers = prepared
-    kept, found, again = _begin(options, found, models, workers, ending)
+    record, kept, found, again = _begin(options, found, models, workers, ending)
     counts, errors = Counter(kept.counts), kept.errors
     with (
         open_writer(options.out, models.labels, append=kept.rows > 0) as writer,
@@ -233,7 +234,7 @@ def _classify_rest(
             observer.row(row)
     interrupted = ending is not None and ending.is_set() and next(found, None) is not None
     if not interrupted and str(options.out) != STDOUT:
-        finish_record(Path(options.out), counts.total() + errors, errors)
+        finish_record(Path(options.out), record, counts.total() + errors, errors)
     return ClassifySummary(
         dict(counts),
         counts.total(),
@@ -254,7 +255,12 @@ def _check_existing(options: ClassifyOptions) -> None:
         if options.resume:
             raise UsageError("standard output cannot be continued; name a file")
         return
-    if has_rows(Path(options.out)) and not (options.resume or options.overwrite):
+    out = Path(options.out)
+    with output_errors(str(out)):
+        record_path(out).exists()  # its name may be too long where that of the output is not
+    if options.resume and out.exists() and not out.is_file():
+        raise UsageError(f"{out} cannot be continued: it is no file; name another output")
+    if has_rows(out) and not (options.resume or options.overwrite):
         raise UsageError(
             f"{options.out} exists; continue it with --resume, or replace it with --overwrite"
         )
@@ -266,27 +272,34 @@ def _begin(
     models: _Models,
     workers: int,
     ending: Event | None,
-) -> tuple[Kept, Iterator[Found], int]:
-    """Prepare the output; return what is kept, what is to be done, and how much of it again."""
+) -> tuple[dict[str, Any], Kept, Iterator[Found], int]:
+    """Prepare the output.
+
+    Returns
+    -------
+    record, kept, images, again
+        The output's record, what it holds already, and what is still to be
+        done; of that the first ``again`` images have rows.
+    """
     if str(options.out) == STDOUT:
-        return Kept(), found, 0
-    out, kept, again = Path(options.out), Kept(), 0
+        return {}, Kept(), found, 0
+    out, kept, again, record = Path(options.out), Kept(), 0, {}
     if options.resume and has_rows(out):
-        stored = read_record(out)
-        models.adopt(stored.get("models"))
-        check_record(out, stored, {**_facts(options), "models": models.identity()})
-        if stored.get("emptied"):
+        record = read_record(out)
+        models.adopt(record.get("models"))
+        check_record(out, record, {**_facts(options), "models": models.identity()})
+        if record.get("emptied"):
             kept = repair(out, models.labels)
         if kept.rows:
             found, again = remaining(found, out, models.labels, options.batch_size)
-        if stored.get("finished") is None and os.name == "posix":
+        if record.get("finished") is None and os.name == "posix":
             from medkit.quarantine import tried_out
 
             suspects = again + most_in_work(workers, options.batch_size)
             found = tried_out(found, suspects, options.limits, ending)
     if not kept.rows:
-        begin(out, {**_facts(options), "models": models.identity()})
-    return kept, found, again
+        record = begin(out, {**_facts(options), "models": models.identity()})
+    return record, kept, found, again
 
 
 def _facts(options: ClassifyOptions) -> dict[str, Any]:
@@ -396,14 +409,14 @@ class _Models:
     def adopt(self, stored: Any) -> None:
         """Use what an earlier run found fastest, if its files are still what they were."""
         for name, (bundle, path, _) in list(self._found.items()):
-            if path is not None or not isinstance(stored, dict):
+            way = stored.get(name) if isinstance(stored, dict) else None
+            if path is not None or not isinstance(way, dict):
                 continue
-            way = stored.get(name, {})
-            listed = bundle.manifest["exports"].get(way.get("file"), {})
-            if listed.get("sha256") == way.get("sha256") and way.get("runtime") in RUNTIMES:
-                file = bundle.folder / way["file"]
-                bundle.verify(file)
-                self._found[name] = bundle, file, way["runtime"]
+            file, runtime = str(way.get("file")), str(way.get("runtime"))
+            listed = bundle.manifest.get("exports", {}).get(file, {})
+            if listed and listed["sha256"] == way.get("sha256") and runtime in RUNTIMES:
+                bundle.verify(bundle.folder / file)
+                self._found[name] = bundle, bundle.folder / file, runtime
 
     def identity(self) -> dict[str, dict[str, str]]:
         """Return what the rows depend on, by task: file, hash, runtime and input contract.

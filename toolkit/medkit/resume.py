@@ -86,8 +86,8 @@ def sole_writer(out: Path) -> Iterator[None]:
         yield
 
 
-def begin(out: Path, facts: dict[str, Any]) -> None:
-    """Write the record of a run that begins, and empty its output.
+def begin(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write the record of a run that begins, empty its output, and return the record.
 
     The record comes first, so that nothing is lost where it cannot be written;
     until the output is empty, it says that no row there belongs to it.
@@ -96,13 +96,14 @@ def begin(out: Path, facts: dict[str, Any]) -> None:
     dump_json(record_path(out), {**stored, "emptied": False})
     with output_errors(str(out)):
         out.open("wb").close()
-    dump_json(record_path(out), {**stored, "emptied": True})
+    begun = {**stored, "emptied": True}
+    dump_json(record_path(out), begun)
+    return begun
 
 
-def finish_record(out: Path, rows: int, errors: int) -> None:
+def finish_record(out: Path, stored: dict[str, Any], rows: int, errors: int) -> None:
     """Say in a run's record that it has come to its end."""
-    ended = {"finished": _now(), "rows": rows, "errors": errors}
-    dump_json(record_path(out), {**read_record(out), **ended})
+    dump_json(record_path(out), {**stored, "finished": _now(), "rows": rows, "errors": errors})
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def read_record(out: Path) -> dict[str, Any]:
             f"{out} cannot be continued: there is no {path.name} beside it; name another output, "
             "or replace it with --overwrite"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} cannot be read ({error}); replace the output with --overwrite"
         ) from error
@@ -250,6 +251,8 @@ def _records(
             # A line break between quotes belongs to a file's name.
             if not line.endswith(b"\n") or (is_csv and record.count(b'"') % 2):
                 continue
+            if b"\0" in record:
+                return  # a power cut left room for rows that never reached the disk
             end += len(record)
             if first:
                 if record != header:
@@ -271,7 +274,7 @@ def _values(out: Path, record: bytes, names: list[str], is_csv: bool) -> dict[st
             return dict(zip(names, cells, strict=True))
         values: dict[str, Any] = json.loads(text)
         values["path"], values["status"]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise UsageError(
             f"{out} holds a row that is none of medkit's ({record[:60]!r}); name another output, "
             "or replace it with --overwrite"

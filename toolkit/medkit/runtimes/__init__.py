@@ -6,11 +6,11 @@ so that classifying with LiteRT never pays for ONNX Runtime or TensorFlow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -270,6 +270,31 @@ def predict_all(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
     return np.concatenate([model.predict(batch) for batch in batches])
+
+
+def check_shapes(card: ModelCard, path: Path, taken: Sequence[Any], given: Sequence[Any]) -> None:
+    """Check that a network takes and gives what the card in its file promises.
+
+    Parameters
+    ----------
+    card, path
+        The card and its file.
+    taken, given
+        Shapes of the network's input and output, the batch first.
+
+    Raises
+    ------
+    ModelFileError
+        If they are others than the input contract's and one number for each
+        label, or a single score for two.
+    """
+    expected, labels = list(card.input_contract.shape), len(card.labels)
+    counts = (1, 2) if labels == 2 else (labels,)
+    if list(taken[1:]) != expected or len(given) != 2 or given[1] not in counts:
+        raise ModelFileError(
+            f"{path} takes images of shape {list(taken[1:])} and gives {list(given[1:])}, but its "
+            f"card promises {expected} and {labels} labels; export the model again"
+        )
 
 
 def check_images(card: ModelCard, images: NDArray[np.uint8]) -> None:

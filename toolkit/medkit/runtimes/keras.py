@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import both_classes, check_images, finish, one_line
+from medkit.runtimes import both_classes, check_images, check_shapes, finish, one_line
 
 _BATCH = 64
 
+_MEMBERS = ["config.json", f"{CARD_NAME}.json", "metadata.json", "model.weights.h5"]
+
 _SAFE = {
-    None: {"__keras_tensor__"},
+    "None": {"__keras_tensor__"},
     "keras": {"DTypePolicy", "Functional", "Sequential"},
     "keras.src.models.functional": {"Functional"},
     "keras.src.models.sequential": {"Sequential"},
@@ -56,6 +58,7 @@ class KerasModel:
         self.path = path
         self.card = ModelCard.from_json(read_card(path), path)
         self.network = load_keras(path, threads)
+        check_shapes(self.card, path, self.network.input_shape, self.network.output_shape)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
@@ -109,6 +112,8 @@ def check_archive(path: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if sorted(archive.namelist()) != _MEMBERS:
+                raise ValueError(f"its members are not {', '.join(_MEMBERS)}")
             damaged = archive.testzip()
             config = json.loads(archive.read("config.json")) if damaged is None else None
     except Exception as error:
@@ -117,7 +122,7 @@ def check_archive(path: Path) -> None:
     if damaged is not None:
         raise ModelFileError(f"{path} is a damaged Keras archive: {damaged} has another checksum")
     for module, name in _named(config):
-        if name not in _SAFE.get(module, ()):
+        if not isinstance(name, str) or name not in _SAFE.get(str(module), ()):
             raise ModelFileError(
                 f"{path} holds {name!r} of {module}, which could run code; accepted: networks of "
                 "plain layers, as 'medkit train' writes them"

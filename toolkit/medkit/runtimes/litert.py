@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
 from medkit.quiet import native_stderr_closed
-from medkit.runtimes import check_images, finish, one_line
+from medkit.runtimes import check_images, check_shapes, finish, one_line
 
 # Places of the fields in their tables, from TensorFlow Lite's schema.fbs
 # (version 3): 4 plus twice the field's position. The generated schema module
@@ -62,6 +62,8 @@ class LiteRTModel:
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(f"{path} cannot be loaded by LiteRT: {one_line(error)}") from error
         self._batch = int(self._input["shape"][0])
+        shapes = self._input["shape"].tolist(), self._output["shape"].tolist()
+        check_shapes(self.card, path, *shapes)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""

@@ -9,7 +9,19 @@ from numpy.typing import NDArray
 
 from medkit.bundles import CARD_NAME, ModelCard, no_card
 from medkit.errors import MissingExtraError, ModelFileError
-from medkit.runtimes import check_images, finish, one_line
+from medkit.runtimes import check_images, check_shapes, finish, one_line
+
+_EXTERNAL = b"\x0a\x08location\x12"
+"""As protocol buffers: the key that tells in which other file a tensor's numbers are."""
+
+
+def check_self_contained(path: Path) -> None:
+    """Raise :class:`ModelFileError` if numbers of a model are in another file, without a seal."""
+    if _EXTERNAL in path.read_bytes():
+        raise ModelFileError(
+            f"{path} has its weights in another file; accepted: models in a single file, as "
+            "'medkit export' writes them"
+        )
 
 
 class OnnxModel:
@@ -24,6 +36,7 @@ class OnnxModel:
             raise MissingExtraError("onnxruntime", "onnx", "run an .onnx file") from None
 
         onnxruntime.disable_telemetry_events()  # its builds for Windows report use by default
+        check_self_contained(path)
         self.path = path
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: its warnings are about graph rewriting
@@ -37,7 +50,8 @@ class OnnxModel:
                 enable_fallback=0,  # it prints to standard output, and tries the same again
             )
             properties = self._session.get_modelmeta().custom_metadata_map
-            self._input = self._session.get_inputs()[0].name
+            (taken,), (given,) = self._session.get_inputs(), self._session.get_outputs()
+            self._input = taken.name
         except Exception as error:
             # The binding raises classes of its own that share no base but Exception.
             raise ModelFileError(
@@ -46,6 +60,7 @@ class OnnxModel:
         if CARD_NAME not in properties:
             raise no_card(path)
         self.card = ModelCard.from_json(properties[CARD_NAME], path)
+        check_shapes(self.card, path, taken.shape, given.shape)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medkit.bundles import ModelCard
 from medkit.errors import MissingExtraError, ModelFileError
-from medkit.runtimes import check_images, finish, one_line, read_card
+from medkit.runtimes import check_images, check_shapes, finish, one_line, read_card
+from medkit.runtimes.onnx import check_self_contained
 
 
 class OpenVINOModel:
@@ -24,6 +26,7 @@ class OpenVINOModel:
             raise MissingExtraError("openvino", "openvino", "run an .onnx file on it") from None
 
         self.path, self._threads = path, threads
+        check_self_contained(path)
         self.card = ModelCard.from_json(read_card(path), path)
         # Float arithmetic in bfloat16, its default on some processors, would change float files.
         # Its threads may run on any core, or those of several models would share the first.
@@ -40,6 +43,10 @@ class OpenVINOModel:
             raise ModelFileError(
                 f"{path} cannot be loaded by OpenVINO: {one_line(error)}"
             ) from error
+        shapes = self._compiled.input(0).partial_shape, self._compiled.output(0).partial_shape
+        check_shapes(
+            self.card, path, *([side.get_max_length() for side in each] for each in shapes)
+        )
         self._request = self._compiled.create_infer_request()
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -51,3 +58,8 @@ class OpenVINOModel:
     def another(self) -> OpenVINOModel:
         """Return a model that is compiled anew: OpenVINO's threads belong to a compiled model."""
         return OpenVINOModel(self.path, self._threads)
+
+
+def _sides(port: Any) -> list[int | None]:
+    """Return the shape of an input or output; ``None`` for a side that may have any length."""
+    return [side.get_length() if side.is_static else None for side in port.partial_shape]
