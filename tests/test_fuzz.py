@@ -16,7 +16,7 @@ import fuzz_case
 import hostile
 
 HERE = Path(__file__).parent
-FOUND = sorted((HERE / "regressions").iterdir())
+FOUND = [path for path in sorted((HERE / "regressions").iterdir()) if path.name != "README.md"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -28,9 +28,9 @@ def test_what_the_fuzzer_begins_with_has_an_outcome() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
-def test_what_the_fuzzer_has_found_has_an_outcome(path: Path) -> None:
-    fuzz_case.check(path.read_bytes())
+def test_what_the_fuzzer_has_found_has_an_outcome() -> None:
+    for path in FOUND:
+        fuzz_case.check(path.read_bytes())
 
 
 def test_a_changed_png_gets_the_checksums_of_what_it_holds() -> None:
