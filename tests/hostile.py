@@ -592,7 +592,19 @@ def tiff_structures() -> Members:
     yield "tiles-many.tif", tiff(list(tiles.values()), strips), "has too many strips or tiles"
     for side in (2000, 12_000):
         content = tiled(64, 64, side, zeros(side * side), 1)
-        yield f"tile-{side}.tif", content, "has tiles larger than its 64 pixels"
+        yield f"tile-{side}.tif", content, f"has tiles of {side} pixels for a side of 64"
+    thin = tiled(12_000, 1, 12_000, zeros(144_000_000), 1)
+    yield "tile-thin.tif", thin, "has tiles of 12000 pixels for a side of 1"
+    yield (
+        "tiles-thin.tif",
+        tiled(100_000, 1, 1024, zeros(1024 * 1024), 98),
+        ("refers to the same bytes too often"),
+    )
+    yield "tile-none.tif", tiled(64, 64, 0, zeros(64), 1), "has tiles of 0 pixels"
+    for kind in (1, 2, 5, 8, 9, 17):
+        content = tiled(480, 480, 16, zeros(256), 900, kind)
+        yield f"lengths-of-type-{kind}.tif", content, "does not tell how long its strips or tiles"
+    yield "tile-usual.tif", tiled(64, 64, 256, zeros(65_536), 1), OK
     blocks = zlib.compressobj(9, zlib.DEFLATED, -15)
     pixels = bytes(256)
     stream = b"\x78\x01" + b"\0\0\0\xff\xff" * 60_000 + blocks.compress(pixels) + blocks.flush()
@@ -613,8 +625,11 @@ def tiff_structures() -> Members:
     )
 
 
-def tiled(width: int, height: int, side: int, data: bytes, count: int) -> bytes:
-    """Return a deflated grey TIFF whose tiles all lie at the same place."""
+def tiled(width: int, height: int, side: int, data: bytes, count: int, kind: int = 4) -> bytes:
+    """Return a deflated grey TIFF whose tiles all lie at the same place.
+
+    ``kind`` is the type of their lengths, by TIFF's numbers.
+    """
     tags = grey_tags(width, height, t259=8, t322=side, t323=side)
     for tag in (273, 278, 279):
         del tags[tag]
@@ -622,7 +637,7 @@ def tiled(width: int, height: int, side: int, data: bytes, count: int) -> bytes:
         return tiff([*tags.values(), (324, 4, 1, 8), (325, 4, 1, len(data))], data)
     lists = struct.pack(f"<{count}I", *[8] * count), struct.pack(f"<{count}I", *[len(data)] * count)
     places = 8 + len(data), 8 + len(data) + len(lists[0])
-    entries = [(324, 4, count, places[0]), (325, 4, count, places[1])]
+    entries = [(324, 4, count, places[0]), (325, kind, count, places[1])]
     return tiff([*tags.values(), *entries], data + b"".join(lists))
 
 

@@ -290,6 +290,24 @@ def test_a_file_that_is_not_read_in_time_gets_its_row_and_holds_up_no_other(
     back.set()
 
 
+@pytest.mark.parametrize(("threads", "batch_size"), [(1, 1), (1, 3), (2, 1), (2, 3), (3, 20)])
+def test_what_is_ready_too_late_is_an_error_whether_or_not_somebody_waited(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch, threads: int, batch_size: int
+) -> None:
+    for index in range(12):
+        grey(tmp_path / f"{index:02}.png", index)
+
+    def decode(path: Path, *others: Any) -> Image.Image:
+        image = open_image(path, *others)
+        time.sleep(0.6 if path.name == "05.png" else 0)
+        return image
+
+    monkeypatch.setattr(pipeline, "open_image", decode)
+    asked = options(tmp_path, batch_size=batch_size, threads=threads, limits=Limits(seconds=0.5))
+    late = [row.path for row in predict_paths(asked) if row.status != "ok"]
+    assert late == ["05.png"]
+
+
 def test_full_batches_are_used_where_one_task_is_alone(tmp_path: Path, models: Models) -> None:
     for index in range(10):
         grey(tmp_path / f"{index}.png", index)

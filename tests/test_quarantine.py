@@ -84,10 +84,11 @@ def test_images_that_crash_or_hold_up_a_decoder_are_found_out(images: Path, faul
     }
 
 
+@pytest.mark.parametrize("program", ["/bin/false", "/nonexistent", "", "/etc"])
 def test_where_no_other_python_can_be_started_nothing_is_called_a_crash(
-    images: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", program)
     assert errors_after(found_in(images), 20, Limits()) == {}
 
 

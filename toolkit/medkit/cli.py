@@ -357,7 +357,7 @@ def classify(
             metavar="N",
             help="Times its size that a large file may unpack to; more for blank scans.",
         ),
-    ] = 200,
+    ] = 400,
     trained: TrainedOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the rows that are there; do what is missing.")

@@ -31,6 +31,7 @@ import json
 import logging
 import re
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -68,6 +69,8 @@ from medkit.tasks import PNEUMONIA, SKIN, Task
 # What is wrong with a file is in its row, and need not be on the terminal too.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 silence_libtiff()
+# One for each damaged tag of a file, of which there may be thousands.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 _PLUGINS = (
     JpegImagePlugin.JpegImageFile,

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medkit.bundles import ModelCard, replacing, sha256_of
+from medkit.bundles import FORMATS, ModelCard, replacing, sha256_of
 from medkit.census import Census, take_census
 from medkit.errors import ModelFileError
-from medkit.runtimes import read_card
+from medkit.runtimes import check_whole, read_card
+from medkit.seal import is_sealed
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ def inspect_file(path: Path) -> Inspection:
         If the file is missing or damaged.
     """
     sha256 = sha256_of(path)
+    # A file that medkit did not write may be looked at, but a broken seal tells of damage.
+    if path.suffix.lower() in FORMATS.values() and is_sealed(path):
+        check_whole(path)
     census = take_census(path)
     card, problem = None, ""
     try:

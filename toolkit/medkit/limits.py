@@ -36,6 +36,11 @@ _SMALL_MEMORY = 64 << 20
 _MOST_PASSES = 1e9
 """Scans of a JPEG times its pixels, above some twenty scans: a few seconds' worth."""
 
+_TILE_WIDTH, _TILE_LENGTH = TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH
+_WHOLE_NUMBERS = (3, 4, 16)  # TIFF's types SHORT, LONG and LONG8
+_USUAL_TILE = 1024
+"""Side of a TIFF's tile that may be larger than the picture; a larger tile may not."""
+
 _LONGEST_SIDE = 100_000
 """Pixels: what Pillow keeps to shrink a side grows with it, and takes more than the picture."""
 
@@ -57,8 +62,8 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _MOST_STRIPS = 1 << 18
 """Strips or tiles of a TIFF: Pillow makes some objects for each before anything is decoded."""
 
-_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
-"""Of a decoded image, by Pillow's modes; 4 for every other."""
+_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 3, "RGB": 3, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""Of an image's samples, by Pillow's modes, those of a palette as colours; 4 for every other."""
 
 _MEMORY_PER_PIXEL = {"1": 1, "L": 1, "P": 6, "I;16": 5, "I;16B": 5, "I;16L": 5, "RGB": 6}
 """Bytes that decoding takes at its peak, by the same modes; 9 for every other. Measured: see
@@ -96,7 +101,7 @@ class Limits:
     megapixels: float = 200
     seconds: float = 30
     megabytes: float = 1000
-    expansion: float = 200
+    expansion: float = 400
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -227,27 +232,30 @@ class LimitedTiff(TiffImagePlugin.TiffImageFile):
                 raise ImageError("has too many strips or tiles")
         super()._setup()
 
-    def check_parts(self, file: LimitedFile) -> None:
-        """Refuse tiles larger than the picture, and parts that share their bytes.
+    def check_parts(self, file: LimitedFile) -> int:
+        """Refuse parts that share their bytes, and return the pixels of all parts together.
 
         libtiff, which reads them, cannot be interrupted.
         """
-        tags = self.tag_v2
-        for tag, side in ((TiffImagePlugin.TILEWIDTH, 0), (TiffImagePlugin.TILELENGTH, 1)):
-            # A side of a tile is a multiple of 16.
-            if _number(tags.get(tag, 0)) > max(self.size) + 1024:
-                raise ImageError(f"has tiles larger than its {self.size[side]:,} pixels")
-        for tag in (TiffImagePlugin.STRIPBYTECOUNTS, TiffImagePlugin.TILEBYTECOUNTS):
-            counts = tags.get(tag, ())
-            total = sum(map(_number, counts)) if isinstance(counts, tuple) else _number(counts)
-            # A single count that is false is common, and does no harm.
-            if isinstance(counts, tuple) and len(counts) > 1 and total > 2 * file.size:
+        tags, is_tiled = self.tag_v2, TiffImagePlugin.TILEOFFSETS in self.tag_v2
+        counts = TiffImagePlugin.TILEBYTECOUNTS if is_tiled else TiffImagePlugin.STRIPBYTECOUNTS
+        offsets = TiffImagePlugin.TILEOFFSETS if is_tiled else TiffImagePlugin.STRIPOFFSETS
+        parts = len(tags.get(offsets, ()))
+        # Pillow itself reads what is not compressed, from a file that counts.
+        if parts > 1 and self.use_load_libtiff:
+            if tags.tagtype.get(counts) not in _WHOLE_NUMBERS or len(tags[counts]) != parts:
+                raise ImageError("does not tell how long its strips or tiles are")
+            if sum(tags[counts]) > 2 * file.size:
                 raise ImageError("refers to the same bytes too often")
-
-
-def _number(value: object) -> float:
-    """Return a number in a tag; nothing for what is none."""
-    return float(value) if isinstance(value, int | float) else 0.0
+        if not is_tiled:
+            return self.width * self.height
+        pixels = 1
+        for side, tag in ((self.width, _TILE_WIDTH), (self.height, _TILE_LENGTH)):
+            tile = tags.get(tag)
+            if not isinstance(tile, int) or not 0 < tile <= max(side + 15, _USUAL_TILE):
+                raise ImageError(f"has tiles of {tile} pixels for a side of {side:,}")
+            pixels *= -(-side // tile) * tile
+        return pixels
 
 
 def check_pixels(image: Image.Image, limits: Limits) -> None:
@@ -291,7 +299,8 @@ def check_content(
         coefficients = _check_jpeg(image, file, full)
         stored, memory = stored + coefficients, memory + coefficients
     elif isinstance(image, LimitedTiff):
-        image.check_parts(file)
+        whole = image.check_parts(file)
+        stored, memory = stored * whole // pixels, memory * whole // pixels
     elif pixels > _RUN_LENGTH_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
         raise ImageError(f"has {pixels:,} run-length encoded pixels; accepted: BMP without")
     if memory > _SMALL_MEMORY and stored > limits.expansion * file.size:

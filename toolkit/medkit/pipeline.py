@@ -165,7 +165,7 @@ class _Crew:
                 return chunk.future.result(timeout=patience + _GRACE)
             except TimeoutError:
                 if chunk.future.done():
-                    raise  # a model's own
+                    raise  # it is not this wait that took too long
 
     def dismiss(self) -> None:
         """End the workers with the image that they are at, if it does not take long."""
@@ -259,9 +259,17 @@ def _decode(found: Found, fixed: Task | None, clock: Clock) -> tuple[Task, NDArr
         return _error_row(found.name, fixed, found.error)
     try:
         image = open_image(found.path, clock.limits, clock)
-        if fixed is None:
-            return route(image)
-        return fixed, image_to_tensor(image, contract_for(fixed))
+        task, tensor = (
+            route(image)
+            if fixed is None
+            else (
+                fixed,
+                image_to_tensor(image, contract_for(fixed)),
+            )
+        )
+        # What came too late is an error, whether or not somebody was waiting for it.
+        clock.check()
+        return task, tensor
     except ImageError as error:
         return _error_row(found.name, fixed, str(error))
     except MemoryError:

@@ -53,14 +53,17 @@ def tried_out(
 
 def _decode_apart(items: Sequence[Found], limits: Limits, ending: Event) -> tuple[int, str]:
     """Decode images in another process; return how many it survived, and what it died of."""
-    process = subprocess.Popen(
-        # Without -P, a json.py among the images would be run.
-        [sys.executable, "-P", "-m", "medkit.quarantine", json.dumps(asdict(limits))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the run, and not taken for a crash
-    )
+    try:
+        process = subprocess.Popen(
+            # Without -P, a json.py among the images would be run.
+            [sys.executable, "-P", "-m", "medkit.quarantine", json.dumps(asdict(limits))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the run, and not taken for a crash
+        )
+    except OSError:
+        return len(items), ""  # no other Python can be started, so nothing can be tried out
     names: bytes | None = b"".join(os.fsencode(item.path) + b"\0" for item in items)
     while True:
         try:
@@ -74,7 +77,7 @@ def _decode_apart(items: Sequence[Found], limits: Limits, ending: Event) -> tupl
                 return len(items), ""
     begun_and_done = lines.count(b"\n")
     if begun_and_done == 0:
-        return len(items), ""  # nothing can be tried out where no other Python can be started
+        return len(items), ""  # it was no Python with medkit
     return begun_and_done - 1, _cause(process.returncode, limits)
 
 

@@ -30,7 +30,10 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "
 """What makes a spreadsheet take a cell for a formula, full-width signs included; and the mark
 against it, so that a name that begins with the mark itself can be told."""
 
-_ESCAPED = re.compile(r"(\\*)([\x00-\x1f\x7f;|\ud800-\udfff])|(\\+)(?=u[0-9a-f]{4})")
+_ESCAPED = re.compile(
+    r"(\\*)([\x00-\x1f\x7f;|\ud800-\udfff]| (?=[=+\-@\uff1d\uff0b\uff0d\uff20]))"
+    r"|(\\+)(?=u[0-9a-f]{4})"
+)
 _ESCAPE = re.compile(r"(\\+)u([0-9a-f]{4})")
 """Characters that are no UTF-8, that spreadsheets drop or change, or that one may be told to split
 lines at, whatever is quoted: what follows could be a formula. And how they are written."""
@@ -155,12 +158,12 @@ class RowWriter:
     which gives back Python's name of the file.
 
     A CSV goes through spreadsheets, which run formulas, and drop or split at
-    what they do not show. There, such a byte, a control character, ``;`` and
-    ``|`` are the text ``\uXXXX``; backslashes before it, or before what a
-    name has that looks like it, are doubled. A text that begins with ``=``,
-    ``+``, ``-``, ``@``, one of these in full width, or ``'`` has a ``'``
-    before it, as has every name without an image's suffix.
-    :func:`path_from_csv` gives back the name.
+    what they do not show. There, such a byte, a control character, ``;``,
+    ``|`` and a space before a sign that begins a formula are the text
+    ``\uXXXX``; backslashes before it, or before what a name has that looks
+    like it, are doubled. A text that begins with ``=``, ``+``, ``-``, ``@``,
+    one of these in full width, or ``'`` has a ``'`` before it, as has every
+    name without an image's suffix. :func:`path_from_csv` gives back the name.
     """
 
     def __init__(
