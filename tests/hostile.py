@@ -110,6 +110,7 @@ def with_segments(*segments: bytes, **options: Any) -> bytes:
     return content[:2] + b"".join(segments) + content[2:]
 
 
+@cache
 def zeros(size: int) -> bytes:
     """Return many zeros, deflated, without holding them."""
     deflate = zlib.compressobj(9)
@@ -216,11 +217,11 @@ def floods() -> Members:
     yield "header-deep.png", png(2**31 - 1, 2**31 - 1, b"", 16, 6), LARGE
     yield "zero.png", png(0, 100, b""), BROKEN
     yield "grey.png", png(side, side, zeros(side * (side + 1)), colour=0), BOMB
-    yield "rgb.png", png(side, side, zeros(side * (3 * side + 1))), BOMB
+    yield "rgb.png", png(side, side, zeros(1 << 27)), BOMB
     yield "rgba-deep.png", png(side, side, zeros(1 << 26), 16, 6), BOMB
     yield "grey-deep.png", png(side, side, zeros(1 << 26), 16, 0), BOMB
     yield "bits.png", png(side, side, zeros(side * (side // 8 + 1)), 1, 0), BOMB
-    yield "palette.png", png(side, side, zeros(side * (side + 1)), 8, 3), BOMB
+    yield "palette.png", png(side, side, zeros(1 << 26), 8, 3), BOMB
     ramp = chunk(b"PLTE", bytes(range(256)) * 3)
     for name, extra in (("ramp", ramp), ("ramp-alpha", ramp + chunk(b"tRNS", bytes(256)))):
         yield f"palette-{name}.png", png(8190, 8190, zeros(8190 * 8191), 8, 3, extra), BOMB

@@ -67,15 +67,16 @@ def test_a_shipped_file_with_any_bit_flipped_is_refused_wherever_it_lies(
     rng = random.Random(f"{task} {name}")
     flips = 250  # of four files: a thousand
     for _ in range(flips):
-        for each in (path, alone):
-            place, bit = rng.randrange(each.stat().st_size), 1 << rng.randrange(8)
-            flip(each, place, bit)
-            with pytest.raises(ModelFileError):
-                load_model(each)
-            if each is path:
-                with pytest.raises(ModelFileError, match="SHA-256 is not the one"):
-                    copied.verify(path)
-            flip(each, place, bit)
+        place, bit = rng.randrange(path.stat().st_size), 1 << rng.randrange(8)
+        flip(path, place, bit)
+        with pytest.raises(ModelFileError, match="SHA-256 is not the one"):
+            copied.verify(path)
+        flip(path, place, bit)
+        place = rng.randrange(alone.stat().st_size)
+        flip(alone, place, bit)
+        with pytest.raises(ModelFileError):
+            load_model(alone)
+        flip(alone, place, bit)
     assert load_model(alone).card.task == task
 
 
