@@ -61,7 +61,7 @@ LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build dist preds.csv preds.csv.run.json .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist preds.csv preds.csv.run.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find toolkit exporters tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
