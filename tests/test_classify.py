@@ -275,7 +275,7 @@ def test_a_file_that_is_not_read_in_time_gets_its_row_and_holds_up_no_other(
         return open_image(path, *others)
 
     monkeypatch.setattr(pipeline, "open_image", decode)
-    monkeypatch.setattr(pipeline, "_GRACE", 0.05)
+    monkeypatch.setattr(pipeline, "GRACE", 0.05)
     limits = Limits(seconds=0.3)
     before = active_count()
     rows = list(predict_paths(options(tmp_path, batch_size=4, threads=2, limits=limits)))

@@ -45,6 +45,9 @@ falls back on where 8 bits decide otherwise than the original. ``fp16`` stores
 half precision, ``fp32`` is as trained.
 """
 
+_NOT_AS_EXPECTED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What comes of reading JSON that is damaged, or of another shape."""
+
 TRAINED_VARIABLE = "MEDKIT_TRAINED"
 """Environment variable that names another folder of bundles."""
 
@@ -113,14 +116,7 @@ class ModelCard:
                 "operating_points": points_from(stored["operating_points"], task),
             }
             card = cls(**{**stored, **read})
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            RecursionError,
-            UsageError,
-        ) as error:
+        except (*_NOT_AS_EXPECTED, UsageError) as error:
             raise ModelFileError(
                 f"{where}: its medkit card cannot be read ({error}); export the model again"
             ) from error
@@ -246,7 +242,7 @@ class Bundle:
 
     def verify(self, path: Path) -> None:
         """Raise :class:`ModelFileError` unless ``path`` has the SHA-256 of the manifest."""
-        listed = {**self.manifest["files"], **self.manifest.get("exports", {})}.get(path.name)
+        listed = listed_files(self.manifest).get(path.name)
         if listed is None:
             raise ModelFileError(f"{path} is not listed in {self.folder / MANIFEST_NAME}")
         if not path.is_file():
@@ -287,15 +283,14 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
         labels, contract = tuple(manifest["labels"]), dict(manifest["contract"])
         _temperature(manifest["temperature"])
         points_from(manifest["operating_points"], task)
-        for listed in (manifest["files"], manifest.get("exports", {})):
-            for record in dict(listed).values():
-                bytes.fromhex(record["sha256"])
+        for record in listed_files(manifest).values():
+            bytes.fromhex(record["sha256"])
     except FileNotFoundError:
         raise ModelFileError(
             f"no trained {task.name} model in {folder}; "
             f"name another folder with --trained, or train one with: medkit train {task.name}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, *_NOT_AS_EXPECTED) as error:
         raise ModelFileError(
             f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); restore it"
         ) from error
@@ -311,10 +306,15 @@ def is_listed(path: Path) -> bool:
     """Whether a manifest beside a file lists it with the bytes that it has."""
     try:
         manifest = json.loads((path.parent / MANIFEST_NAME).read_text(encoding="utf-8"))
-        listed = {**manifest["files"], **manifest.get("exports", {})}[path.name]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        listed = listed_files(manifest)[path.name]["sha256"]
+    except (OSError, *_NOT_AS_EXPECTED):
         return False
     return bool(listed == sha256_of(path))
+
+
+def listed_files(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says of every file in its bundle, by name."""
+    return {**manifest["files"], **manifest.get("exports", {})}
 
 
 def trained_folder() -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event, Lock, local
 from typing import Any, Protocol
 
-from medkit.bundles import Bundle, format_run_by, load_bundle, sha256_of
+from medkit.bundles import Bundle, format_run_by, listed_files, load_bundle, sha256_of
 from medkit.cores import available_cores
 from medkit.decisions import BALANCED, get_point
 from medkit.errors import ModelFileError, UsageError
@@ -427,9 +427,7 @@ class _Models:
         for name in [self.fixed.name] if self.fixed is not None else list(TASKS):
             if name in self._found:
                 bundle, path, runtime = self._resolved(name)
-                sha256 = {**bundle.manifest["files"], **bundle.manifest["exports"]}[path.name][
-                    "sha256"
-                ]
+                sha256 = listed_files(bundle.manifest)[path.name]["sha256"]
             else:
                 path, runtime = self._first[name].path, self._first[name].runtime
                 sha256 = sha256_of(path)

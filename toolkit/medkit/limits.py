@@ -113,6 +113,9 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+GRACE = 1.0
+"""Seconds that who decodes an image has beyond its limit, for saying so, before it is given up."""
+
 
 @dataclass
 class Clock:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from medkit.decisions import decide, get_point
 from medkit.errors import ImageError, MedkitError
 from medkit.images import contract_for, image_to_tensor, open_image, route
-from medkit.limits import DEFAULT_LIMITS, Clock, Limits, took_too_long
+from medkit.limits import DEFAULT_LIMITS, GRACE, Clock, Limits, took_too_long
 from medkit.listing import Found
 from medkit.rows import Row
 from medkit.runtimes import Model, one_line
@@ -38,9 +38,6 @@ from medkit.tasks import Task
 _AHEAD = 2
 """Chunks in the queue for each worker, beside the one in work: rows of a slow file hold back
 those after it, and workers must not run dry meanwhile."""
-
-_GRACE = 1.0
-"""Seconds that a worker has for saying itself that an image took too long."""
 
 _FAREWELL = 2.0
 """Seconds that are waited for workers at the end: a second Ctrl-C is to end a run that hangs."""
@@ -157,12 +154,12 @@ class _Crew:
         """Return a chunk's rows when they are there; an image that takes too long gets its row."""
         while True:
             at = chunk.at
-            if at is not None and at[1].left + _GRACE <= 0 and not chunk.future.done():
+            if at is not None and at[1].left + GRACE <= 0 and not chunk.future.done():
                 chunk = self._without(at[0], chunk)
                 at = None
             try:
                 patience = self._limits.seconds if at is None else max(at[1].left, 0)
-                return chunk.future.result(timeout=patience + _GRACE)
+                return chunk.future.result(timeout=patience + GRACE)
             except TimeoutError:
                 if chunk.future.done():
                     raise  # it is not this wait that took too long
@@ -259,14 +256,10 @@ def _decode(found: Found, fixed: Task | None, clock: Clock) -> tuple[Task, NDArr
         return _error_row(found.name, fixed, found.error)
     try:
         image = open_image(found.path, clock.limits, clock)
-        task, tensor = (
-            route(image)
-            if fixed is None
-            else (
-                fixed,
-                image_to_tensor(image, contract_for(fixed)),
-            )
-        )
+        if fixed is None:
+            task, tensor = route(image)
+        else:
+            task, tensor = fixed, image_to_tensor(image, contract_for(fixed))
         # What came too late is an error, whether or not somebody was waiting for it.
         clock.check()
         return task, tensor

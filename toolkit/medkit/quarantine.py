@@ -24,11 +24,10 @@ from threading import Event
 
 from medkit.errors import ImageError
 from medkit.images import open_image
-from medkit.limits import Limits, took_too_long
+from medkit.limits import GRACE, Limits, took_too_long
 from medkit.listing import Found
 
 _GLANCE = 0.2  # seconds between two looks at whether the run is to end
-_GRACE = 1.0  # seconds that an image has beyond its limit, for saying itself that it is reached
 
 
 def tried_out(
@@ -97,7 +96,7 @@ def main() -> None:
     print(flush=True)
     for name in sys.stdin.buffer.read().split(b"\0")[:-1]:
         # Nothing handles the signal: it ends the process even if a decoder does not return.
-        signal.setitimer(signal.ITIMER_REAL, limits.seconds + _GRACE)
+        signal.setitimer(signal.ITIMER_REAL, limits.seconds + GRACE)
         with suppress(ImageError):  # its row will tell why: the run decodes it again
             open_image(Path(os.fsdecode(name)), limits)
         print(flush=True)

@@ -244,26 +244,23 @@ def _records(
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Give where each complete record ends, with its values; the header has none."""
     names, is_csv = columns(labels), out.suffix.lower() == ".csv"
-    end, record, first = 0, b"", bool(header)
+    end = 0
     with out.open("rb") as stream:
-        for line in stream:
-            record += line
-            # A line break between quotes belongs to a file's name.
-            if not line.endswith(b"\n") or (is_csv and record.count(b'"') % 2):
-                continue
-            if b"\0" in record:
-                return  # a power cut left room for rows that never reached the disk
+        for record in stream:  # a record is a line, whatever a file is called
+            # Torn by a kill, or room that a power cut left for rows that never reached the disk.
+            if not record.endswith(b"\n") or b"\0" in record:
+                return
+            is_header = bool(header) and end == 0
             end += len(record)
-            if first:
-                if record != header:
-                    raise UsageError(
-                        f"{out} does not begin with the columns of this run; name another output, "
-                        "or replace it with --overwrite"
-                    )
+            if not is_header:
+                yield end, _values(out, record, names, is_csv)
+            elif record == header:
                 yield end, None
             else:
-                yield end, _values(out, record, names, is_csv)
-            first, record = False, b""
+                raise UsageError(
+                    f"{out} does not begin with the columns of this run; name another output, "
+                    "or replace it with --overwrite"
+                )
 
 
 def _values(out: Path, record: bytes, names: list[str], is_csv: bool) -> dict[str, Any]:
