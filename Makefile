@@ -14,7 +14,7 @@ AUDIT_BIN := build/audit-deps/bin
 AUDIT := build/audit-deps/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity-test check fix docs fuzz audit-deps lock clean
+.PHONY: help install demo test parity-test check fix docs site fuzz audit-deps lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ fix: $(FULL) ## Lint and format, changing files
 docs: $(FULL) ## Bring tables and pictures in README.md and docs/ up to date with the models
 	$(BIN)/python docs/draw_terminal.py
 	$(BIN)/python docs/update_tables.py
+
+site: $(FULL) ## Build the documentation site in build/site
+	$(BIN)/python docs/build_site.py
 
 fuzz: $(FULL) ## Fuzz the way from a file to a tensor: a million cases, some twenty minutes
 	$(BIN)/python tests/fuzz_images.py build/fuzz -runs=$(or $(CASES),1000000)

@@ -1,6 +1,6 @@
-"""Draws docs/terminal.svg: what ``medkit classify`` shows for the sample images.
+"""Draw docs/terminal.svg: what ``medkit classify`` shows for the sample images.
 
-The picture is of a real run, in a console that records instead of showing.
+The picture shows a real run. A console records its output instead of showing it.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import io
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from medkit.classify import ClassifyOptions, classify_files
-from medkit.console import ClassifyProgress, show_summary
+from medkit.batch.options import ClassifyOptions
+from medkit.batch.run import classify_files
+from medkit.cli.views.classify import ClassifyProgress, show_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "tests" / "samples"
@@ -29,11 +31,12 @@ def main() -> None:
         with ClassifyProgress(console) as progress:
             summary = classify_files(ClassifyOptions(inputs=(SAMPLES,), out=out), progress)
         lines = out.read_text(encoding="utf-8").splitlines()
-    show_summary(console, summary)
+    # The line's length is written into the picture, so the name must be the shown one.
+    show_summary(console, replace(summary, out="preds.csv"))
     console.print(f"[bold green]$[/] cut -d, -f1-5 preds.csv | head -n {SHOWN_ROWS + 1}")
     for line in lines[: SHOWN_ROWS + 1]:
         console.print(",".join(line.split(",")[:5]), soft_wrap=True)
-    svg = console.export_svg(title="medkit classify").replace(str(out), "preds.csv")
+    svg = console.export_svg(title="medkit classify")
     # Viewers have a fixed-width font of their own; nothing is fetched for a picture.
     svg = re.sub(r"@font-face\s*{[^}]*}", "", svg).replace("Fira Code,", "")
     (ROOT / "docs" / "terminal.svg").write_text(svg, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Brings the tables in README.md and docs/, and the model cards, up to date with their figures.
+"""Bring the tables in README.md and docs/, and the model cards, up to date with their figures.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` and is made
 from the manifests in ``trained/`` and the benchmarks in ``docs/performance/``.
@@ -8,44 +8,36 @@ of date.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from medkit.modelcard import CARD_FILE, render_card, with_interval
-from medkit.tasks import get_task
+from medkit.defaults import BALANCED
+from medkit.files import read_json
+from medkit.models.bundle import KERAS_NAME, SEED_NAME
+from medkit.models.figures import Figures
+from medkit.models.manifest import MANIFEST_NAME, Manifest, read_manifest
+from medkit.reports.modelcard import CARD_FILE, render_card
+from medkit.reports.tables import with_interval
+from medkit.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = tuple(ROOT / name for name in ("README.md", "docs/baseline.md", "docs/performance.md"))
-TASKS = ("pneumonia", "skin")
 
 # What the student project that medkit grew from reported of itself.
-SEED_PROJECT = {
+SEED_PROJECT: dict[str, dict[str, float | None]] = {
     "pneumonia": {"accuracy": 0.7292, "auc": 0.78},
     "skin": {"accuracy": 0.4661, "auc": None},
 }
 
 
-def read_json(path: str) -> Any:
-    """Return the content of a JSON file in the repository."""
-    return json.loads((ROOT / path).read_text(encoding="utf-8"))
-
-
-def manifests(task: str) -> dict[str, Any]:
+def seed_and_shipped(task: str) -> dict[str, Manifest]:
     """Return a task's manifests: of the seed recipe's run here, and of the shipped model."""
-    return {
-        "seed": read_json(f"trained/{task}/seed.json"),
-        "default": read_json(f"trained/{task}/manifest.json"),
-    }
-
-
-def figures(metrics: dict[str, Any], split: str = "test") -> dict[str, Any]:
-    """Return a split's figures at the operating point ``balanced``."""
-    found: dict[str, Any] = metrics.get(split, {}).get("balanced", {})
-    return found
+    folder = ROOT / "trained" / task
+    names = {"seed": SEED_NAME, "default": MANIFEST_NAME}
+    return {run: read_manifest(folder / name) for run, name in names.items()}
 
 
 def results() -> str:
@@ -60,21 +52,19 @@ def results() -> str:
             f"| {task} | the student project | {_number(reported['accuracy'])} | "
             f"{reported['auc'] or 'not reported'} | |"
         )
-        found = manifests(task)
+        found = seed_and_shipped(task)
         seed, shipped = found["seed"], found["default"]
         runs = [
-            ("`--recipe seed`, run here", seed["metrics"], seed["files"]["model.keras"]),
-            ("**shipped**, Keras", shipped["metrics"], shipped["files"]["model.keras"]),
+            ("`--recipe seed`, run here", seed.metrics, seed.files[KERAS_NAME].bytes),
+            ("**shipped**, Keras", shipped.metrics, shipped.files[KERAS_NAME].bytes),
         ]
-        runs += [
-            (f"**shipped**, `{name}`", entry["metrics"], entry)
-            for name, entry in shipped["exports"].items()
-        ]
-        for name, metrics, file in runs:
-            test = figures(metrics)
-            cells = [with_interval(test[k], test["intervals"][k]) for k in ("accuracy", "auc")]
-            size = f"{file['bytes'] / 1e6:.2f} MB"
-            rows.append(f"| {task} | {name} | {cells[0]} | {cells[1]} | {size} |")
+        for name, entry in shipped.exports.items():
+            runs.append((f"**shipped**, `{name}`", entry.metrics or {}, entry.bytes))
+        for name, metrics, size in runs:
+            test = metrics["test"][BALANCED]
+            accuracy = with_interval(test.accuracy, test.intervals.accuracy)
+            area = with_interval(test.auc, test.intervals.auc)
+            rows.append(f"| {task} | {name} | {accuracy} | {area} | {size / 1e6:.2f} MB |")
     return "\n".join(rows)
 
 
@@ -82,31 +72,22 @@ def details() -> str:
     """List what each run was made of and what it reached."""
     lines = ["| | " + " | ".join(f"{task}, {name}" for task, name in _runs()) + " |"]
     lines.append("|---|" + "---:|" * len(_runs()))
-    found = {(task, name): manifests(task)[name] for task, name in _runs()}
+    found = {(task, name): seed_and_shipped(task)[name] for task, name in _runs()}
 
-    def row(title: str, cell: Any) -> None:
+    def row(title: str, cell: Callable[[Manifest], str]) -> None:
         lines.append(f"| {title} | " + " | ".join(cell(found[run]) for run in _runs()) + " |")
 
-    row("parameters", lambda m: f"{m['parameters']:,}")
-    row("training images", lambda m: f"{sum(m['data']['counts']['train'].values()):,}")
-    row(
-        "validation images",
-        lambda m: f"{sum(m['data']['counts'].get('validation', {}).values()):,}",
-    )
-    row("kept out of training", lambda m: f"{len(m['data']['kept_out']):,}")
-    row("epochs, kept one", lambda m: f"{m['epochs']}, {m['kept_epoch']}")
-    row("threshold", lambda m: _number(m["operating_points"]["balanced"]["threshold"]))
-    row("temperature", lambda m: _number(m["temperature"]))
+    row("parameters", lambda m: f"{m.parameters:,}")
+    row("training images", lambda m: f"{_count(m, 'train'):,}")
+    row("validation images", lambda m: f"{_count(m, 'validation'):,}")
+    row("kept out of training", lambda m: f"{len(m.data.kept_out):,}")
+    row("epochs, kept one", lambda m: f"{m.epochs}, {m.kept_epoch}")
+    row("threshold", lambda m: _number(m.operating_points[BALANCED].threshold))
+    row("temperature", lambda m: _number(m.temperature))
     for split, title in (("validation", "validation"), ("test", "official test")):
-        for key, name in (
-            ("accuracy", "accuracy"),
-            ("balanced_accuracy", "balanced accuracy"),
-            ("auc", "AUC"),
-        ):
-            row(
-                f"{title} {name}",
-                lambda m, s=split, k=key: _number(figures(m["metrics"], s).get(k)),
-            )
+        row(f"{title} accuracy", partial(_figure, split, lambda f: f.accuracy))
+        row(f"{title} balanced accuracy", partial(_figure, split, lambda f: f.balanced_accuracy))
+        row(f"{title} AUC", partial(_figure, split, lambda f: f.auc))
     return "\n".join(lines)
 
 
@@ -115,12 +96,11 @@ def sensitivities() -> str:
     lines = ["| task | class | test images | seed recipe finds | shipped model finds |"]
     lines.append("|---|---|---:|---:|---:|")
     for task in TASKS:
-        found = manifests(task)
-        counts = found["default"]["data"]["counts"]["test"]
-        for label, count in counts.items():
-            tests = [figures(found[run]["metrics"]) for run in found]
+        found = seed_and_shipped(task)
+        for label, count in found["default"].data.counts["test"].items():
+            tests = [manifest.metrics["test"][BALANCED] for manifest in found.values()]
             cells = [
-                with_interval(test["sensitivity"][label], test["intervals"]["sensitivity"][label])
+                with_interval(test.sensitivity[label], test.intervals.sensitivity[label])
                 for test in tests
             ]
             lines.append(f"| {task} | {label} | {count} | {' | '.join(cells)} |")
@@ -128,8 +108,8 @@ def sensitivities() -> str:
 
 
 def speed(name: str) -> str:
-    """Tell of a benchmark as ``medkit benchmark --json`` wrote it."""
-    found = read_json(f"docs/performance/{name}.json")
+    """Show a benchmark as ``medkit benchmark --json`` wrote it."""
+    found = read_json(ROOT / "docs" / "performance" / f"{name}.json")
     count, best = found["images"], min(item["seconds"] for item in found["results"])
     lines = [
         f"{count:,} images, {found['cores']} cores of {found['machine']['processor']}; decoding "
@@ -156,7 +136,7 @@ def speed(name: str) -> str:
     return "\n".join(lines)
 
 
-TABLES = {
+TABLES: dict[str, Callable[[], str]] = {
     "results": results,
     "details": details,
     "sensitivities": sensitivities,
@@ -169,12 +149,22 @@ def _runs() -> list[tuple[str, str]]:
     return [(task, name) for task in TASKS for name in ("seed", "default")]
 
 
+def _count(manifest: Manifest, split: str) -> int:
+    return sum(manifest.data.counts.get(split, {}).values())
+
+
+def _figure(split: str, of: Callable[[Figures], float | None], manifest: Manifest) -> str:
+    """Format one figure at the operating point ``balanced``; a dash for no figures."""
+    figures = manifest.metrics.get(split, {}).get(BALANCED)
+    return "-" if figures is None else _number(of(figures))
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
 def updated(text: str) -> str:
-    """Return a page with every table in it made anew."""
+    """Return a page with its tables brought up to date."""
     for name, make in TABLES.items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if start in text:
@@ -185,16 +175,16 @@ def updated(text: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Return the pages that manifests decide, and the text that each should have."""
+    """Return the pages that are made from manifests, and the text that each should have."""
     wanted = {page: updated(page.read_text(encoding="utf-8")) for page in PAGES}
-    for task in TASKS:
-        card = render_card(get_task(task), manifests(task)["default"])
-        wanted[ROOT / "trained" / task / CARD_FILE] = card
+    for name, task in TASKS.items():
+        card = render_card(task, seed_and_shipped(name)["default"])
+        wanted[ROOT / "trained" / name / CARD_FILE] = card
     return wanted
 
 
 def main() -> int:
-    """Update the pages, or with ``--check`` tell whether they are up to date."""
+    """Update the pages, or with ``--check`` say which are out of date."""
     stale = {
         page: text
         for page, text in pages().items()

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from medkit.models.manifest import EpochRecord
 from medkit.tasks import PNEUMONIA, SKIN
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else TensorFlow's greetings fill the report
@@ -33,7 +34,7 @@ class Recorder:
         self.notes: list[str] = []
         self.begun: list[tuple[int, int, int]] = []
         self.losses: list[float] = []
-        self.ended: list[tuple[dict[str, Any], bool]] = []
+        self.ended: list[tuple[EpochRecord, bool]] = []
         self._step = 0
 
     def note(self, text: str) -> None:
@@ -49,7 +50,7 @@ class Recorder:
         if (self.begun[-1][0], self._step) == self.stop:
             raise KeyboardInterrupt
 
-    def epoch_ends(self, record: dict[str, Any], best: bool) -> None:
+    def epoch_ends(self, record: EpochRecord, best: bool) -> None:
         self.ended.append((record, best))
 
 
@@ -123,8 +124,8 @@ def tiny_xrays(tiny_data: Path) -> Path:
 
 def shorten(monkeypatch: pytest.MonkeyPatch, key: tuple[str, str], **changes: Any) -> None:
     """Replace a recipe by one that learns the made data in few steps, and has ``changes``."""
+    from medkit.models.recipe import Augmentation, Stage
     from medkit.training import RECIPES
-    from medkit.training.recipes import Augmentation, Stage
 
     short = {
         "stages": (Stage(epochs=5, learning_rate=3e-3),),
@@ -195,10 +196,10 @@ def exported_copy(tiny_exported: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_test_split(tiny_xrays: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read the made X-rays' test split as a model sees it."""
-    from medkit.datasets import load_tensors, read_dataset
-    from medkit.images import contract_for
+    from medkit.datasets.layout import read_dataset
+    from medkit.datasets.sampling import load_tensors
 
-    return load_tensors(read_dataset(PNEUMONIA, tiny_xrays).test, contract_for(PNEUMONIA))
+    return load_tensors(read_dataset(PNEUMONIA, tiny_xrays).test, PNEUMONIA.contract)
 
 
 @pytest.fixture(scope="session")
@@ -210,19 +211,23 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import keras
 
-    from medkit.bundles import ModelCard, export_name, file_record, sha256_of, write_manifest
-    from medkit.decisions import BALANCED, HIGH_SENSITIVITY, OperatingPoint
-    from medkit.images import contract_for
+    from medkit.defaults import BALANCED, HIGH_SENSITIVITY
+    from medkit.files import sha256_of
+    from medkit.models.bundle import file_record
+    from medkit.models.card import ModelCard
+    from medkit.models.formats import export_name
+    from medkit.models.manifest import DataRecord, ExportEntry, Manifest, write_manifest
+    from medkit.models.points import OperatingPoint
     from medkit.tasks import TASKS
     from medkit.training.archive import save_archive
-    from medkit_exporters import onnx, tflite
+    from medkit_exporters.formats.registry import known_exporters
+    from medkit_exporters.quantize.source import open_source
     from medkit_exporters.settings import Settings
-    from medkit_exporters.source import open_source
 
     trained = tmp_path_factory.mktemp("pooled")
     rng = np.random.default_rng(0)
     for task in TASKS.values():
-        contract = contract_for(task)
+        contract = task.contract
         units, activation = (1, "sigmoid") if task.binary else (len(task.labels), "softmax")
         model = keras.Sequential(
             [
@@ -239,15 +244,14 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             BALANCED: OperatingPoint(BALANCED, task.alert, 0.5) if task.binary else likeliest,
             HIGH_SENSITIVITY: OperatingPoint(HIGH_SENSITIVITY, task.alert, 0.125),
         }
-        card = ModelCard(
-            task.name, task.labels, contract.to_dict(), 1.5, points, "original", "0.1.0"
-        )
+        card = ModelCard(task.name, task.labels, contract, 1.5, points, "original", "0.1.0")
         folder = trained / task.name
         original = folder / "model.keras"
         save_archive(model, card, original)
         source = open_source(original)
         exported = dataclasses.replace(card, precision="fp32", source_sha256=sha256_of(original))
-        for name, exporter in (("tflite", tflite), ("onnx", onnx)):
+        for name, known in known_exporters().items():
+            exporter = known.load()
             content = exporter.attach_card(
                 exporter.convert(source, Settings("fp32"), None), exported
             )
@@ -255,14 +259,17 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         default = folder / export_name("tflite", "int8")
         shutil.copy(folder / export_name("tflite", "fp32"), default)
         files = {path.name: file_record(path) for path in sorted(folder.iterdir())}
-        manifest = {
-            "labels": list(task.labels),
-            "contract": contract.to_dict(),
-            "temperature": card.temperature,
-            "operating_points": {name: point.to_dict() for name, point in points.items()},
-            "data": {"on_conflict": "drop"},
-            "files": {original.name: files.pop(original.name)},
-            "exports": {name: {**record, "precision": "fp32"} for name, record in files.items()},
-        }
+        manifest = Manifest(
+            labels=task.labels,
+            contract=contract,
+            temperature=card.temperature,
+            operating_points=points,
+            data=DataRecord(on_conflict="drop"),
+            files={original.name: files.pop(original.name)},
+            exports={
+                name: ExportEntry(record.bytes, record.sha256, "fp32")
+                for name, record in files.items()
+            },
+        )
         write_manifest(folder, manifest)
     return trained

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medkit.images import InputContract, load_tensor
+from medkit.images.contract import InputContract
+from medkit.images.reading import load_tensor
 
 FOLDER = Path(__file__).parent / "golden"
 TENSORS = "tensors.npz"
@@ -45,7 +46,7 @@ def files(folder: Path) -> list[Path]:
 def tensors(folder: Path) -> dict[str, Pixels]:
     """Return the tensor of each file and channel count, under its :func:`key`."""
     return {
-        key(path, channels): load_tensor(path, InputContract(channels=channels))
+        key(path, channels): load_tensor(path, InputContract(128, 128, channels))
         for path in files(folder)
         for channels in CHANNELS
     }

@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from medkit.datasets import Item, load_tensors, locate_dataset, read_dataset, resolve_conflicts
-from medkit.images import InputContract
+from medkit.datasets.conflicts import resolve_conflicts
+from medkit.datasets.layout import Item, locate_dataset, read_dataset
+from medkit.datasets.sampling import load_tensors
+from medkit.images.contract import InputContract
 from medkit.tasks import PNEUMONIA, SKIN, Task
 
 Pixels = NDArray[np.uint8]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medkit.bundles import CARD_NAME
-from medkit.seal import sealed
+from medkit.models.formats import CARD_NAME, format_of
+from medkit.models.seal import sealed
 
 
 def save_onnx(model: Any, path: Path) -> None:
@@ -14,7 +14,7 @@ def save_onnx(model: Any, path: Path) -> None:
     kept = [item for item in model.metadata_props if item.key == CARD_NAME]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    path.write_bytes(sealed(model.SerializeToString(), ".onnx"))
+    path.write_bytes(sealed(model.SerializeToString(), format_of(path).seal))
 
 
 def card_of(model: Any) -> Any:
@@ -25,4 +25,4 @@ def card_of(model: Any) -> Any:
 
 def unsealed(content: bytes, suffix: str) -> bytes:
     """Return a file's bytes before its seal."""
-    return content[: -len(sealed(b"", suffix))]
+    return content[: -len(sealed(b"", format_of(Path(f"model{suffix}")).seal))]

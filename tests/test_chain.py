@@ -30,7 +30,7 @@ def test_from_a_data_folder_to_rows_that_agree(tiny_data: Path, tmp_path: Path) 
     def medkit(*arguments: str | Path, out: str = "") -> str:
         """Run a command that must succeed; return its standard error."""
         ended = subprocess.run(
-            [sys.executable, "-m", "medkit.cli", *map(str, arguments)],
+            [sys.executable, "-m", "medkit", *map(str, arguments)],
             cwd=tmp_path,
             env=environment | {"COLUMNS": "80"},
             capture_output=True,

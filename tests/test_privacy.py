@@ -17,10 +17,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import hostile
+from medkit.batch.resume import record_path
 from medkit.errors import ImageError
-from medkit.images import open_image
-from medkit.limits import Limits
-from medkit.resume import record_path
+from medkit.images.limits import Limits
+from medkit.images.reading import open_image
 
 SECRET = "Doe^Jane 19700101"
 SAMPLES = Path(__file__).parent / "samples"
@@ -36,7 +36,7 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 sys.argv = sys.argv[1:]
-runpy.run_module("medkit.cli", run_name="__main__")
+runpy.run_module("medkit", run_name="__main__")
 """
 
 
@@ -102,7 +102,7 @@ def test_nothing_of_the_metadata_reaches_output_record_or_log(
         (folder / name).write_bytes(content)
         (folder / f"cut-{name}").write_bytes(content[: len(content) * 2 // 3])
     out = tmp_path / f"o.{suffix}"
-    command = [sys.executable, "-m", "medkit.cli", "--debug", "classify", folder, "--out", out]
+    command = [sys.executable, "-m", "medkit", "--debug", "classify", folder, "--out", out]
     done = subprocess.run(
         [*map(str, command), "--trained", str(pooled_models)],
         capture_output=True,
@@ -133,7 +133,7 @@ def test_no_reason_quotes_a_damaged_files_metadata() -> None:
 
 @pytest.mark.parametrize("name", ["all.jpg", "all.png", "all.webp", "all.tif"])
 def test_a_decoded_image_that_is_shown_in_a_page_carries_no_metadata(name: str) -> None:
-    from medkit.pages import thumbnail_uri
+    from medkit.reports.html import thumbnail_uri
 
     page = thumbnail_uri(open_image(io.BytesIO(dict(telling())[name])))
     import base64
@@ -182,7 +182,7 @@ def can_trace() -> bool:
 @pytest.mark.skipif(not can_trace(), reason="LOUDLY: strace is not installed, or not allowed")
 def test_not_even_native_code_opens_a_connection(tmp_path: Path) -> None:
     log = tmp_path / "calls"
-    command = [sys.executable, "-m", "medkit.cli", "classify", str(SAMPLES), "--out", "-"]
+    command = [sys.executable, "-m", "medkit", "classify", str(SAMPLES), "--out", "-"]
     done = subprocess.run(
         ["strace", "-f", "-e", "trace=connect,sendto,bind", "-o", str(log), *command],
         capture_output=True,

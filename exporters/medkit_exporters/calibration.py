@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets import Item, load_tensors, stratified_sample
+from medkit.datasets.layout import Item
+from medkit.datasets.sampling import load_tensors, stratified_sample
+from medkit.datasets.splits import Splits
 from medkit.errors import ExportError, UsageError
-from medkit.images import InputContract
-from medkit.splits import Splits
-
-DEFAULT_COUNT = 256
-"""Images in a calibration set; ranges hardly move beyond a few hundred (Nagel et al. 2021)."""
+from medkit.images.contract import InputContract
+from medkit.models.manifest import Calibration
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Images to calibrate on, and what a manifest says of them.
+    """Images to calibrate on, and their record for the manifest.
 
     Attributes
     ----------
@@ -30,11 +28,11 @@ class CalibrationSet:
         and one white corner pixel, so that the range of the input is 0..255
         and its quantisation the identity.
     record
-        Count, seed, the files' SHA-256, and a SHA-256 over these.
+        Count, seed and hashes; the method is left empty.
     """
 
     images: NDArray[np.uint8]
-    record: dict[str, Any]
+    record: Calibration
 
 
 def draw_calibration_sets(
@@ -42,25 +40,26 @@ def draw_calibration_sets(
 ) -> tuple[CalibrationSet, CalibrationSet]:
     """Draw two disjoint calibration sets, stratified over classes, from training images.
 
-    The first calibrates; the second shows how much depends on which images do.
+    The first calibrates. The second shows how much depends on the choice of images.
 
     Parameters
     ----------
     splits
-        Of which only the training images are drawn.
+        Only their training images are drawn.
     contract
         How the images are read.
     count
-        Images in each; of fewer than twice as many training images, half.
+        Images in each set. If there are fewer than twice as many training
+        images, each set gets half of them.
     seed
-        Decides which.
+        Decides which images are drawn.
 
     Raises
     ------
     UsageError
         If ``count`` is not positive, or there are fewer than two training images.
     ExportError
-        If an image to calibrate on also lies in validation or test.
+        If an image of a set also lies in validation or test.
     """
     check_count(count)
     if len(splits.train) < 2:
@@ -80,12 +79,12 @@ def check_count(count: int) -> None:
 
 
 def check_hygiene(items: Sequence[Item], splits: Splits) -> None:
-    """Check by content hash that no image to calibrate on is held out.
+    """Check by content hash that no calibration image is held out.
 
     Raises
     ------
     ExportError
-        That names the first image that lies in validation or test.
+        If one lies in validation or test; the message names the first.
     """
     for name, held_out in (("validation", splits.validation), ("test", splits.test)):
         known = {item.sha256: item.name for item in held_out}
@@ -109,5 +108,5 @@ def _read(items: Sequence[Item], contract: InputContract, seed: int) -> Calibrat
     images, _ = load_tensors(items, contract)
     files = sorted(item.sha256 for item in items)
     digest = hashlib.sha256("\n".join(files).encode())
-    record = {"images": len(items), "seed": seed, "sha256": digest.hexdigest(), "files": files}
+    record = Calibration(len(items), seed, digest.hexdigest(), tuple(files))
     return CalibrationSet(span_full_range(images), record)

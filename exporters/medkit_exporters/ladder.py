@@ -1,19 +1,20 @@
 """The ladder: what an export tries, in order, until a file decides like its original.
 
-8 bits throughout come first, being smallest and fastest. Where they fall out
-of the budget, each rung gives up a little of that, and only as much as it must.
+8 bits throughout come first: such a file is the smallest and fastest. Where
+it is out of the budget, each rung gives up a little size and speed, and only
+as much as it must.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from medkit.comparison import Comparison
+from medkit.evaluation.comparison import Comparison
+from medkit.models.manifest import ComparisonRecord, RungRecord
 from medkit_exporters.settings import EXTREMES, Settings
 
 MORE_IMAGES = 4
-"""By how much the rung ``more calibration images`` multiplies their number."""
+"""Factor by which the rung ``more calibration images`` multiplies their number."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Rung:
     Attributes
     ----------
     name
-        For people.
+        What people call it.
     settings
-        What the exporter is asked for.
+        How the exporter converts.
     times_images
-        Multiple of the calibration images that were asked for.
+        Factor for the number of calibration images.
     """
 
     name: str
@@ -59,21 +60,23 @@ class Attempt:
     Attributes
     ----------
     rung, precision
-        Which.
+        Name of the rung, and precision of the file.
     method
         How ranges were chosen; empty for a file without integers.
     images
-        Calibration images; 0 for a file without integers.
+        Number of calibration images; 0 for a file without integers.
     bytes
         Size of the file.
     comparison
-        The file against its original on images that calibrated nothing;
-        ``None`` without data, or if there is no file.
+        The file compared with its original, on images that were not used for
+        calibration; ``None`` without data, or if there is no file.
     spread
-        The file against one that other images calibrated; ``None`` where
-        nothing is calibrated.
+        The file compared with one that other images calibrated; ``None``
+        where nothing is calibrated.
     error
         Why there is no file; empty if there is one.
+    skipped
+        What the conversion left as it was, and why; one line each.
     """
 
     rung: str
@@ -84,6 +87,7 @@ class Attempt:
     comparison: Comparison | None = None
     spread: Comparison | None = None
     error: str = ""
+    skipped: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -100,27 +104,24 @@ class Attempt:
         """Whether the file may be kept."""
         return not self.failures
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the attempt as manifests and pages tell of it, without the list of flips."""
-        return {
-            "rung": self.rung,
-            "precision": self.precision,
-            "method": self.method,
-            "images": self.images,
-            "bytes": self.bytes,
-            "passed": self.passed,
-            "failures": list(self.failures),
-            "validation": summary_of(self.comparison),
-            "spread": summary_of(self.spread),
-        }
+    def to_record(self) -> RungRecord:
+        """Return the attempt as manifests hold it, without the list of flips."""
+        return RungRecord(
+            rung=self.rung,
+            precision=self.precision,
+            method=self.method,
+            images=self.images,
+            bytes=self.bytes,
+            passed=self.passed,
+            failures=self.failures,
+            validation=_record_of(self.comparison),
+            spread=_record_of(self.spread),
+            skipped=self.skipped,
+        )
 
 
-def summary_of(comparison: Comparison | None) -> dict[str, Any] | None:
-    """Return how many images a comparison had, its agreement, and each figure's change."""
+def _record_of(comparison: Comparison | None) -> ComparisonRecord | None:
     if comparison is None:
         return None
-    return {
-        "images": comparison.images,
-        "agreement": comparison.agreement,
-        "changes": {name: change.difference for name, change in comparison.changes.items()},
-    }
+    changes = {name: change.difference for name, change in comparison.changes.items()}
+    return ComparisonRecord(comparison.images, comparison.agreement, changes)

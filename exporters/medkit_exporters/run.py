@@ -1,45 +1,43 @@
-"""One export run: every asked format and precision of every asked task."""
+"""An export run: every requested format and precision of every requested task."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medkit.bundles import (
-    FORMATS,
-    Bundle,
-    check_writable,
-    export_name,
-    file_record,
-    load_bundle,
-    replacing,
-    write_manifest,
-)
-from medkit.datasets import check_layout, check_seed, load_tensors, locate_dataset, without_twins
-from medkit.errors import ExportError, MissingExtraError, UsageError
-from medkit.images import contract_for
-from medkit.metrics import evaluate_test_split
-from medkit.modelcard import write_card
-from medkit.runtimes import load_model, predict_all
-from medkit.runtimes.keras import import_tensorflow
-from medkit.splits import FOREIGN_DATA, Splits, splits_of
+from medkit.datasets.conflicts import deduplicated_mask
+from medkit.datasets.layout import check_layout, locate_dataset
+from medkit.datasets.sampling import check_seed, load_tensors
+from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
+from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED
+from medkit.errors import ExportError, UsageError
+from medkit.evaluation.metrics import evaluate_test_split
+from medkit.extras import require
+from medkit.files import check_writable, replacing
+from medkit.models.bundle import Bundle, file_record, load_bundle
+from medkit.models.figures import Metrics
+from medkit.models.formats import KERAS, export_name
+from medkit.models.manifest import ExportEntry
+from medkit.models.runtimes.base import predict_all
+from medkit.models.runtimes.keras import import_tensorflow
+from medkit.models.runtimes.loading import load_model
+from medkit.reports.modelcard import write_card
 from medkit.tasks import TASKS, Task
-from medkit_exporters.calibration import DEFAULT_COUNT, check_count
+from medkit_exporters.calibration import check_count
+from medkit_exporters.formats.registry import KnownExporter, get_exporter, known_exporters
 from medkit_exporters.ladder import LADDERS, Attempt
 from medkit_exporters.settings import Settings
 
 if TYPE_CHECKING:
-    from medkit_exporters.bench import Bench, Candidate
+    from medkit_exporters.candidates import Candidate, CandidateBuilder
 
-DEFAULT_DROP = 1.0
-"""Points of accuracy, and hundredths of AUC, that an export may lose."""
+MODULES = (*KERAS.needs, "h5py", "scipy", "sklearn", "jinja2")
+"""Modules of optional packages that every export needs, beside those of its formats."""
 
 _TIMED_RUNS = 15
 
@@ -51,47 +49,47 @@ class ExportOptions:
     Attributes
     ----------
     tasks
-        What to export; both tasks by default.
+        What to export; the built-in tasks by default.
     formats, precisions
         Every combination is written.
     data
-        Folder with the data sets (or, for one task, that set itself). Its
-        training images calibrate int8; on its official test split every
+        Folder with the data sets, or, for one task, that data set itself.
+        Its training images calibrate int8. On its official test split every
         file is measured for the manifest.
     trained
-        Folder of bundles; ``None`` is where the shipped models lie.
+        Folder of bundles; ``None`` for the models that ship.
     calibration_images
         Size of the calibration set.
     seed
         Decides which training images calibrate.
     max_drop
         Points of accuracy, and hundredths of AUC, by which a file may differ
-        from the original on validation images; beyond, the next rung of the
-        ladder is tried.
+        from the original on validation images. If it differs by more, the
+        next rung of the ladder is tried.
     """
 
     tasks: tuple[Task, ...] = tuple(TASKS.values())
-    formats: tuple[str, ...] = tuple(FORMATS)
-    precisions: tuple[str, ...] = ("int8",)
+    formats: tuple[str, ...] = field(default_factory=lambda: tuple(known_exporters()))
+    precisions: tuple[str, ...] = (PRECISION,)
     data: Path | None = None
     trained: Path | None = None
-    calibration_images: int = DEFAULT_COUNT
-    seed: int = 0
-    max_drop: float = DEFAULT_DROP
+    calibration_images: int = CALIBRATION_IMAGES
+    seed: int = SEED
+    max_drop: float = MAX_DROP
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """One written file.
+    """A file that was written.
 
     Attributes
     ----------
     path, task, format, precision
-        What it is.
+        Where the file lies, and what it is.
     bytes
         Its size.
     ratio
-        Its size against the Keras original's, which is compressed.
+        Its size divided by that of the Keras original, which is compressed.
     milliseconds
         Median time of one image on this machine, one at a time.
     attempts
@@ -118,7 +116,8 @@ def export_models(
     options
         The arguments.
     note
-        Called with a line before each lengthy step.
+        Called with a line before each lengthy step, and with a line for what
+        a conversion left as it was.
 
     Returns
     -------
@@ -129,13 +128,22 @@ def export_models(
     ------
     UsageError
         For arguments that cannot be obeyed, before TensorFlow is imported.
+    MissingExtraError
+        If a package is absent, before anything is read.
     ModelFileError
         If a bundle or its original is missing or damaged.
     ExportError
-        If a converted file does not keep what its name promises; nothing is
-        left under that name that was not there before.
+        If no file decides like the original. The files of earlier exports
+        stay as they were.
     """
-    bundles = _check(options)
+    exporters = _check_arguments(options)
+    require(
+        "export models",
+        *MODULES,
+        *(module for exporter in exporters for module in exporter.all_needs),
+        extra="export",
+    )
+    bundles = _open_bundles(options)
     splits = {
         bundle.task.name: splits_of(bundle, options.data)
         for bundle in bundles
@@ -143,35 +151,37 @@ def export_models(
     }
 
     import_tensorflow("export")
-    from medkit_exporters.bench import Bench
-    from medkit_exporters.source import open_source
+    from medkit_exporters.candidates import CandidateBuilder
+    from medkit_exporters.quantize.source import open_source
 
     written: list[ExportedFile] = []
-    for bundle in bundles:
-        note(f"{bundle.task.name}: loading {bundle.keras_path.name}")
-        source, divided = open_source(bundle.keras_path), splits.get(bundle.task.name)
+    for opened in bundles:
+        bundle, task = opened, opened.task.name
+        note(f"{task}: loading {bundle.keras_path.name}")
+        source, divided = open_source(bundle.keras_path), splits.get(task)
         if divided is not None and not divided.as_trained:
-            note(f"{bundle.task.name}: {FOREIGN_DATA}")
+            note(f"{task}: {FOREIGN_DATA}")
         if divided is None:
-            note(f"{bundle.task.name}: without data nothing is compared; medkit parity does it")
-        bench = Bench(
+            note(f"{task}: without data nothing is compared; medkit parity does it")
+        builder = CandidateBuilder(
             bundle, source, divided, options.calibration_images, options.seed, options.max_drop
         )
-        for export_format in options.formats:
+        for exporter in exporters:
             kept: dict[str, ExportedFile] = {}
             for precision in options.precisions:
-                # The ladder may have ended at a precision that is asked for as well.
+                # The ladder may have ended at a precision that is requested as well.
                 if precision not in kept:
-                    file = _export_one(bundle, bench, export_format, precision, divided, note)
+                    climbed = _climb(bundle, builder, exporter, precision, note)
+                    bundle, file = _keep(bundle, exporter, climbed, divided)
                     kept[file.precision] = file
             written += kept.values()
     return written
 
 
-def _check(options: ExportOptions) -> list[Bundle]:
-    """Refuse what cannot work before anything heavy is imported; open the bundles."""
+def _check_arguments(options: ExportOptions) -> list[KnownExporter]:
+    """Refuse arguments that cannot work, and return the exporters of the requested formats."""
     for given, known, what in (
-        (options.formats, tuple(FORMATS), "format"),
+        (options.formats, tuple(known_exporters()), "format"),
         (options.precisions, tuple(LADDERS), "precision"),
     ):
         unknown = [word for word in given if word not in known]
@@ -182,21 +192,19 @@ def _check(options: ExportOptions) -> list[Bundle]:
     check_count(options.calibration_images)
     if not 0 <= options.max_drop <= 100:
         raise UsageError(f"a drop of {options.max_drop} points; accepted: 0 to 100")
-    if options.data is None:
-        if "int8" in options.precisions:
-            raise UsageError(
-                "int8 is calibrated on training images: give their folder with --data DIR or "
-                "MEDKIT_DATA, or ask for --fp16 or --fp32"
-            )
-    else:
+    if options.data is None and "int8" in options.precisions:
+        raise UsageError(
+            "int8 is calibrated on training images: give their folder with --data DIR or "
+            "MEDKIT_DATA, or ask for --fp16 or --fp32"
+        )
+    return [get_exporter(name) for name in options.formats]
+
+
+def _open_bundles(options: ExportOptions) -> list[Bundle]:
+    """Open the bundles, and check that files and data can be read and written."""
+    if options.data is not None:
         for task in options.tasks:
             check_layout(task, locate_dataset(task, options.data))
-    needed = [("tensorflow", "tensorflow")]
-    if "onnx" in options.formats:
-        needed += [("tf2onnx", "tf2onnx"), ("onnxruntime", "onnxruntime")]
-    for module, package in needed:
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(package, "export", "export")
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         bundle.verify(bundle.keras_path)
@@ -204,116 +212,109 @@ def _check(options: ExportOptions) -> list[Bundle]:
     return bundles
 
 
-def _export_one(
+@dataclass(frozen=True)
+class _Climbed:
+    """A candidate that passed, and the attempts up to it."""
+
+    candidate: Candidate
+    attempts: tuple[Attempt, ...]
+
+
+def _climb(
     bundle: Bundle,
-    bench: Bench,
-    export_format: str,
-    asked: str,
-    splits: Splits | None,
+    builder: CandidateBuilder,
+    exporter: KnownExporter,
+    requested: str,
     note: Callable[[str], None],
-) -> ExportedFile:
-    """Climb the ladder of a precision, and keep the first file that passes."""
-    exporter = _exporter(export_format)
+) -> _Climbed:
+    """Try the rungs of a precision's ladder until a file passes."""
+    about = f"{bundle.task.name}: {exporter.name}"
     attempts: list[Attempt] = []
+    told: set[str] = set()
     tried_before: set[tuple[Settings, int]] = set()
-    for rung in LADDERS[asked]:
-        # Of little data, no more images are left to calibrate on: the same file again.
-        conversion = rung.settings, bench.images_of(rung)
+    for rung in LADDERS[requested]:
+        # With few training images there are no more to calibrate on: the file would be the same.
+        conversion = rung.settings, builder.images_of(rung)
         if conversion in tried_before:
             continue
         tried_before.add(conversion)
         after = f" after {attempts[-1].failures[0]}" if attempts else ""
-        note(f"{bundle.task.name}: {export_format} {asked}: {rung.name}{after}")
-        attempt, candidate = bench.attempt(exporter, rung)
+        note(f"{about} {requested}: {rung.name}{after}")
+        attempt, candidate = builder.attempt(exporter, rung)
+        for line in attempt.skipped:
+            if line not in told:
+                note(f"{about}: {line}")
+        told.update(attempt.skipped)
         attempts.append(attempt)
         if attempt.passed and candidate is not None:
-            return _keep(bundle, export_format, candidate, attempts, splits)
+            return _Climbed(candidate, tuple(attempts))
     tried = "; ".join(f"{attempt.rung}: {attempt.failures[0]}" for attempt in attempts)
     raise ExportError(
-        f"{bundle.task.name}: no {export_format} file asked for as {asked} decides like the "
-        f"original, and none was written ({tried}); allow more with --max-drop, or look at the "
-        "training data"
+        f"{about} {requested}: no file decides like the original, and none was written ({tried}); "
+        "allow more with --max-drop, or look at the training data"
     )
 
 
 def _keep(
-    bundle: Bundle,
-    export_format: str,
-    candidate: Candidate,
-    attempts: list[Attempt],
-    splits: Splits | None,
-) -> ExportedFile:
-    """Write a file that passed, and enter it in the manifest in place of what it supersedes."""
+    bundle: Bundle, exporter: KnownExporter, climbed: _Climbed, splits: Splits | None
+) -> tuple[Bundle, ExportedFile]:
+    """Write a file that passed, and list it in the manifest in place of what it supersedes."""
+    candidate, attempts = climbed.candidate, climbed.attempts
     card = candidate.card
-    path = bundle.folder / export_name(export_format, card.precision)
+    path = bundle.folder / export_name(exporter.name, card.precision)
     with replacing(path) as temporary:
         temporary.write_bytes(candidate.content)
-        # Loaded and run before it gets its name: a file that no runtime takes is none.
+        # It is loaded and run before it gets its name: no runtime might take it.
         milliseconds = time_one_image(temporary)
-        metrics = _measure(temporary, bundle.task, splits) if splits is not None else None
+        metrics = _measure(temporary, bundle, splits) if splits is not None else None
     record = file_record(path)
-    entry: dict[str, Any] = {
-        **record,
-        "format": export_format,
-        "precision": card.precision,
-        "temperature": card.temperature,
-        "operating_points": {n: point.to_dict() for n, point in card.operating_points.items()},
-        "ladder": [attempt.to_dict() for attempt in attempts],
-    }
-    if candidate.calibration is not None:
-        entry["calibration"] = candidate.calibration
-    if metrics is not None:
-        entry["metrics"] = metrics
+    entry = ExportEntry(
+        bytes=record.bytes,
+        sha256=record.sha256,
+        precision=card.precision,
+        format=exporter.name,
+        temperature=card.temperature,
+        operating_points=card.operating_points,
+        ladder=tuple(attempt.to_record() for attempt in attempts),
+        calibration=candidate.calibration,
+        metrics=metrics,
+    )
     # A file of an earlier run that is smaller than the ladder now allows must not be preferred.
-    exports = bundle.manifest["exports"]
-    left = {export_name(export_format, attempt.precision) for attempt in attempts} - {path.name}
-    superseded = left & exports.keys()
-    for name in superseded:
-        del exports[name]
-    exports[path.name] = entry
-    write_manifest(bundle.folder, bundle.manifest)
+    left = {export_name(exporter.name, attempt.precision) for attempt in attempts} - {path.name}
+    superseded = tuple(name for name in bundle.manifest.exports if name in left)
+    bundle = bundle.with_manifest(bundle.manifest.with_export(path.name, entry, superseded))
     write_card(bundle)
     for name in superseded:
         (bundle.folder / name).unlink(missing_ok=True)
-    return ExportedFile(
+    return bundle, ExportedFile(
         path=path,
         task=bundle.task.name,
-        format=export_format,
+        format=exporter.name,
         precision=card.precision,
-        bytes=record["bytes"],
-        ratio=record["bytes"] / bundle.keras_path.stat().st_size,
+        bytes=record.bytes,
+        ratio=record.bytes / bundle.keras_path.stat().st_size,
         milliseconds=milliseconds,
-        attempts=tuple(attempts),
+        attempts=attempts,
     )
 
 
-def _measure(path: Path, task: Task, splits: Splits) -> dict[str, Any]:
-    """Return a file's figures on the official test split, in the form of the original's."""
+def _measure(path: Path, bundle: Bundle, splits: Splits) -> Metrics:
+    """Return a file's figures on the official test split."""
     model = load_model(path)
-    images, labels = load_tensors(splits.test, contract_for(task))
+    images, labels = load_tensors(splits.test, model.card.contract)
     probabilities = predict_all(model, images)
     if not np.isfinite(probabilities).all():
         raise ExportError(f"{path.suffix} export gives a probability that is not finite")
+    points = model.card.operating_points
     return evaluate_test_split(
-        task, labels, probabilities, model.card.operating_points, without_twins(splits.dataset)
+        bundle.task, labels, probabilities, points, deduplicated_mask(splits.dataset)
     )
-
-
-def _exporter(export_format: str) -> ModuleType:
-    """Return the module that writes a format; all have the same functions and constants."""
-    if export_format == "tflite":
-        from medkit_exporters import tflite
-
-        return tflite
-    from medkit_exporters import onnx
-
-    return onnx
 
 
 def time_one_image(path: Path) -> float:
     """Return the median time, in milliseconds, that a model file takes for one grey image."""
     model = load_model(path)
-    image = np.full((1, *model.card.input_contract.shape), 128, dtype=np.uint8)
+    image = np.full((1, *model.card.contract.shape), 128, dtype=np.uint8)
     times = []
     for _ in range(_TIMED_RUNS):
         start = time.perf_counter()

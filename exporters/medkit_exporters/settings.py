@@ -1,13 +1,13 @@
-"""How a file is converted: what an exporter is asked for."""
+"""Settings of a conversion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 LEAST_ERROR, EXTREMES = "least error", "extremes"
-"""Ways to choose the range of an activation from what calibration images make of it.
+"""Ways to choose the range of an activation from its values on calibration images.
 
-The one of the least mean square error, or from the lowest value to the highest.
+The range of the least mean square error, or the one from the lowest value to the highest.
 """
 
 Range = tuple[float, float]
@@ -16,12 +16,12 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to convert.
+    """How a network is converted.
 
     Attributes
     ----------
     precision
-        One of :data:`medkit.bundles.PRECISIONS`.
+        One of :data:`medkit.models.formats.PRECISIONS`.
     ranges
         :data:`LEAST_ERROR` or :data:`EXTREMES`, for integer files.
     float_head

@@ -53,17 +53,19 @@ class MissingExtraError(MedkitError):
     Parameters
     ----------
     package
-        The import that failed.
+        What is not installed.
     extra
-        The extra of ``medkit-edge`` that brings it.
+        The extra of ``medkit-edge`` that brings it: empty for the base
+        install, ``None`` if a plug-in needs a package of its own.
     purpose
         What needs it, as the end of "needed to ...".
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str | None, purpose: str) -> None:
+        wanted = package if extra is None else f"medkit-edge[{extra}]" if extra else "medkit-edge"
         super().__init__(
             f"{package} is needed to {purpose} and is not installed; "
-            f'install it with: pip install "medkit-edge[{extra}]"'
+            f'install it with: pip install "{wanted}"'
         )
 
 

@@ -1,10 +1,70 @@
-"""The two tasks: their labels, in an order that never changes, and their data."""
+"""Tasks: what is decided, from which pixels, and how it is called.
+
+Two tasks are built in. Any other is a file ``task.json`` in its folder of
+models, ``trained/<name>/``: see :func:`known_tasks`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-from medkit.errors import UsageError
+from medkit.defaults import PNEUMONIA_NAME, SKIN_NAME
+from medkit.errors import ModelFileError, UsageError
+from medkit.files import read_json
+from medkit.images.contract import InputContract
+from medkit.records import read_record
+
+TASK_NAME = "task.json"
+"""File that describes a task in its folder of models."""
+
+TRAINED_VARIABLE = "MEDKIT_TRAINED"
+"""Environment variable that names another folder of models."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class DatasetLayout:
+    """How a published data set lies on the disk.
+
+    Attributes
+    ----------
+    train, test
+        Names of the split folders.
+    folders
+        Names under which the data set itself is known to lie.
+    source
+        Where the data come from, with their licence.
+    """
+
+    train: str
+    test: str
+    folders: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class TaskNotes:
+    """What a person must know of a task; it goes into the model card.
+
+    Attributes
+    ----------
+    misuse
+        What the models must not be used for, beyond what holds for all.
+    licence
+        Of the trained weights.
+    traps
+        What misleads people who train or measure on the data.
+    """
+
+    misuse: str = ""
+    licence: str = ""
+    traps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -14,64 +74,143 @@ class Task:
     Attributes
     ----------
     name
-        The word used on the command line and for the folder in ``trained/``.
+        The word for it on the command line, and its folder in ``trained/``.
     title
         What it decides, for people.
     labels
-        Class names in output order. They are also the names of the data
-        set's class folders, so the order is fixed here and not by a listing.
-    channels
-        1 for greyscale input, 3 for RGB.
+        Class names in output order. They are also the names of a data set's
+        class folders. The order is fixed here, and never that of a listing.
+    contract
+        How an image file becomes a tensor.
     positive
         The label whose probability is the score of a two-class task;
         ``None`` for a task with more classes.
     alert
-        The label that must not be missed: what the operating points are for.
+        The label that must not be missed. The operating points are for it.
     screening_sensitivity
-        Share of the alert label's validation images that the operating point
-        ``high-sensitivity`` finds, at least, 0..1.
-    train_folder, test_folder
-        Names of the split folders as Kaggle ships them.
-    dataset_folders
-        Names under which the data set itself is known to lie.
-    source
-        Where the data come from.
+        The operating point ``high-sensitivity`` finds at least this share of
+        the alert label's validation images, 0..1.
+    layout
+        How the published data set lies on the disk; ``None`` if there is none.
+    notes
+        What a person must know.
+
+    Raises
+    ------
+    ValueError
+        If the values contradict each other.
     """
 
     name: str
     title: str
     labels: tuple[str, ...]
-    channels: int
+    contract: InputContract
     positive: str | None
     alert: str
-    screening_sensitivity: float
-    train_folder: str
-    test_folder: str
-    dataset_folders: tuple[str, ...]
-    source: str
+    screening_sensitivity: float = 0.95
+    layout: DatasetLayout | None = None
+    notes: TaskNotes = field(default_factory=TaskNotes)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name {self.name!r} is not accepted; use small letters, digits, - and _"
+            )
+        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels {list(self.labels)}; accepted: two or more different ones")
+        if self.alert not in self.labels:
+            raise ValueError(f"alert {self.alert!r} is not one of the labels {list(self.labels)}")
+        if self.positive is not None and (len(self.labels) != 2 or self.positive != self.labels[1]):
+            raise ValueError(
+                f"positive {self.positive!r}; accepted: the second of two labels, or null"
+            )
+        if not 0 < self.screening_sensitivity <= 1:
+            raise ValueError(
+                f"screening_sensitivity {self.screening_sensitivity}; accepted: above 0, up to 1"
+            )
 
     @property
     def binary(self) -> bool:
         """Whether one score and a threshold decide."""
         return self.positive is not None
 
+    @property
+    def channels(self) -> int:
+        """1 for grey input, 3 for RGB."""
+        return self.contract.channels
+
+    @property
+    def published(self) -> DatasetLayout:
+        """The layout of the published data set.
+
+        Raises
+        ------
+        UsageError
+            If the task has none.
+        """
+        if self.layout is None:
+            raise UsageError(
+                f"task {self.name} has no published data set with a test split; "
+                f"give a folder with a folder of images for each of {list(self.labels)}"
+            )
+        return self.layout
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as ``task.json`` holds it."""
+        return {**asdict(self), "contract": self.contract.to_dict()}
+
+    @classmethod
+    def from_dict(cls, stored: Any, where: str) -> Task:
+        """Read a task.
+
+        Raises
+        ------
+        ModelFileError
+            If a field is missing or wrong; the message names it.
+        ContractMismatchError
+            If this version does not perform the task's input contract.
+        """
+        if isinstance(stored, dict) and isinstance(stored.get("contract"), dict):
+            stored = {**stored, "contract": InputContract.from_dict(stored["contract"], where)}
+        try:
+            return read_record(cls, stored)
+        except ValueError as error:
+            raise ModelFileError(f"{where} describes no task ({error}); correct it") from error
+
 
 PNEUMONIA = Task(
-    name="pneumonia",
+    name=PNEUMONIA_NAME,
     title="pneumonia on paediatric chest X-rays",
     labels=("NORMAL", "PNEUMONIA"),
-    channels=1,
+    contract=InputContract(width=128, height=128, channels=1),
     positive="PNEUMONIA",
     alert="PNEUMONIA",
     screening_sensitivity=0.98,
-    train_folder="train",
-    test_folder="test",
-    dataset_folders=("chest_xray",),
-    source="Kermany et al. 2018, Chest X-Ray Images (Pneumonia), CC BY 4.0",
+    layout=DatasetLayout(
+        train="train",
+        test="test",
+        folders=("chest_xray",),
+        source="Kermany et al. 2018, Chest X-Ray Images (Pneumonia), CC BY 4.0",
+    ),
+    notes=TaskNotes(
+        misuse="It has seen children of one to five years only, never an adult's chest, and "
+        "only the question pneumonia or not: every other disease is called one of the two.",
+        licence="Apache-2.0; the data are CC BY 4.0 (Kermany et al. 2018)",
+        traps=(
+            "The training and the test X-rays differ: a threshold that is right on validation "
+            "calls too many healthy test images pneumonia, which is where published models lose "
+            "their specificity. The operating points are therefore chosen on changed validation "
+            "images.",
+            "170 patient names occur in both official splits. The numbers may have been given "
+            "anew, so it cannot be told whether they are the same children.",
+            "The official validation split has 16 images, too few to choose anything on; "
+            "validation is cut from the training split by patient.",
+        ),
+    ),
 )
 
 SKIN = Task(
-    name="skin",
+    name=SKIN_NAME,
     title="nine diagnoses on dermoscopy",
     labels=(
         "actinic keratosis",
@@ -84,27 +223,113 @@ SKIN = Task(
         "squamous cell carcinoma",
         "vascular lesion",
     ),
-    channels=3,
+    contract=InputContract(width=128, height=128, channels=3),
     positive=None,
     alert="melanoma",
     # Some melanomas look like common moles; to find the last of them, every
     # mole would have to be called one.
     screening_sensitivity=0.95,
-    train_folder="Train",
-    test_folder="Test",
-    dataset_folders=(
-        "skin_cancer_isic",
-        "Skin cancer ISIC The International Skin Imaging Collaboration",
+    layout=DatasetLayout(
+        train="Train",
+        test="Test",
+        folders=(
+            "skin_cancer_isic",
+            "Skin cancer ISIC The International Skin Imaging Collaboration",
+        ),
+        source="ISIC archive, in part HAM10000, CC BY-NC 4.0",
     ),
-    source="ISIC archive, in part HAM10000, CC BY-NC 4.0",
+    notes=TaskNotes(
+        misuse="It misses melanomas; a mole that it calls harmless may not be. It knows nine "
+        "diagnoses and calls everything else one of them, healthy skin included.",
+        licence="research only: the data are CC BY-NC 4.0 (ISIC archive, HAM10000)",
+        traps=(
+            "155 images lie under two labels, 18 of them in training and test at once. Whoever "
+            "trains on both copies teaches a contradiction, and whoever keeps the 18 trains on "
+            "the test.",
+            "The sources give the class away: all nevi but one and all test melanomas come from "
+            "one contribution to the archive (ISIC_0000xxx), most training melanomas from others, "
+            "all basal cell carcinomas from HAM10000. A network fine-tuned plainly found none of "
+            "the 16 test melanomas while a random validation split promised 0.72 accuracy.",
+            "Blue and black-rimmed pictures in training are mostly nevi, in the test split "
+            "melanomas as often: the cast of an image must not decide, so training changes it at "
+            "random.",
+        ),
+    ),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in (PNEUMONIA, SKIN)}
+"""The tasks that are built in, by name."""
 
 
-def get_task(name: str) -> Task:
-    """Return the task called ``name``; raise :class:`UsageError` for any other word."""
+def trained_folder() -> Path:
+    """Return the folder of models: ``MEDKIT_TRAINED``, the wheel's own, or the repository's."""
+    named = os.environ.get(TRAINED_VARIABLE)
+    if named:
+        return Path(named)
+    package = Path(__file__).resolve().parent
+    installed = package / "trained"
+    return installed if installed.is_dir() else package.parents[1] / "trained"
+
+
+def known_tasks(trained: Path | None = None) -> Mapping[str, Task]:
+    """Return every task by name: the built-in ones, and those in a folder of models.
+
+    Parameters
+    ----------
+    trained
+        Folder with a folder for each task; ``None`` for :func:`trained_folder`.
+
+    Raises
+    ------
+    ModelFileError
+        If a ``task.json`` there cannot be read. The message names the field.
+    """
+    root = trained or trained_folder()
+    others = {path.parent.name: read_task(path) for path in sorted(root.glob(f"*/{TASK_NAME}"))}
+    return {**others, **TASKS}
+
+
+def read_task(path: Path) -> Task:
+    """Read the ``task.json`` of a folder of models.
+
+    Raises
+    ------
+    ModelFileError
+        If it cannot be read, or names another task than its folder.
+    """
     try:
+        stored = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be read ({error}); restore it") from error
+    task = Task.from_dict(stored, str(path))
+    if task.name != path.parent.name or task.name in TASKS:
+        raise ModelFileError(
+            f"{path} describes the task {task.name!r}; name it as its folder, and not as one of "
+            f"the built-in tasks {', '.join(TASKS)}"
+        )
+    return task
+
+
+def get_task(name: str, trained: Path | None = None) -> Task:
+    """Return the task called ``name``.
+
+    Parameters
+    ----------
+    name
+        The word for it.
+    trained
+        As for :func:`known_tasks`.
+
+    Raises
+    ------
+    UsageError
+        For any other word.
+    ModelFileError
+        If a task of the folder cannot be read.
+    """
+    if name in TASKS:
         return TASKS[name]
-    except KeyError:
-        raise UsageError(f"unknown task {name!r}; accepted: {', '.join(TASKS)}") from None
+    known = known_tasks(trained)
+    if name not in known:
+        raise UsageError(f"unknown task {name!r}; accepted: {', '.join(known)}")
+    return known[name]

@@ -1,10 +1,11 @@
-"""Training: from a data folder to ``trained/<task>/``.
+"""Training: from a data folder to the files in ``trained/<task>/``.
 
-Importing this package does not import TensorFlow; :func:`train_model` does, after
-every argument and folder has been checked.
+Importing this package does not import TensorFlow. :func:`train_model` imports
+it after all arguments and data have been checked.
 """
 
-from medkit.training.recipes import RECIPES, Recipe, get_recipe
+from medkit.models.recipe import Recipe
+from medkit.training.recipes import RECIPES, get_recipe
 from medkit.training.run import TrainOptions, TrainResult, train_model
 
 __all__ = ["RECIPES", "Recipe", "TrainOptions", "TrainResult", "get_recipe", "train_model"]

@@ -1,4 +1,4 @@
-"""Writing the Keras original: small, self-describing, and what was measured."""
+"""The file of the Keras original: rounded weights, packed, with the model card inside."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.bundles import CARD_NAME, ModelCard, replacing
+from medkit.extras import require
+from medkit.files import replacing
+from medkit.models.card import ModelCard
+from medkit.models.formats import CARD_NAME
 
 _HALF_DIGITS = 2**11  # float16 has eleven significant bits
 _SMALL = 1024  # numbers; below, an array's own compression costs more than it saves
@@ -24,8 +26,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip archive can hold
 def round_weights(model: Any) -> None:
     """Round every floating-point weight to float16's precision, in place.
 
-    The file then deflates to about half, and a float16 export loses nothing.
-    To be called before anything is measured, so that the figures are the file's.
+    The file is then about half as large, and a float16 export loses nothing.
+    Call it before the model is measured: the figures must be those of the file.
     """
     for variable in model.variables:
         values = variable.numpy()
@@ -34,10 +36,10 @@ def round_weights(model: Any) -> None:
 
 
 def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the nearest float16-representable values, as float32.
+    """Return the nearest values that float16 can represent, as float32.
 
     A value beyond float16's range, such as a variance of ResNet50's first
-    batch normalisation, keeps its size and is rounded to as many digits.
+    batch normalisation, is rounded to as many significant bits.
     """
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float16).astype(np.float32)
@@ -47,10 +49,16 @@ def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def save_archive(model: Any, card: ModelCard, path: Path) -> None:
-    """Write ``model`` as a deflated ``.keras`` archive that carries ``card``, atomically.
+    """Write a model as a deflated ``.keras`` archive with its card, atomically.
 
-    Dates and object numbers are fixed, so that the same weights give the same bytes and hash.
+    Dates and object numbers are fixed, so the same weights give the same bytes.
+
+    Raises
+    ------
+    MissingExtraError
+        If h5py is not installed.
     """
+    require("save a Keras model", "h5py")
     with tempfile.TemporaryDirectory() as folder, replacing(path) as packed:
         plain = Path(folder) / "plain.keras"
         model.save(plain)
@@ -70,9 +78,11 @@ def save_archive(model: Any, card: ModelCard, path: Path) -> None:
 def _packed_weights(content: bytes) -> bytes:
     """Return the HDF5 file with every array compressed byte plane by byte plane.
 
-    Rounded weights leave one byte plane in four empty and another nearly so:
-    a fifth smaller than deflating the numbers as they lie.
+    Of four byte planes of rounded weights, one is zero and another nearly so.
+    The file is a fifth smaller than without the planes.
     """
+    import h5py
+
     packed = io.BytesIO()
     with h5py.File(io.BytesIO(content)) as source, h5py.File(packed, "w") as target:
 
@@ -91,7 +101,7 @@ def _packed_weights(content: bytes) -> bytes:
 
 
 def _number_shared_objects(config: bytes) -> bytes:
-    """Replace memory addresses, by which Keras tells shared objects apart, by 1, 2, 3 ..."""
+    """Replace the memory addresses by which Keras tells shared objects apart by 1, 2, 3 ..."""
     numbers: dict[bytes, int] = {}
     return re.sub(
         rb'(?<="shared_object_id": )\d+',

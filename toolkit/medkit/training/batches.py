@@ -1,8 +1,9 @@
 """Augmented batches, the same for the same seed, epoch and image.
 
-Every image draws its changes from a generator keyed by seed, epoch and
-position, so neither the batch it falls into nor an interruption alters them.
-Importing this module imports Keras and TensorFlow.
+The changes of each image are drawn from a random generator of its own, whose
+key is seed, epoch and the image's position. They do not depend on the batch,
+nor on whether the run was interrupted. Importing this module imports Keras
+and TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from medkit.training.recipes import Augmentation
+from medkit.models.recipe import Augmentation
 
-_MIXUP_ALPHA = 0.4  # of the beta distribution: most blends are nearly one of the two images
+_MIXUP_ALPHA = 0.4  # of the beta distribution: in most blends, one of both images dominates
 
 _GREY_LEVELS = np.arange(256, dtype=np.float32) / 255
 
@@ -39,7 +40,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     augmentation
         ``None`` leaves the images as they are.
     seed, epoch
-        Decide order and changes.
+        Decide the order of the images, and their changes.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     def _mixed(
         self, chosen: NDArray[np.int64], images: NDArray[np.uint8], ranges: Augmentation
     ) -> tuple[Any, Any, Any]:
-        """Blend a share of the images with another of the epoch, targets and weights alike.
+        """Mix a share of the images with another image of the epoch, and targets and weights alike.
 
-        Half of them as a whole (Zhang et al. 2018, mixup), half by a patch
-        (Yun et al. 2019, CutMix). An image keeps more than half of itself.
+        Half of these images are blended as a whole (Zhang et al. 2018, mixup),
+        half get a patch (Yun et al. 2019, CutMix). More than half of an image
+        is always its own.
         """
         generators = [np.random.default_rng((*self._key, int(i), 1)) for i in chosen]
         others = np.array([rng.integers(len(self._images)) for rng in generators])
@@ -107,7 +109,7 @@ def augment(
     images
         uint8, shape (n, height, width, channels).
     ranges
-        From which the changes are drawn.
+        Ranges of the changes.
     keys
         One key for each image; the same key gives the same changes.
 
@@ -147,7 +149,7 @@ def augment(
 def _blend(
     image: NDArray[np.float32], partner: NDArray[np.uint8], rng: np.random.Generator
 ) -> float:
-    """Fade a partner into an image, in place; return the share of the image that is left."""
+    """Blend another image into an image, in place; return the share of the image that is left."""
     drawn = rng.beta(_MIXUP_ALPHA, _MIXUP_ALPHA)
     kept = float(max(drawn, 1 - drawn))
     image *= kept
@@ -158,7 +160,7 @@ def _blend(
 def _paste(
     image: NDArray[np.float32], partner: NDArray[np.uint8], rng: np.random.Generator
 ) -> float:
-    """Paste a part of a partner over an image, in place; return the share that is left."""
+    """Paste a patch of another image on an image, in place; return the share that is left."""
     height, width = image.shape[:2]
     side = math.sqrt(float(rng.uniform(0, 0.5)))
     tall, wide = round(height * side), round(width * side)
@@ -172,9 +174,10 @@ def _paste(
 def _soften(
     image: NDArray[np.uint8], smallest: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Reduce half of the images to a share of their side, ``smallest`` at least, and enlarge them.
+    """Reduce half of the images to a share of their side, and enlarge them again.
 
-    Their detail is then that of a smaller original.
+    The share is at least ``smallest``. The image then has the detail of a
+    smaller original.
     """
     if smallest >= 1 or rng.random() < 0.5:
         return image
@@ -201,7 +204,7 @@ def _tone(
 def _projection(
     ranges: Augmentation, height: int, width: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw an affine map from output to input pixels, about the centre, as TensorFlow takes it."""
+    """Draw an affine map about the centre, from output to input pixels, in TensorFlow's form."""
     angle = math.radians(rng.uniform(-ranges.rotation, ranges.rotation))
     scale = math.exp(rng.uniform(-ranges.zoom, ranges.zoom))
     stretch = math.exp(rng.uniform(-ranges.stretch, ranges.stretch) / 2)
@@ -218,7 +221,7 @@ def _projection(
 
 
 def _darken_rim(image: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:
-    """Darken, in place, what lies outside a soft-edged ellipse, on ``share`` of the images."""
+    """Darken the rim outside a soft-edged ellipse, in place, on a share of the images."""
     if rng.random() >= share:
         return
     height, width = image.shape[:2]
@@ -233,7 +236,7 @@ def _darken_rim(image: NDArray[np.float32], share: float, rng: np.random.Generat
 
 
 def _erase(image: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:
-    """Paint one random rectangle in one random grey, in place, on ``share`` of the images."""
+    """Paint one rectangle of one random grey, in place, on a share of the images."""
     if rng.random() >= share:
         return
     height, width = image.shape[:2]

@@ -1,7 +1,6 @@
-"""Temperature and operating points, fitted to what a model makes of validation images.
+"""Temperature and operating points, fitted to a model's probabilities of validation images.
 
-For the Keras original after training, and again for every quantised file,
-whose scores lie a little elsewhere. Importing this module imports TensorFlow.
+Importing this module imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,45 +10,40 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.decisions import (
-    BALANCED,
-    OperatingPoint,
-    OperatingPoints,
-    apply_temperature,
-    choose_points,
-    fit_temperature,
-)
+from medkit.defaults import BALANCED
+from medkit.models.decisions import apply_temperature, choose_points, fit_temperature
+from medkit.models.points import OperatingPoint, OperatingPoints
+from medkit.models.recipe import Augmentation
 from medkit.tasks import Task
 from medkit.training.batches import augment
-from medkit.training.recipes import Augmentation
 
 CHANGED_COPIES = 4
-"""How often a validation image is seen changed, beside once as it is."""
+"""Changed copies of each validation image that the rules are fitted to, besides the image."""
 
 
 def changed_views(
     images: NDArray[np.uint8], augmentation: Augmentation | None, seed: int
 ) -> NDArray[np.uint8]:
-    """Return images as they are, followed by each of them changed as in training.
+    """Return the images as they are, followed by copies that are changed as in training.
 
-    What comes from another room or device looks different, and a temperature
-    or threshold fitted to the unchanged images alone would be too sure of
-    itself (Tomani et al. 2021, Post-hoc Uncertainty Calibration for Domain
-    Drift Scenarios).
+    Images from another room or device look different. A temperature or
+    threshold that is fitted to the unchanged images alone would be
+    overconfident (Tomani et al. 2021, Post-hoc Uncertainty Calibration for
+    Domain Drift Scenarios).
 
     Parameters
     ----------
     images
         uint8, shape (n, height, width, channels).
     augmentation
-        The recipe's; ``None`` changes nothing and adds nothing.
+        The recipe's; ``None`` adds no copies.
     seed
         Decides the changes.
 
     Returns
     -------
     numpy.ndarray
-        uint8, :data:`CHANGED_COPIES` + 1 times as many images, in the same order each time.
+        uint8, :data:`CHANGED_COPIES` + 1 times as many images; each time in the same order.
     """
     if augmentation is None:
         return images
@@ -66,7 +60,7 @@ def fit_rules(
     predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     views: NDArray[np.uint8],
 ) -> tuple[float, OperatingPoints]:
-    """Fit the temperature, and with it choose the operating points.
+    """Fit the temperature, then choose the operating points under it.
 
     Parameters
     ----------
@@ -77,7 +71,7 @@ def fit_rules(
     predict
         Computes probabilities, shape (m, classes), at temperature 1.
     views
-        What :func:`changed_views` makes of the images.
+        The images and their changed copies; see :func:`changed_views`.
     """
     probabilities = predict(views)
     truth = np.tile(labels, len(views) // len(labels))
@@ -86,6 +80,6 @@ def fit_rules(
 
 
 def fixed_rules(task: Task) -> tuple[float, OperatingPoints]:
-    """Return temperature and operating point of a model that was trained without validation."""
+    """Return temperature and operating point for a model without a validation split."""
     halfway = OperatingPoint(BALANCED, task.alert, 0.5)
     return 1.0, {BALANCED: halfway if task.binary else OperatingPoint(BALANCED)}

@@ -1,4 +1,4 @@
-"""The architectures. Each takes uint8 pixels and holds its own normalisation.
+"""The architectures, from uint8 pixels to probabilities. Each holds its own normalisation.
 
 Importing this module imports Keras.
 """
@@ -10,11 +10,14 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from medkit.errors import WeightsUnavailableError
-from medkit.images import contract_for
+from medkit.models.recipe import Recipe
+from medkit.models.runtimes.base import both_classes
 from medkit.tasks import Task
-from medkit.training.recipes import Recipe
+
+_PREDICTION_BATCH = 64
 
 # Mean and standard deviation of the X-ray training split under the input
 # contract, 122.8 and 59.9, rounded: a whole mean survives 8-bit quantisation exactly.
@@ -37,8 +40,8 @@ def build_network(task: Task, recipe: Recipe, weights: Path | None) -> Any:
     recipe
         Names the architecture and its dropout rate.
     weights
-        File of Keras' ImageNet ResNet50 weights without top; ``None`` lets
-        Keras download them. Architectures without pretraining ignore it.
+        File of Keras' ImageNet weights of ResNet50 without top; ``None`` lets
+        Keras download them. Not used for an architecture without pretraining.
 
     Returns
     -------
@@ -49,9 +52,9 @@ def build_network(task: Task, recipe: Recipe, weights: Path | None) -> Any:
     Raises
     ------
     WeightsUnavailableError
-        If the ImageNet weights can neither be read nor downloaded.
+        If the ImageNet weights cannot be read or downloaded.
     """
-    pixels = keras.Input(contract_for(task).shape, dtype="uint8", name="pixels")
+    pixels = keras.Input(task.contract.shape, dtype="uint8", name="pixels")
     features = _BACKBONES[recipe.network](pixels, weights)
     if recipe.dropout:
         features = keras.layers.Dropout(recipe.dropout, name="head_dropout")(features)
@@ -61,6 +64,24 @@ def build_network(task: Task, recipe: Recipe, weights: Path | None) -> Any:
     else:
         output = keras.layers.Dense(len(task.labels), activation="softmax", **head)(features)
     return keras.Model(pixels, output, name=f"{task.name}_{recipe.network}".replace("-", "_"))
+
+
+def predict_probabilities(model: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return a network's probabilities for uint8 images.
+
+    Parameters
+    ----------
+    model
+        Built by :func:`build_network`.
+    images
+        uint8, shape (n, height, width, channels).
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, classes), also for a network with one output.
+    """
+    return both_classes(np.asarray(model.predict(images, batch_size=_PREDICTION_BATCH, verbose=0)))
 
 
 def needs_imagenet(recipe: Recipe) -> bool:
@@ -85,10 +106,10 @@ def _seed_cnn(pixels: Any, weights: Path | None) -> Any:
 
 
 def _compact_cnn(pixels: Any, weights: Path | None) -> Any:
-    """Plain convolutions with batch normalisation, 209 thousand parameters.
+    """Add plain convolutions with batch normalisation, 209 thousand parameters.
 
-    No branches and few channels where the maps are large: the activations
-    that live at once decide the memory a microcontroller needs.
+    There are no branches, and few channels where the maps are large: a
+    microcontroller needs memory for all activations that are alive at once.
     """
     layers = keras.layers
     x = layers.Rescaling(1.0, -_XRAY_MEAN, name="subtract_mean")(pixels)
@@ -104,8 +125,8 @@ def _compact_cnn(pixels: Any, weights: Path | None) -> Any:
 
 
 def _seed_resnet50(pixels: Any, weights: Path | None) -> Any:
-    # 0..1 is not what these weights were trained with. The seed project did
-    # so, which is part of why it stayed below half right.
+    # These weights were trained with other pixels than 0..1. The seed project
+    # used them like this, which is one reason for its accuracy below 0.5.
     x = keras.layers.Rescaling(1 / 255, name="to_unit_range")(pixels)
     backbone = _imagenet_resnet50(x, weights)
     return keras.layers.Dense(256, activation="relu", name="head_dense")(backbone.output)
@@ -116,8 +137,8 @@ def _resnet50(pixels: Any, weights: Path | None) -> Any:
         1.0, [-mean for mean in _IMAGENET_MEAN], name="subtract_imagenet_mean"
     )(pixels)
     backbone = _imagenet_resnet50(x, weights)
-    # The weights expect blue first. Turning the first kernel's input axis
-    # around once is exact and saves every runtime from turning every image.
+    # The weights expect blue first. Reversing the input axis of the first
+    # kernel is exact, and no runtime has to reverse the channels of an image.
     stem = backbone.get_layer("conv1_conv")
     kernel, bias = stem.get_weights()
     stem.set_weights([np.ascontiguousarray(kernel[:, :, ::-1, :]), bias])
@@ -133,7 +154,7 @@ def _imagenet_resnet50(x: Any, weights: Path | None) -> Any:
             pooling="avg",
         )
     except Exception as error:
-        # Keras reports an absent network, a wrong file and a wrong shape by many types.
+        # Keras raises many types for a missing connection, a wrong file or a wrong shape.
         problem = (
             f"{weights} does not hold ResNet50's weights without top"
             if weights

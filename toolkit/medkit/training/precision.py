@@ -1,4 +1,4 @@
-"""Which number format a network computes in while it learns."""
+"""The number format that a network computes in while it is trained."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medkit.training.recipes import Recipe
+from medkit.models.recipe import Recipe
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last is Arm's
 
 
 def computes_bfloat16() -> bool:
-    """Tell whether the processor multiplies bfloat16 by itself, as far as Linux says.
+    """Whether Linux says that the processor multiplies bfloat16 in hardware.
 
-    Others emulate it, many times slower than float32.
+    Other processors emulate it, which is many times slower than float32.
     """
     if not _CPU_FLAGS.is_file():
         return False
@@ -29,7 +29,7 @@ def compute_type(recipe: Recipe) -> str:
 
 @contextmanager
 def computing_in(policy: str) -> Iterator[None]:
-    """Build the layers made in this block under a Keras dtype policy."""
+    """Use a Keras dtype policy for the layers that are made in the block."""
     import keras
 
     before = keras.config.dtype_policy()

@@ -1,0 +1,333 @@
+"""Builds candidates for an exported file, and compares them with the original.
+
+Importing this module imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.datasets.layout import Item
+from medkit.datasets.sampling import load_tensors, stratified_sample
+from medkit.datasets.splits import Splits
+from medkit.errors import ExportError, ModelFileError
+from medkit.evaluation.comparison import Comparison, compare
+from medkit.evaluation.outputs import Images, ModelRun, Outputs
+from medkit.evaluation.rules import BUDGETS
+from medkit.models.bundle import Bundle
+from medkit.models.card import ModelCard
+from medkit.models.decisions import apply_temperature, decide, fit_temperature, match_points
+from medkit.models.manifest import Calibration
+from medkit.models.operators.summary import check_promise, summarise_operators
+from medkit.models.points import OperatingPoints
+from medkit.models.runtimes.base import both_classes, predict_all
+from medkit.models.runtimes.loading import load_model
+from medkit.training.calibrate import changed_views
+from medkit.version import __version__
+from medkit_exporters.calibration import CalibrationSet, draw_calibration_sets
+from medkit_exporters.formats.registry import KnownExporter
+from medkit_exporters.ladder import Attempt, Rung
+from medkit_exporters.quantize.bias import logit_drift, shift_logits
+from medkit_exporters.quantize.equalise import equalise
+from medkit_exporters.quantize.fold import fold_rescaling
+from medkit_exporters.quantize.network import Rewritten
+from medkit_exporters.quantize.rounding import round_together
+from medkit_exporters.quantize.source import Source
+
+_MOST_JUDGING_IMAGES = 500
+"""Training images that judge a model of a recipe without validation."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A converted file that has not been written to its bundle yet.
+
+    Attributes
+    ----------
+    content
+        Its bytes, card included.
+    card
+        The card.
+    calibration
+        What calibrated it; ``None`` for a file without integers.
+    """
+
+    content: bytes
+    card: ModelCard
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """A file without a card, and what its conversion left as it was."""
+
+    content: bytes
+    skipped: tuple[str, ...]
+
+
+class CandidateBuilder:
+    """Builds candidates from one original, and judges them.
+
+    They are judged on images that were not used for calibration.
+
+    Parameters
+    ----------
+    bundle, source
+        The original.
+    splits
+        Its data; ``None`` builds files that are neither calibrated nor judged.
+    count, seed
+        Number of calibration images, and the seed that draws them.
+    max_drop
+        Budget of accuracy in points, and of AUC in hundredths.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        source: Source,
+        splits: Splits | None,
+        count: int,
+        seed: int,
+        max_drop: float,
+    ) -> None:
+        self._bundle, self._source, self._splits = bundle, source, splits
+        self._judging: tuple[Item, ...] = ()
+        self._calibrating: tuple[Item, ...] = ()
+        if splits is not None:
+            self._judging, self._calibrating = splits.validation, splits.train
+            if not splits.validation:
+                most = min(_MOST_JUDGING_IMAGES, len(splits.train) // 3)
+                self._judging = stratified_sample(splits.train, most, seed)
+                set_aside = {item.sha256 for item in self._judging}
+                self._calibrating = tuple(
+                    item for item in splits.train if item.sha256 not in set_aside
+                )
+        self._count, self._seed, self._max_drop = count, seed, max_drop
+        self._sets: dict[int, tuple[CalibrationSet, CalibrationSet]] = {}
+        self._suited_copies: dict[tuple[str, bool], tuple[Source, tuple[str, ...]]] = {}
+
+    def images_of(self, rung: Rung) -> int:
+        """Return how many images calibrate a rung: at most half of those that may."""
+        if not rung.settings.calibrated:
+            return 0
+        return min(self._count * rung.times_images, len(self._calibrating) // 2)
+
+    def attempt(self, exporter: KnownExporter, rung: Rung) -> tuple[Attempt, Candidate | None]:
+        """Convert as a rung says, and compare the file with the original.
+
+        Returns
+        -------
+        attempt, candidate
+            The latter is ``None`` if there is no file.
+        """
+        settings = rung.settings
+        pair = self._calibration_sets(rung) if settings.calibrated else None
+        attempt = Attempt(
+            rung.name, settings.precision, settings.method, len(pair[0].images) if pair else 0
+        )
+        try:
+            converted = self._convert(exporter, rung, pair[0] if pair else None)
+            attempt = replace(attempt, skipped=converted.skipped)
+            if self._splits is None:
+                return self._unjudged(exporter, attempt, converted.content)
+            views = self._views if pair else self._judging_images
+            raw = self._run(exporter, settings.precision, converted.content, views)
+        except (ExportError, ModelFileError) as error:
+            return replace(attempt, error=str(error)), None
+        card = self._card(settings.precision, raw if pair else None)
+        scores = apply_temperature(raw[: len(self._judging_images)], card.temperature)
+        outputs = Outputs(scores, card.operating_points)
+        found = self._compare(exporter, card, self._original, outputs)
+        content = exporter.load().attach_card(converted.content, card)
+        candidate = Candidate(content, card)
+        attempt = replace(attempt, bytes=len(content), comparison=found)
+        if pair is None:
+            return attempt, candidate
+        record = replace(pair[0].record, method=attempt.method)
+        candidate = replace(candidate, calibration=record)
+        if not found.passed:
+            return attempt, candidate
+        try:
+            spread = self._spread(exporter, rung, pair[1], card, outputs)
+        except (ExportError, ModelFileError) as error:
+            return replace(attempt, error=f"with other calibration images, {error}"), candidate
+        return replace(attempt, spread=spread), candidate
+
+    def _unjudged(
+        self, exporter: KnownExporter, attempt: Attempt, content: bytes
+    ) -> tuple[Attempt, Candidate]:
+        """Return a file that was made without data; it must give numbers at least."""
+        card = self._card(attempt.precision)
+        made = self._run(exporter, attempt.precision, content, self._made_images)
+        if not np.isfinite(made).all():
+            raise ExportError("a probability of a made image is not finite")
+        candidate = Candidate(exporter.load().attach_card(content, card), card)
+        return replace(attempt, bytes=len(candidate.content)), candidate
+
+    def _spread(
+        self,
+        exporter: KnownExporter,
+        rung: Rung,
+        others: CalibrationSet,
+        card: ModelCard,
+        outputs: Outputs,
+    ) -> Comparison:
+        """Compare a file with one that other images calibrated."""
+        content = self._convert(exporter, rung, others).content
+        raw = self._run(exporter, card.precision, content, self._judging_images)
+        scores = apply_temperature(raw, card.temperature)
+        return self._compare(exporter, card, outputs, Outputs(scores, card.operating_points))
+
+    def _convert(
+        self, exporter: KnownExporter, rung: Rung, calibration: CalibrationSet | None
+    ) -> _Converted:
+        """Convert; to integers twice, as the first file tells the drift of the logits."""
+        settings, converter = rung.settings, exporter.load()
+        lines: list[str] = []
+        if calibration is None:
+            content = converter.convert(self._source, settings, None, lines.append)
+            return _Converted(content, tuple(lines))
+        images = calibration.images
+        suited, skipped = self._suited(calibration, settings.precision)
+        trial = converter.convert(suited, settings, images)
+        first = self._run(exporter, settings.precision, trial, images)
+        if not np.isfinite(first).all():
+            raise ExportError("a probability of a calibration image is not finite")
+        original = both_classes(self._source.model.predict(images, verbose=0))
+        shifted = shift_logits(suited.model, -logit_drift(original, first))
+        content = converter.convert(replace(suited, model=shifted), settings, images, lines.append)
+        return _Converted(content, (*skipped, *lines))
+
+    def _suited(
+        self, calibration: CalibrationSet, precision: str
+    ) -> tuple[Source, tuple[str, ...]]:
+        """Return the original rewritten so that integers suit it; both formats share the copy."""
+        # 16 bits hold pixels less their mean, and TFLite's converter cannot mark their inside.
+        fold = precision != "int16"
+        key = calibration.record.sha256, fold
+        if key not in self._suited_copies:
+            folded = fold_rescaling(self._source.model) if fold else Rewritten(self._source.model)
+            equalised = equalise(folded.model, calibration.images)
+            rounded = round_together(equalised.model, calibration.images)
+            self._suited_copies[key] = (
+                replace(self._source, model=rounded.model),
+                (*folded.skipped, *equalised.skipped, *rounded.skipped),
+            )
+        return self._suited_copies[key]
+
+    def _run(
+        self,
+        exporter: KnownExporter,
+        precision: str,
+        content: bytes,
+        images: NDArray[np.uint8],
+    ) -> NDArray[np.float32]:
+        """Return a file's probabilities at temperature 1; raise if no runtime takes it."""
+        plain = replace(self._card(precision), temperature=1.0)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"trial{exporter.suffix}"
+            path.write_bytes(exporter.load().attach_card(content, plain))
+            check_promise(summarise_operators(path), precision)
+            return predict_all(load_model(path), images)
+
+    def _calibration_sets(self, rung: Rung) -> tuple[CalibrationSet, CalibrationSet]:
+        if self._splits is None:
+            raise ExportError(f"{rung.settings.precision} needs training images to calibrate on")
+        count = self._count * rung.times_images
+        if count not in self._sets:
+            splits = replace(self._splits, train=self._calibrating)
+            self._sets[count] = draw_calibration_sets(
+                splits, self._bundle.contract, count, self._seed
+            )
+        return self._sets[count]
+
+    def _card(self, precision: str, raw: NDArray[np.float32] | None = None) -> ModelCard:
+        """Return a file's card; its rules are fitted to ``raw``, the scores of a quantised file."""
+        bundle = self._bundle
+        temperature, points = bundle.temperature, bundle.operating_points
+        validation = self._splits is not None and self._splits.validation
+        if raw is not None and validation and np.isfinite(raw).all():
+            temperature, points = self._refit(raw)
+        return ModelCard(
+            task=bundle.task.name,
+            labels=bundle.task.labels,
+            contract=bundle.contract,
+            temperature=temperature,
+            operating_points=points,
+            precision=precision,
+            version=__version__,
+            source_sha256=bundle.keras_sha256,
+        )
+
+    def _refit(self, raw: NDArray[np.float32]) -> tuple[float, OperatingPoints]:
+        """Fit temperature and operating points to a quantised file's scores of the views."""
+        task, points = self._bundle.task, self._bundle.operating_points
+        truth = np.tile(self._labels, len(raw) // len(self._labels))
+        temperature = fit_temperature(truth, raw)
+        original = apply_temperature(self._original_raw, self._bundle.temperature)
+        decided = {
+            name: decide(task, original, point) == task.labels.index(point.label)
+            for name, point in points.items()
+            if point.label is not None
+        }
+        return temperature, match_points(task, decided, points, apply_temperature(raw, temperature))
+
+    def _compare(
+        self, exporter: KnownExporter, card: ModelCard, original: Outputs, export: Outputs
+    ) -> Comparison:
+        name = f"model-{card.precision}{exporter.suffix}"
+        return compare(
+            self._bundle.task,
+            ModelRun(name, card.precision, exporter.runtime),
+            original,
+            export,
+            Images([item.name for item in self._judging], self._labels),
+            BUDGETS[card.precision].with_drop(self._max_drop),
+        )
+
+    @property
+    def _made_images(self) -> NDArray[np.uint8]:
+        """Black, grey, white and noise: a file without data must give numbers for these."""
+        shape = self._bundle.contract.shape
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        plain = [np.full(shape, level, dtype=np.uint8) for level in (0, 128, 255)]
+        return np.stack([*plain, noise])
+
+    @cached_property
+    def _loaded(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        return load_tensors(self._judging, self._bundle.contract)
+
+    @property
+    def _judging_images(self) -> NDArray[np.uint8]:
+        return self._loaded[0]
+
+    @property
+    def _labels(self) -> NDArray[np.int64]:
+        return self._loaded[1]
+
+    @cached_property
+    def _views(self) -> NDArray[np.uint8]:
+        """The images that the original's rules were fitted on: as they are, and changed."""
+        recipe = self._bundle.manifest.recipe
+        assert self._splits is not None
+        if not self._splits.validation or recipe is None or recipe.augmentation is None:
+            return self._judging_images
+        return changed_views(self._judging_images, recipe.augmentation, self._bundle.manifest.seed)
+
+    @cached_property
+    def _original_raw(self) -> NDArray[np.float32]:
+        """The original's probabilities of the views, at temperature 1."""
+        return both_classes(self._source.model.predict(self._views, verbose=0))
+
+    @cached_property
+    def _original(self) -> Outputs:
+        raw = self._original_raw[: len(self._judging_images)]
+        scores = apply_temperature(raw, self._bundle.temperature)
+        return Outputs(scores, self._bundle.operating_points)

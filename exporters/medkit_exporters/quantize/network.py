@@ -1,0 +1,344 @@
+"""Keras networks as the methods of this package read and rewrite them.
+
+People build networks in many ways: with models inside models, layers that
+are called twice, activations inside of layers or apart. :func:`flat` writes
+all of them in one way, which is the only one that the methods have to know.
+Importing this module imports Keras.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from medkit.errors import ExportError
+
+_WITH_ACTIVATION = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Dense,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
+
+_REWRITTEN = (keras.Model, keras.layers.Normalization)
+
+_IDLE = (
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
+    keras.layers.SpatialDropout2D,
+)
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A network that a method rewrote.
+
+    Attributes
+    ----------
+    model
+        The Keras model. The given one stays as it was.
+    skipped
+        What the method left as it was, and why; one line each.
+    """
+
+    model: Any
+    skipped: tuple[str, ...] = ()
+
+
+class Wiring:
+    """Which operation of a flat network writes a tensor, and which read it.
+
+    Parameters
+    ----------
+    model
+        A network that :func:`flat` returned.
+
+    Attributes
+    ----------
+    operations
+        All operations but the input, each after those whose outputs it reads.
+        Besides layers there may be functions of ``keras.ops``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.operations = [
+            item for item in model.operations if not isinstance(item, keras.layers.InputLayer)
+        ]
+        self._producers: dict[int, Any] = {}
+        self._readers: dict[int, list[Any]] = defaultdict(list)
+        for operation in self.operations:
+            for tensor in outputs_of(operation):
+                self._producers[id(tensor)] = operation
+            for tensor in inputs_of(operation):
+                self._readers[id(tensor)].append(operation)
+
+    def can_merge(self, normalisation: Any) -> bool:
+        """Whether converters merge a normalisation into the layer before it.
+
+        They do with a convolution without an activation that nothing else reads.
+        """
+        before = self.producer(normalisation.input)
+        return (
+            isinstance(before, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+            and activation_of(before) == "linear"
+            and len(self.readers(normalisation.input)) == 1
+        )
+
+    def producer(self, tensor: Any) -> Any:
+        """Return the operation that writes a tensor; ``None`` for the network's input."""
+        return self._producers.get(id(tensor))
+
+    def readers(self, tensor: Any) -> list[Any]:
+        """Return the operations that read a tensor, twice if one reads it twice."""
+        return self._readers[id(tensor)]
+
+
+def inputs_of(operation: Any) -> list[Any]:
+    """Return the tensors that an operation of a flat network reads."""
+    return list(keras.tree.flatten(operation.input))
+
+
+def outputs_of(operation: Any) -> list[Any]:
+    """Return the tensors that an operation of a flat network writes."""
+    return list(keras.tree.flatten(operation.output))
+
+
+def is_idle(operation: Any) -> bool:
+    """Whether a layer returns in inference what it is given."""
+    return isinstance(operation, _IDLE) or (
+        isinstance(operation, keras.layers.Activation) and activation_of(operation) == "linear"
+    )
+
+
+def activation_of(layer: Any) -> str:
+    """Return the name of a layer's activation; ``linear`` if it has none."""
+    activation = getattr(layer, "activation", None)
+    return "linear" if activation is None else str(getattr(activation, "__name__", "unknown"))
+
+
+def is_plain_convolution(layer: Any) -> bool:
+    """Whether a layer is a two-dimensional convolution in which all inputs meet.
+
+    Subclasses may mean something else by their kernels.
+    """
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.groups == 1
+        and layer.data_format == "channels_last"
+    )
+
+
+def name_of(operation: Any) -> str:
+    """Return what people call the kind of an operation."""
+    kind = type(operation).__name__
+    if isinstance(operation, keras.layers.ReLU) and operation.max_value is not None:
+        return f"{kind}{operation.max_value:g}"
+    return activation_of(operation) if kind == "Activation" else kind
+
+
+def ending_of(model: Any, where: str) -> Any:
+    """Return the last layer of a flat network.
+
+    Parameters
+    ----------
+    model
+        The network.
+    where
+        What to call it in an error.
+
+    Raises
+    ------
+    ExportError
+        If it does not end in a dense layer of one sigmoid or several softmax units.
+    """
+    last = Wiring(model).producer(model.outputs[0])
+    name = f"{type(last).__name__}"
+    if isinstance(last, keras.layers.Dense) and len(model.output_shape) == 2:
+        activation = activation_of(last)
+        if (activation, last.units > 1) in (("sigmoid", False), ("softmax", True)):
+            return last
+        name = f"a Dense layer of {last.units} units with the activation {activation}"
+    raise ExportError(
+        f"{where} ends in {name}; accepted: a Dense layer with one sigmoid unit, or with a "
+        "softmax unit for each label"
+    )
+
+
+def copy_network(
+    model: Any,
+    clone_function: Callable[[Any], Any] | None = None,
+    input_tensors: Any = None,
+) -> Any:
+    """Return a flat copy of a network, with weights of its own.
+
+    Parameters
+    ----------
+    model
+        A Keras model.
+    clone_function
+        Makes the copy of a layer, of the same weights; ``None`` for the same layer.
+    input_tensors
+        Another input than the model's; ``None`` for one like it.
+    """
+    model = flat(model)
+    copy = keras.models.clone_model(
+        model, clone_function=clone_function, input_tensors=input_tensors
+    )
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.InputLayer):
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
+
+
+def flat(model: Any) -> Any:
+    """Return a network of single layers, each of which is called once.
+
+    Models inside of the model are replaced by their layers, and a layer that
+    is called twice by two. Activations become layers of their own; only the
+    last layer keeps its activation. Normalization layers become Rescaling
+    layers. A network that needs none of this is returned as it is.
+
+    Parameters
+    ----------
+    model
+        A Sequential or Functional model of one input and one output.
+
+    Raises
+    ------
+    ExportError
+        For any other network.
+    """
+    _check_plain(model)
+    for number, what in ((len(model.inputs), "inputs"), (len(model.outputs), "outputs")):
+        if number != 1:
+            raise ExportError(f"the network has {number} {what}; accepted: one")
+    return model if _is_flat(model) else _Flattening().of(model)
+
+
+def _check_plain(model: Any) -> None:
+    functional = hasattr(model, "operations") and type(model).__module__.startswith("keras.")
+    if not functional and type(model) is not keras.Sequential:
+        raise ExportError(
+            f"{type(model).__name__} {model.name!r} computes by code of its own; accepted: "
+            "Sequential and Functional models"
+        )
+
+
+def _is_flat(model: Any) -> bool:
+    if isinstance(model, keras.Sequential):
+        return False
+    output = model.outputs[0]
+    for operation in model.operations:
+        # Keras has no other way to tell that a layer was called more than once.
+        if isinstance(operation, _REWRITTEN) or len(operation._inbound_nodes) != 1:
+            return False
+        last = any(tensor is output for tensor in outputs_of(operation))
+        if last and not isinstance(operation, keras.layers.Dense):
+            return False
+        if not last and _has_own_activation(operation):
+            return False
+    return True
+
+
+def _has_own_activation(layer: Any) -> bool:
+    return isinstance(layer, _WITH_ACTIVATION) and activation_of(layer) != "linear"
+
+
+def _as_rescaling(layer: Any, name: str) -> Any:
+    """Return a Rescaling layer that does what a Normalization layer does.
+
+    tf2onnx takes the constants of the latter for inputs of the file.
+    """
+    mean = np.asarray(layer.mean, np.float64)[0]
+    deviation = np.sqrt(np.asarray(layer.variance, np.float64))[0]
+    deviation = np.maximum(deviation, keras.config.epsilon())
+    scale, offset = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
+    return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=name)
+
+
+class _Flattening:
+    """Builds a flat copy of a network, call by call."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._made: dict[int, tuple[Any, Any]] = {}
+        """By the tensor that it wrote: each new layer, and the tensor that it read."""
+
+    def of(self, model: Any) -> Any:
+        """Return the copy."""
+        (given,) = model.inputs
+        pixels = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
+        (output,) = keras.tree.flatten(self._run(model, pixels))
+        return keras.Model(pixels, self._with_joined_ending(output), name=model.name)
+
+    def _run(self, model: Any, inputs: Any) -> Any:
+        if isinstance(model, keras.Sequential):
+            model = keras.Model(model.inputs, model.outputs)
+        else:
+            _check_plain(model)
+        # Keras has no public function for this. clone_model takes such a function as well, but
+        # does not return the tensors of a model inside.
+        return model._run_through_graph(inputs, call_fn=self._call)
+
+    def _call(self, operation: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(operation, keras.Model):
+            return self._run(operation, args[0])
+        name = self._unique(operation.name)
+        if isinstance(operation, keras.layers.Normalization):
+            return self._apply(_as_rescaling(operation, name), *args)
+        config = {**operation.get_config(), "name": name}
+        apart = _has_own_activation(operation)
+        if apart:
+            config["activation"] = "linear"
+        copy = operation.__class__.from_config(config)
+        output = self._apply(copy, *args, **options)
+        if isinstance(operation, keras.layers.Layer):
+            copy.set_weights(operation.get_weights())
+        if apart:
+            name = self._unique(f"{name}_{activation_of(operation)}")
+            output = self._apply(keras.layers.Activation(operation.activation, name=name), output)
+        return output
+
+    def _apply(self, layer: Any, *args: Any, **options: Any) -> Any:
+        output = layer(*args, **options)
+        if isinstance(output, keras.KerasTensor) and args:
+            self._made[id(output)] = layer, args[0]
+        return output
+
+    def _unique(self, name: str) -> str:
+        number, unique = 1, name
+        while unique in self._names:
+            number += 1
+            unique = f"{name}_call{number}"
+        self._names.add(unique)
+        return unique
+
+    def _before_idle(self, tensor: Any) -> Any:
+        """Return the tensor that layers without effect were given."""
+        layer, before = self._made.get(id(tensor), (None, None))
+        return self._before_idle(before) if is_idle(layer) else tensor
+
+    def _with_joined_ending(self, output: Any) -> Any:
+        """Return the output of a last dense layer that has its activation inside."""
+        output = self._before_idle(output)
+        layer, before = self._made.get(id(output), (None, None))
+        softmax = isinstance(layer, keras.layers.Softmax) and layer.axis in (-1, 1)
+        if not softmax and not isinstance(layer, keras.layers.Activation):
+            return output
+        product, features = self._made.get(id(self._before_idle(before)), (None, None))
+        if not isinstance(product, keras.layers.Dense):
+            return output
+        config = product.get_config()
+        config["activation"] = "softmax" if softmax else layer.activation
+        joined = keras.layers.Dense.from_config(config)
+        output = joined(features)
+        joined.set_weights(product.get_weights())
+        return output

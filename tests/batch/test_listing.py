@@ -1,0 +1,287 @@
+"""What the walk over files and folders yields, and in which order."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from medkit.batch.listing import (
+    InputFolders,
+    ListedImage,
+    check_inputs,
+    count_images,
+    counting,
+    find_images,
+    walk,
+)
+from medkit.errors import MedkitError, NoImagesError, UsageError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def names(*inputs: Path, **patterns: tuple[str, ...]) -> list[str]:
+    return [found.name for found in walk(inputs, **patterns)]
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make a folder unlistable, for root as well."""
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+
+
+def test_files_and_folders_are_sorted_together_by_code_point(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "a/z.png", "a/B/1.png", "a.png", "Z.png", "é.png", "a/c.png")
+    assert names(tmp_path) == [
+        "Z.png",
+        "a/B/1.png",
+        "a/c.png",
+        "a/z.png",
+        "a.png",
+        "b.png",
+        "é.png",
+    ]
+
+
+def test_paths_can_be_opened(tmp_path: Path) -> None:
+    touch(tmp_path, "a/b.png")
+    assert list(walk([tmp_path])) == [ListedImage(tmp_path / "a/b.png", "a/b.png")]
+
+
+def test_suffix_decides_in_a_folder_but_not_for_an_argument(tmp_path: Path) -> None:
+    touch(tmp_path, "a.JPG", "b.txt", "c", "d.tiff", "e.png.part")
+    assert names(tmp_path) == ["a.JPG", "d.tiff"]
+    assert names(tmp_path / "b.txt") == ["b.txt"]
+
+
+def test_hidden_entries_are_skipped_unless_given(tmp_path: Path) -> None:
+    touch(tmp_path, ".a.png", ".git/b.png", "__MACOSX/c.png", "d.png")
+    assert names(tmp_path) == ["d.png"]
+    assert names(tmp_path / ".git") == ["b.png"]
+    assert names(tmp_path / ".a.png") == [".a.png"]
+
+
+def test_several_arguments_keep_their_order_and_begin_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "two/x.png", "one/x.png", "y.png")
+    monkeypatch.chdir(tmp_path)
+    assert names(Path("two"), Path("y.png"), Path("one")) == ["two/x.png", "y.png", "one/x.png"]
+    assert names(Path("one/x.png"), Path("two/x.png")) == ["one/x.png", "two/x.png"]
+    assert names(tmp_path, Path("one"))[0] == f"{tmp_path.as_posix()}/one/x.png"
+
+
+def test_an_argument_given_twice_is_listed_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "x.png")
+    assert len(names(tmp_path, tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ({"include": ("*.PNG",)}, ["a.png", "sub/thumb_b.png"]),
+        ({"include": ("sub/*",)}, ["sub/deep/c.jpg", "sub/thumb_b.png"]),
+        ({"include": ("C.*", "a.*")}, ["a.png", "sub/deep/c.jpg"]),
+        ({"exclude": ("thumb_*",)}, ["a.png", "sub/deep/c.jpg"]),
+        ({"exclude": ("DEEP",)}, ["a.png", "sub/thumb_b.png"]),
+        ({"include": ("sub/*",), "exclude": ("*.jpg",)}, ["sub/thumb_b.png"]),
+    ],
+)
+def test_patterns_match_relative_path_and_name_in_any_case(
+    tmp_path: Path, patterns: dict[str, tuple[str, ...]], expected: list[str]
+) -> None:
+    touch(tmp_path, "a.png", "sub/thumb_b.png", "sub/deep/c.jpg")
+    assert names(tmp_path, **patterns) == expected
+
+
+def test_patterns_hold_for_file_arguments(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    kept = names(tmp_path / "a.png", tmp_path / "b.png", exclude=("b*",))
+    assert kept == [(tmp_path / "a.png").as_posix()]
+
+
+def test_folder_links_are_not_followed_and_file_links_are(tmp_path: Path) -> None:
+    outside = touch(tmp_path / "outside", "o.png")
+    inside = touch(tmp_path / "inside", "sub/a.png")
+    (inside / "sub" / "loop").symlink_to(inside, target_is_directory=True)
+    (inside / "folder.png").symlink_to(outside, target_is_directory=True)
+    (inside / "link.png").symlink_to(outside / "o.png")
+    assert names(inside) == ["link.png", "sub/a.png"]
+
+
+def test_a_link_given_as_argument_is_followed(tmp_path: Path) -> None:
+    touch(tmp_path / "real", "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    assert names(tmp_path / "link") == ["a.png"]
+
+
+def test_links_that_lead_nowhere_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    assert names(tmp_path) == ["gone.png", "self.png"]
+
+
+def test_pipes_are_not_listed_and_not_accepted(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    touch(tmp_path, "a.png")
+    assert names(tmp_path) == ["a.png"]
+    with pytest.raises(UsageError, match="neither a file nor a folder"):
+        check_inputs([tmp_path / "pipe.png"])
+
+
+def test_an_unreadable_sub_folder_is_an_entry_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.png", "b/x.png", "c.png")
+    forbid(monkeypatch, tmp_path / "b")
+    assert [(found.name, found.error) for found in walk([tmp_path])] == [
+        ("a.png", ""),
+        ("b", "folder cannot be read: Permission denied"),
+        ("c.png", ""),
+    ]
+    assert names(tmp_path, exclude=("b",)) == ["a.png", "c.png"]
+
+
+def test_depth_is_not_bounded_by_recursion(tmp_path: Path) -> None:
+    touch(tmp_path, "d/" * 300 + "a.png")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        found = names(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == ["d/" * 300 + "a.png"]
+
+
+def test_folders_are_read_when_their_turn_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png", "c/1.png")
+    forbid(monkeypatch, tmp_path / "c")
+    found = walk([tmp_path])
+    assert next(found).name == "a/1.png"
+    monkeypatch.undo()
+    assert [entry.error for entry in found] == ["", ""]
+
+
+def test_arguments_are_checked_before_anything_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.png", "locked/b.png")
+    with pytest.raises(UsageError, match="no file or folder .*missing"):
+        find_images([tmp_path, tmp_path / "missing"])
+    with pytest.raises(UsageError, match="give image files or folders"):
+        find_images([])
+    forbid(monkeypatch, tmp_path / "locked")
+    with pytest.raises(UsageError, match="locked cannot be read"):
+        find_images([tmp_path / "locked"])
+
+
+def test_no_image_is_an_error_of_the_call(tmp_path: Path) -> None:
+    touch(tmp_path, "a.txt")
+    with pytest.raises(NoImagesError, match=r"no image in .*accepted in a folder: \.bmp"):
+        find_images([tmp_path])
+    touch(tmp_path, "a.png")
+    with pytest.raises(NoImagesError, match="include and exclude patterns"):
+        find_images([tmp_path], exclude=("*",))
+    assert [found.name for found in find_images([tmp_path])] == ["a.png"]
+
+
+def test_names_that_are_not_utf8_are_listed(tmp_path: Path) -> None:
+    try:
+        with open(os.fsencode(tmp_path) + b"/\xff.png", "wb"):
+            pass
+    except OSError:
+        pytest.skip("this file system holds UTF-8 names only")
+    assert names(tmp_path) == ["\udcff.png"]
+
+
+def test_counting_agrees_with_the_walk_and_can_be_stopped(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b/c.png", "d.txt")
+    stop = Event()
+    assert count_images([tmp_path], stop=stop) == 2
+    stop.set()
+    assert count_images([tmp_path], stop=stop) == 0
+    with counting([tmp_path], exclude=("b",)) as total:
+        assert total.result(timeout=10) == 1
+
+
+def test_every_argument_must_hold_an_image(tmp_path: Path) -> None:
+    touch(tmp_path, "full/a.png", "empty/notes.txt")
+    with pytest.raises(NoImagesError, match="no image in .*empty; accepted in a folder"):
+        find_images([tmp_path / "full", tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("pattern", ["b/", "./b", "./b/"])
+def test_patterns_may_be_written_as_shells_write_folders(tmp_path: Path, pattern: str) -> None:
+    touch(tmp_path, "a.png", "b/c.png")
+    assert [found.name for found in find_images([tmp_path], exclude=[pattern])] == ["a.png"]
+
+
+# Folders that go
+
+
+def test_folders_that_are_there_pass_and_files_are_not_looked_after(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b.png")
+    whereabouts = InputFolders([tmp_path / "a", tmp_path / "b.png"], 10)
+    (tmp_path / "b.png").unlink()
+    whereabouts.check()
+
+
+def test_a_folder_that_has_gone_or_is_empty_where_another_was_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "z/1.png")
+    whereabouts = InputFolders([tmp_path / "z", tmp_path / "a"], 10)
+    (tmp_path / "a").rename(tmp_path / "away")
+    with pytest.raises(MedkitError, match="a has gone; once it is back, continue with --resume"):
+        whereabouts.check()
+    (tmp_path / "a").mkdir()
+    with pytest.raises(MedkitError, match="a has gone"):
+        whereabouts.check()
+
+
+def test_a_folder_that_was_mounted_again_has_not_gone(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png")
+    whereabouts = InputFolders([tmp_path / "a"], 10)
+    (tmp_path / "a").rename(tmp_path / "away")
+    touch(tmp_path, "a/1.png")
+    whereabouts.check()
+
+
+def test_a_folder_whose_images_are_deleted_has_not_gone(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png")
+    whereabouts = InputFolders([tmp_path / "a"], 10)
+    (tmp_path / "a/1.png").unlink()
+    whereabouts.check()
+
+
+def test_a_folder_that_does_not_answer_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a/1.png")
+    whereabouts, back = InputFolders([tmp_path / "a"], 0.1), Event()
+
+    def hang(*_: Any) -> Any:
+        back.wait(60)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "stat", hang)
+    with pytest.raises(MedkitError, match="a has gone; once it is back, continue with --resume"):
+        whereabouts.check()
+    back.set()

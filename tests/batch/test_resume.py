@@ -1,0 +1,444 @@
+"""Runs that were killed, and are continued: every row once, and the same bytes in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from medkit.batch.options import ClassifyOptions
+from medkit.batch.outputs.lines import LineSink
+from medkit.batch.resume import record_path, sole_writer
+from medkit.batch.rows import Row
+from medkit.batch.run import ClassifySummary, Silent, classify_files
+from medkit.errors import MedkitError, UsageError
+
+NAMES = [
+    *(f"{number:02}.png" for number in range(17)),
+    "=1+1.png",
+    'quoted "name".png',
+    "comma, and\nline break.png",
+    "\u202eright to left.png",
+    os.fsdecode(b"not utf-8 \xff.png"),
+]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Images of all kinds of names, one of them broken."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, name in enumerate(NAMES):
+        Image.new("L", (20, 20), 10 * number).save(folder / name)
+    (folder / "05.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture
+def options(images: Path, pooled_models: Path, tmp_path: Path) -> ClassifyOptions:
+    return ClassifyOptions(
+        (images,), tmp_path / "o.csv", "pneumonia", batch_size=4, threads=2, trained=pooled_models
+    )
+
+
+def finish(options: ClassifyOptions) -> tuple[bytes, ClassifySummary]:
+    """Run, and return the output's bytes and the summary."""
+    summary = classify_files(options)
+    return Path(options.out).read_bytes(), summary
+
+
+# What is kept, and what is done
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_wherever_an_output_is_torn_the_finished_file_is_the_same(
+    options: ClassifyOptions, tmp_path: Path, suffix: str
+) -> None:
+    options = replace(options, out=tmp_path / f"o.{suffix}")
+    whole, undisturbed = finish(options)
+    assert undisturbed.kept == 0
+    rng = random.Random(0)
+    for cut in [0, 1, len(whole) - 1, len(whole), *rng.sample(range(len(whole)), 40)]:
+        Path(options.out).write_bytes(whole[:cut])
+        again, summary = finish(replace(options, resume=True))
+        assert again == whole
+        assert (summary.counts, summary.ok, summary.errors) == (
+            undisturbed.counts,
+            undisturbed.ok,
+            undisturbed.errors,
+        )
+
+
+def test_only_rows_that_were_missing_are_told_and_counted_as_work(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    lines = whole.split(b"\n")
+    Path(options.out).write_bytes(b"\n".join(lines[:11]) + b"\n")
+    told: list[Row] = []
+
+    class Watcher(Silent):
+        def row(self, row: Row) -> None:
+            told.append(row)
+
+    summary = classify_files(replace(options, resume=True), Watcher())
+    assert summary.kept == 10
+    assert len(told) == len(NAMES) - 10
+    assert summary.ok + summary.errors == len(NAMES)
+
+
+def test_a_finished_run_has_nothing_left_to_do(options: ClassifyOptions) -> None:
+    whole, _ = finish(options)
+    again, summary = finish(replace(options, resume=True))
+    assert again == whole
+    assert summary.kept == len(NAMES)
+
+
+def test_without_an_output_a_run_begins(options: ClassifyOptions) -> None:
+    whole, summary = finish(replace(options, resume=True))
+    assert summary.kept == 0
+    assert whole.count(b"\n") >= len(NAMES)
+
+
+def test_files_that_came_and_went_cost_no_row_and_double_none(
+    options: ClassifyOptions, images: Path
+) -> None:
+    whole, _ = finish(options)
+    lines = whole.split(b"\n")
+    Path(options.out).write_bytes(b"\n".join(lines[:9]) + b"\n")
+    (images / "02.png").unlink()
+    Image.new("L", (20, 20), 3).save(images / "03b.png")
+    again, summary = finish(replace(options, resume=True))
+    names = [line.split(b",")[0].decode() for line in again.split(b"\n") if line.endswith(b",")]
+    assert names.count("02.png") == 1
+    assert names.count("03b.png") == 1
+    assert len(names) == len(set(names))
+    assert summary.ok + summary.errors == len(NAMES) + 1
+
+
+# What is refused
+
+
+def test_an_output_is_not_replaced_unless_asked(options: ClassifyOptions) -> None:
+    whole, _ = finish(options)
+    message = "o.csv exists; continue it with --resume, or replace it with --overwrite"
+    with pytest.raises(UsageError, match=message):
+        classify_files(options)
+    Path(options.out).write_text("other")
+    with pytest.raises(UsageError, match="exists"):
+        classify_files(options)
+    assert finish(replace(options, overwrite=True))[0] == whole
+
+
+def test_an_empty_file_is_no_output_that_could_be_lost(options: ClassifyOptions) -> None:
+    whole, _ = finish(options)
+    for resume in (False, True):
+        Path(options.out).write_bytes(b"")
+        record_path(Path(options.out)).unlink()
+        assert finish(replace(options, resume=resume))[0] == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"batch_size": 5}, "batch size 4, and this run has 5"),
+        ({"operating_point": "high-sensitivity"}, 'operating point "balanced"'),
+        ({"exclude": ("0*",)}, "exclude "),
+        ({"task": "auto"}, 'task "pneumonia", and this run has "auto"'),
+    ],
+)
+def test_a_run_is_not_continued_with_other_arguments(
+    options: ClassifyOptions, changes: dict[str, Any], name: str
+) -> None:
+    whole, _ = finish(options)
+    with pytest.raises(UsageError, match=name):
+        classify_files(replace(options, resume=True, **changes))
+    assert Path(options.out).read_bytes() == whole
+
+
+def test_a_run_is_not_continued_with_another_model(
+    options: ClassifyOptions, pooled_models: Path
+) -> None:
+    whole, _ = finish(options)
+    other = pooled_models / "pneumonia/model-fp32.onnx"
+    with pytest.raises(
+        UsageError,
+        match=r'models pneumonia file "model-int8.tflite", and this run has "model-fp32.onnx"',
+    ):
+        classify_files(replace(options, trained=None, model=other, resume=True))
+    assert Path(options.out).read_bytes() == whole
+
+
+def test_rows_without_a_record_or_of_another_program_are_not_continued(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    out = Path(options.out)
+    out.write_bytes(b"path,label\n1.png,sick\n")
+    with pytest.raises(UsageError, match="does not begin with the columns of this run"):
+        classify_files(replace(options, resume=True))
+    out.write_bytes(whole[: whole.index(b"\n") + 1] + b"1.png,sick\n")
+    with pytest.raises(UsageError, match="holds a row that is none of medkit's"):
+        classify_files(replace(options, resume=True))
+    record_path(out).write_text("{ torn")
+    with pytest.raises(UsageError, match=r"run.json cannot be read"):
+        classify_files(replace(options, resume=True))
+    record_path(out).unlink()
+    with pytest.raises(UsageError, match=r"no o.csv.run.json beside it"):
+        classify_files(replace(options, resume=True))
+
+
+def test_both_ways_at_once_and_standard_output_are_refused(options: ClassifyOptions) -> None:
+    with pytest.raises(UsageError, match="give one of both"):
+        classify_files(replace(options, resume=True, overwrite=True))
+    with pytest.raises(UsageError, match="standard output cannot be continued"):
+        classify_files(replace(options, out="-", resume=True))
+
+
+def test_another_process_that_writes_is_not_written_against(options: ClassifyOptions) -> None:
+    pytest.importorskip("fcntl")
+    whole, _ = finish(options)
+    Path(options.out).write_bytes(whole[:200])
+    for how in ({"resume": True}, {"overwrite": True}):
+        with sole_writer(Path(options.out)):
+            with pytest.raises(UsageError, match=r"another process is writing to .*o.csv; wait"):
+                classify_files(replace(options, **how))
+            assert Path(options.out).read_bytes() == whole[:200]
+    assert finish(replace(options, resume=True))[0] == whole
+
+
+def test_the_same_spelling_in_another_folder_is_another_run(
+    options: ClassifyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(options.inputs[0], tmp_path / "elsewhere/images")
+    monkeypatch.chdir(tmp_path)
+    asked = replace(options, inputs=(Path("images"),))
+    whole, _ = finish(asked)
+    # The same folder by another name is the same run.
+    assert finish(replace(options, resume=True))[0] == whole
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="was written with inputs "):
+        classify_files(replace(asked, resume=True))
+
+
+def test_nothing_is_lost_where_the_record_cannot_be_written(options: ClassifyOptions) -> None:
+    Path(options.out).write_text("precious")
+    record_path(Path(options.out)).mkdir()
+    with pytest.raises(MedkitError, match=r"o.csv.run.json cannot be written: Is a directory"):
+        classify_files(replace(options, overwrite=True))
+    assert Path(options.out).read_text() == "precious"
+
+
+def test_rows_that_a_killed_replacement_left_are_not_taken_for_its_own(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    record = record_path(Path(options.out))
+    stored = json.loads(record.read_text())
+    Path(options.out).write_bytes(whole.replace(b"NORMAL,", b"normal,"))
+    record.write_text(json.dumps({**stored, "emptied": False}))
+    assert finish(replace(options, resume=True))[0] == whole
+
+
+def test_an_output_behind_a_link_is_written_where_the_link_leads(
+    options: ClassifyOptions, tmp_path: Path
+) -> None:
+    whole, _ = finish(options)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "o.csv")
+    Path(options.out).write_text("old")
+    classify_files(replace(options, out=tmp_path / "link.csv", overwrite=True))
+    assert (tmp_path / "link.csv").is_symlink()
+    assert Path(options.out).read_bytes() == whole
+
+
+def test_what_was_fastest_once_is_used_again(
+    images: Path, tiny_exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ClassifyOptions(
+        (images,), tmp_path / "o.csv", "pneumonia", runtime="auto", trained=tiny_exported
+    )
+    whole, _ = finish(options)
+    record = record_path(Path(options.out))
+    stored = json.loads(record.read_text())
+    runtimes = {"model-int8.tflite": "litert", "model-int8.onnx": "onnx"}
+    found = stored["models"]["pneumonia"]
+    name = next(name for name in runtimes if name != found["file"])
+    manifest = json.loads((tiny_exported / "pneumonia/manifest.json").read_text())
+    sha256 = manifest["exports"][name]["sha256"]
+    found |= {"file": name, "sha256": sha256, "runtime": runtimes[name]}
+    record.write_text(json.dumps(stored))
+    Path(options.out).write_bytes(whole[:150])
+    summary = classify_files(replace(options, resume=True))
+    assert name in summary.models["pneumonia"]
+
+
+def test_room_that_a_power_cut_left_empty_is_cut_off_with_all_behind_it(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    lines = whole.splitlines(keepends=True)
+    for torn in (bytes(500), bytes(500) + b"\n", bytes(60) + b"half,a,row\n" + lines[-1]):
+        Path(options.out).write_bytes(b"".join(lines[:9]) + torn)
+        again, summary = finish(replace(options, resume=True))
+        assert again == whole
+        assert summary.kept == 8
+
+
+def test_a_record_that_is_removed_meanwhile_is_written_anew(options: ClassifyOptions) -> None:
+    class Removing(Silent):
+        def row(self, row: Row) -> None:
+            record_path(Path(options.out)).unlink(missing_ok=True)
+
+    classify_files(options, Removing())
+    record = json.loads(record_path(Path(options.out)).read_text())
+    assert record["finished"]
+    assert record["models"]["pneumonia"]["sha256"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "no json", "[]", "7", "NaN", '{"models": 5}', "[" * 100_000, '{"medkit": []}']
+)
+def test_a_record_that_is_none_is_refused_in_one_line(
+    options: ClassifyOptions, content: str
+) -> None:
+    whole, _ = finish(options)
+    record_path(Path(options.out)).write_text(content)
+    with pytest.raises(UsageError) as caught:
+        classify_files(replace(options, resume=True))
+    assert "--overwrite" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert Path(options.out).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "models", [5, [], {"pneumonia": "x"}, {"pneumonia": {"file": []}}, {"pneumonia": {"file": "x"}}]
+)
+def test_a_record_of_strange_models_is_refused_with_any_runtime(
+    images: Path, tiny_exported: Path, tmp_path: Path, models: object, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = ClassifyOptions(
+        (images,), tmp_path / "o.csv", "pneumonia", runtime="auto", trained=tiny_exported
+    )
+    finish(options)
+    record = record_path(Path(options.out))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "models": models}))
+    with pytest.raises(UsageError, match=r"run\.json cannot be read \(models"):
+        classify_files(replace(options, resume=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="LOUDLY: no pipes on this system")
+def test_a_pipe_is_not_continued(options: ClassifyOptions) -> None:
+    os.mkfifo(options.out)
+    with pytest.raises(UsageError, match="cannot be continued: it is no file"):
+        classify_files(replace(options, resume=True))
+
+
+def test_an_output_whose_record_would_have_too_long_a_name_is_refused_before_it_is_made(
+    options: ClassifyOptions, tmp_path: Path
+) -> None:
+    out = tmp_path / ("n" * 250 + ".csv")
+    with pytest.raises(MedkitError, match="cannot be written: File name too long"):
+        classify_files(replace(options, out=out))
+    assert not out.exists()
+
+
+# How a run ends
+
+
+def test_the_record_tells_of_arguments_models_and_the_end(options: ClassifyOptions) -> None:
+    finish(options)
+    record = json.loads(record_path(Path(options.out)).read_text())
+    assert record["batch size"] == 4
+    assert record["models"]["pneumonia"]["file"] == "model-int8.tflite"
+    assert len(record["models"]["pneumonia"]["sha256"]) == 64
+    assert record["models"]["pneumonia"]["contract"]
+    assert record["finished"]
+    assert (record["rows"], record["errors"]) == (len(NAMES), 1)
+
+
+def test_a_run_that_is_told_to_end_finishes_what_is_in_work_and_can_be_continued(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    ending = Event()
+
+    class Ender(Silent):
+        def row(self, row: Row) -> None:
+            ending.set()
+
+    options = replace(options, batch_size=1, threads=1, overwrite=True)
+    summary = classify_files(options, Ender(), ending)
+    assert summary.interrupted
+    assert 1 <= summary.ok + summary.errors < len(NAMES)
+    assert json.loads(record_path(Path(options.out)).read_text())["finished"] is None
+    rows = Path(options.out).read_bytes()
+    assert whole.startswith(rows)
+    assert finish(replace(options, overwrite=False, resume=True))[0] == whole
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="LOUDLY: there is no /dev/full here")
+def test_a_full_disk_ends_with_one_line_and_leaves_what_can_be_continued(
+    options: ClassifyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = finish(options)
+    os.unlink(options.out)
+    write, count = LineSink.write, 0
+
+    with open("/dev/full", "wb", buffering=0) as full:
+
+        def failing(self: LineSink, row: Row) -> None:
+            nonlocal count
+            count += 1
+            if count == 8:
+                self._stream = full
+            write(self, row)
+
+        monkeypatch.setattr(LineSink, "write", failing)
+        with pytest.raises(MedkitError, match="No space left on device; put that right"):
+            classify_files(options)
+    monkeypatch.undo()
+    assert finish(replace(options, resume=True))[0] == whole
+
+
+def test_a_run_killed_at_50_moments_ends_in_the_bytes_of_one_left_alone(
+    images: Path, pooled_models: Path, tmp_path: Path
+) -> None:
+    for number in range(1500):
+        os.link(images / "00.png", images / f"x{number:04}.png")
+    whole, out = tmp_path / "whole.csv", tmp_path / "killed.csv"
+    command = [sys.executable, "-m", "medkit", "classify", str(images), "--out"]
+    others = ["--task", "pneumonia", "--trained", str(pooled_models), "--batch-size", "4"]
+    done = subprocess.run([*command, str(whole), *others], check=False, capture_output=True)
+    assert done.returncode == 3
+    size, rng = whole.stat().st_size, random.Random(7)
+    kills = 0
+    for target in sorted(rng.sample(range(size), 50)):
+        process = subprocess.Popen(
+            [*command, str(out), *others, "--resume"], stderr=subprocess.PIPE
+        )
+        while process.poll() is None and (not out.exists() or out.stat().st_size < target):
+            time.sleep(0.001)
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        _, errors = process.communicate(timeout=60)
+        assert b"Traceback" not in errors
+    done = subprocess.run(
+        [*command, str(out), *others, "--resume"], check=False, capture_output=True
+    )
+    assert done.returncode == 3
+    assert out.read_bytes() == whole.read_bytes()
+    assert kills > 10

@@ -1,0 +1,391 @@
+"""The audit: each kind of finding on made folders, what is written of it, and the real data."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import imagehash
+import pytest
+from PIL import Image
+
+import medkit.datasets.audit
+from auditfiles import KINDS, broken, clean, copy, drawing, drawn, everything, found
+from medkit.datasets.audit import NEAR_BITS, Audit, audit_folder, write_audit_json
+from medkit.datasets.layout import locate_dataset
+from medkit.errors import DatasetLayoutError, MissingExtraError
+from medkit.images.reading import open_image
+from medkit.tasks import PNEUMONIA, SKIN
+
+
+def only(audit: Audit, kind: str) -> tuple[tuple[str, ...], str]:
+    """Return images and detail of the one finding of a kind."""
+    (finding,) = audit.of(kind)
+    return finding.images, finding.detail
+
+
+# What is found
+
+
+def test_a_clean_folder_has_no_finding(tmp_path: Path) -> None:
+    audit = audit_folder(clean(tmp_path))
+    assert audit.root == tmp_path
+    assert audit.findings == ()
+    assert (audit.images, audit.problems) == (4, 0)
+    assert audit.counts == {"": {"cat": 2, "dog": 2}}
+    assert audit.sizes == {"96x80": 4}
+    assert (audit.sources, audit.patients) == ({}, {})
+    zeros = dict.fromkeys([*KINDS, "label conflict across splits"], 0)
+    assert audit.summary() == {"images": 4, **zeros}
+
+
+def test_splits_are_told_from_classes_by_the_folders_in_them(tmp_path: Path) -> None:
+    for seed, name in enumerate(("train/cat/1.png", "train/cat/2.png", "test/dog/1.png")):
+        drawing(tmp_path / name, seed)
+    assert audit_folder(tmp_path).counts == {"train": {"cat": 2}, "test": {"dog": 1}}
+
+
+def test_a_file_that_cannot_be_decoded_is_named_with_the_reason(tmp_path: Path) -> None:
+    whole = drawing(clean(tmp_path) / "cat/3.jpg", 9).read_bytes()
+    broken(tmp_path / "cat/3.jpg", whole[: len(whole) // 2])
+    broken(tmp_path / "dog/text.png")
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"unreadable": 2}
+    half, text = audit.of("unreadable")
+    assert (half.images, text.images) == (("cat/3.jpg",), ("dog/text.png",))
+    assert "truncated" in half.detail
+    assert "not an image of an accepted format" in text.detail
+    assert audit.problems == 2
+
+
+def test_files_that_cannot_be_decoded_are_counted_but_not_compared(tmp_path: Path) -> None:
+    for name in ("cat/a.png", "cat/b.png", "dog/a.png"):
+        broken(clean(tmp_path) / name)
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"unreadable": 3}
+    assert audit.images == 7
+    assert audit.sizes == {"96x80": 4}
+
+
+def test_a_folder_with_broken_files_only_can_be_audited(tmp_path: Path) -> None:
+    broken(tmp_path / "cat/a.png")
+    audit = audit_folder(tmp_path)
+    assert (audit.images, found(audit), audit.sizes) == (1, {"unreadable": 1}, {})
+
+
+def test_the_same_bytes_under_two_labels_are_a_conflict(tmp_path: Path) -> None:
+    copy(clean(tmp_path) / "cat/1.png", tmp_path / "dog/other.png")
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"label conflict": 1, "duplicate": 1}
+    assert only(audit, "label conflict") == (("cat/1.png", "dog/other.png"), "cat and dog")
+    assert audit.problems == 1
+    assert audit.summary()["label conflict across splits"] == 0
+
+
+def test_the_same_bytes_in_two_splits_are_a_leak(tmp_path: Path) -> None:
+    clean(tmp_path / "train")
+    copy(tmp_path / "train/cat/1.png", tmp_path / "test/cat/copy.png")
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"split leak": 1, "duplicate": 1}
+    images = ("test/cat/copy.png", "train/cat/1.png")
+    assert only(audit, "split leak") == (images, "test and train")
+    assert audit.problems == 1
+
+
+def test_conflicts_across_splits_are_counted_apart_from_those_within_a_split(
+    tmp_path: Path,
+) -> None:
+    clean(tmp_path / "train")
+    copy(tmp_path / "train/cat/1.png", tmp_path / "train/dog/within.png")
+    audit = audit_folder(tmp_path)
+    drawing(tmp_path / "test/cat/fine.png", 7)
+    copy(tmp_path / "train/dog/1.png", tmp_path / "test/cat/across.png")
+    both = audit_folder(tmp_path)
+    assert found(audit) == {"label conflict": 1, "duplicate": 1}
+    assert found(both) == {"label conflict": 2, "split leak": 1, "duplicate": 2}
+    assert audit.summary()["label conflict across splits"] == 0
+    assert both.summary()["label conflict across splits"] == 1
+
+
+def test_copies_under_one_label_are_a_remark_and_one_finding_a_group(tmp_path: Path) -> None:
+    for name in ("cat/1b.png", "cat/1c.png"):
+        copy(clean(tmp_path) / "cat/1.png", tmp_path / name)
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"duplicate": 1}
+    images = ("cat/1.png", "cat/1b.png", "cat/1c.png")
+    assert only(audit, "duplicate") == (images, "3 files of the same bytes")
+    assert audit.problems == 0
+
+
+def test_an_image_that_was_saved_again_is_a_near_duplicate(tmp_path: Path) -> None:
+    drawing(clean(tmp_path) / "cat/again.jpg", 0, quality=60)
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"near duplicate": 1}
+    images, _ = only(audit, "near duplicate")
+    assert images == ("cat/1.png", "cat/again.jpg")
+    assert audit.problems == 0
+
+
+def test_an_image_that_was_made_a_little_smaller_is_a_near_duplicate(tmp_path: Path) -> None:
+    smaller = drawn(2).resize((90, 75), Image.Resampling.BILINEAR)
+    smaller.save(clean(tmp_path) / "dog/smaller.png")
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"near duplicate": 1}
+    assert only(audit, "near duplicate")[0] == ("dog/1.png", "dog/smaller.png")
+
+
+def test_near_duplicates_have_imagehashs_distance_and_the_nearest_are_first(
+    tmp_path: Path,
+) -> None:
+    clean(tmp_path)
+    drawing(tmp_path / "cat/rough.jpg", 0, quality=40)
+    drawing(tmp_path / "dog/packed.png", 2, compress_level=1)
+    findings = audit_folder(tmp_path).of("near duplicate")
+    expected = []
+    for pair in (("dog/1.png", "dog/packed.png"), ("cat/1.png", "cat/rough.jpg")):
+        first, second = (
+            imagehash.phash(Image.open(tmp_path / name), hash_size=16) for name in pair
+        )
+        expected.append((pair, f"{first - second} of 256 bits differ"))
+    assert [(finding.images, finding.detail) for finding in findings] == expected
+    distances = [int(finding.detail.split()[0]) for finding in findings]
+    assert 0 == distances[0] < distances[1] <= NEAR_BITS
+
+
+def test_exact_copies_are_compared_as_one_image(tmp_path: Path) -> None:
+    copy(clean(tmp_path) / "cat/1.png", tmp_path / "cat/copy.png")
+    drawing(tmp_path / "cat/again.jpg", 0, quality=60)
+    assert found(audit_folder(tmp_path)) == {"duplicate": 1, "near duplicate": 1}
+
+
+def test_a_patient_in_two_splits_is_named_with_the_images(tmp_path: Path) -> None:
+    names = (
+        "train/NORMAL/IM-0007-0001.png",
+        "train/NORMAL/IM-0008-0001.png",
+        "train/PNEUMONIA/person3_virus_1.png",
+        "test/NORMAL/IM-0007-0002.png",
+        "test/PNEUMONIA/person4_virus_1.png",
+    )
+    for seed, name in enumerate(names):
+        drawing(tmp_path / name, seed)
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"shared patient": 1}
+    images, patient = only(audit, "shared patient")
+    assert set(images) == {names[0], names[3]}
+    assert patient == "IM-0007"
+    assert audit.patients == {"test": 2, "train": 3}
+    assert audit.problems == 0
+
+
+def test_a_patient_with_several_images_in_one_split_is_no_finding(tmp_path: Path) -> None:
+    for seed, name in enumerate(("person1_virus_1.png", "person1_virus_2.png")):
+        drawing(tmp_path / "PNEUMONIA" / name, seed)
+        drawing(tmp_path / "NORMAL" / name.replace("virus", "bacteria"), 2 + seed)
+    audit = audit_folder(tmp_path)
+    assert audit.findings == ()
+    assert audit.patients == {"": 1}
+
+
+def test_only_the_named_folders_are_read(tmp_path: Path) -> None:
+    clean(tmp_path / "train")
+    drawing(tmp_path / "test/cat/9.png", 9)
+    # Kaggle's archive of the X-rays holds the whole set a second time, one folder deeper.
+    copy(tmp_path / "train/cat/1.png", tmp_path / "again/train/cat/1.png")
+    with pytest.raises(DatasetLayoutError, match="holds folders beside or below"):
+        audit_folder(tmp_path)
+    audit = audit_folder(tmp_path, only=("train", "test"))
+    assert (audit.images, audit.findings) == (5, ())
+    assert list(audit.counts) == ["test", "train"]
+
+
+def test_files_of_the_same_name_are_no_shared_patient(tmp_path: Path) -> None:
+    drawing(tmp_path / "train/cat/scan.png", 0)
+    drawing(tmp_path / "test/cat/scan.png", 1)
+    audit = audit_folder(tmp_path)
+    assert (audit.findings, audit.patients) == ((), {})
+
+
+def test_findings_come_in_the_order_of_kinds(tmp_path: Path) -> None:
+    everything(tmp_path)
+    audit = audit_folder(tmp_path)
+    kinds = [finding.kind for finding in audit.findings]
+    assert list(dict.fromkeys(kinds)) == KINDS
+    assert kinds == sorted(kinds, key=KINDS.index)
+    assert audit.summary() == {
+        "images": 9,
+        "unreadable": 1,
+        "label conflict": 1,
+        "split leak": 1,
+        "duplicate": 1,
+        "near duplicate": 1,
+        "shared patient": 1,
+        "label conflict across splits": 1,
+    }
+    assert audit.problems == 3
+
+
+# What is counted
+
+
+def test_sizes_are_those_of_the_files_and_not_of_the_decoded_images(tmp_path: Path) -> None:
+    large = drawing(tmp_path / "cat/large.jpg", 0, size=(1200, 900))
+    assert open_image(large).size == (600, 450)
+    for seed in (1, 2):
+        drawing(tmp_path / f"cat/{seed}.png", seed, size=(96, 80))
+    sizes = audit_folder(tmp_path).sizes
+    assert list(sizes.items()) == [("96x80", 2), ("1200x900", 1)]
+
+
+def test_sources_are_counted_by_split_and_class(tmp_path: Path) -> None:
+    names = (
+        "Train/nevus/ISIC_0000001.jpg",
+        "Train/nevus/ISIC_0000002.jpg",
+        "Train/nevus/ISIC_0024306.jpg",
+        "Train/melanoma/ISIC_0024307.jpg",
+        "Train/melanoma/scan.jpg",
+        "Test/nevus/ISIC_0010001.jpg",
+    )
+    for seed, name in enumerate(names):
+        drawing(tmp_path / name, seed)
+    audit = audit_folder(tmp_path)
+    assert audit.findings == ()
+    assert audit.sources == {
+        "Train": {"nevus": {"ISIC_0000xxx": 2, "HAM10000": 1}, "melanoma": {"HAM10000": 1}},
+        "Test": {"nevus": {"ISIC_0010xxx": 1}},
+    }
+
+
+def test_hidden_files_and_files_that_are_no_images_are_ignored(tmp_path: Path) -> None:
+    clean(tmp_path)
+    broken(tmp_path / ".cache/cat/1.png")
+    broken(tmp_path / "__MACOSX/cat/1.png")
+    broken(tmp_path / "cat/._1.png")
+    broken(tmp_path / "cat/.thumbnails/1.png")
+    broken(tmp_path / "cat/notes.txt")
+    broken(tmp_path / "readme.png")
+    audit = audit_folder(tmp_path)
+    assert (audit.counts, audit.findings) == ({"": {"cat": 2, "dog": 2}}, ())
+
+
+def test_lengthy_steps_are_announced(tmp_path: Path) -> None:
+    notes: list[str] = []
+    audit_folder(clean(tmp_path), notes.append)
+    assert notes == ["reading 4 images", "comparing them"]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(), ("1.png",), ("cat/readme.txt",), (".hidden/1.png",)],
+    ids=["empty", "images alone", "no image", "hidden"],
+)
+def test_a_folder_without_class_folders_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        broken(tmp_path / name)
+    with pytest.raises(DatasetLayoutError, match="no class folder with images in") as caught:
+        audit_folder(tmp_path)
+    assert f"expected {tmp_path}/CLASS/IMAGE or {tmp_path}/SPLIT/CLASS/IMAGE" in str(caught.value)
+
+
+def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    file = broken(tmp_path / "file")
+    for path in (tmp_path / "missing", file):
+        with pytest.raises(DatasetLayoutError):
+            audit_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("cat/thumbnails/1.png", "cat"),
+        ("train/cat/thumbnails/1.png", "train/cat"),
+        ("data/train/cat/1.png", "data/train"),
+    ],
+)
+def test_folders_beside_or_below_images_are_named_instead_of_ignored(
+    tmp_path: Path, name: str, where: str
+) -> None:
+    drawing(tmp_path / name, 8)
+    drawing(tmp_path / where / "own.png", 9)
+    with pytest.raises(DatasetLayoutError, match="holds folders beside or below") as caught:
+        audit_folder(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path / where))
+
+
+def test_without_imagehash_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    monkeypatch.setattr(medkit.datasets.audit, "read_image", None)  # nothing is read before
+    with pytest.raises(MissingExtraError, match=r"imagehash is needed .*medkit-edge\[audit\]"):
+        audit_folder(clean(tmp_path))
+
+
+# JSON
+
+
+def test_the_json_holds_everything_that_was_found(tmp_path: Path) -> None:
+    audit = audit_folder(everything(tmp_path / "data"))
+    path = tmp_path / "audit.json"
+    write_audit_json(audit, path)
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["root"] == str(tmp_path / "data")
+    assert record["summary"] == audit.summary()
+    for key in ("counts", "sizes", "sources", "patients"):
+        assert record[key] == getattr(audit, key)
+    assert record["findings"] == [
+        {"kind": each.kind, "images": list(each.images), "detail": each.detail}
+        for each in audit.findings
+    ]
+
+
+def test_names_survive_json(tmp_path: Path) -> None:
+    names = ("line\nfeed.png", 'a "quoted" <b>.png', "naïve-日本.png")
+    for name in names:
+        broken(tmp_path / "data/<script>" / name)
+    write_audit_json(audit_folder(tmp_path / "data"), tmp_path / "audit.json")
+    record = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
+    images = {image for finding in record["findings"] for image in finding["images"]}
+    assert images == {f"<script>/{name}" for name in names}
+
+
+# The real data sets
+
+
+@pytest.mark.data
+def test_the_real_skin_images_have_155_conflicts_and_18_leaks(real_data: Path) -> None:
+    audit = audit_folder(locate_dataset(SKIN, real_data))
+    assert audit.summary() == {
+        "images": 2359,
+        "unreadable": 0,
+        "label conflict": 155,
+        "split leak": 18,
+        "duplicate": 159,
+        "near duplicate": 3,
+        "shared patient": 0,
+        "label conflict across splits": 18,
+    }
+    assert audit.patients == {}
+    assert set(audit.sources) == {"Train", "Test"}
+
+
+@pytest.mark.data
+def test_the_real_xrays_have_duplicates_and_shared_patients_but_no_conflict(
+    real_data: Path,
+) -> None:
+    audit = audit_folder(locate_dataset(PNEUMONIA, real_data))
+    assert audit.summary() == {
+        "images": 5840,
+        "unreadable": 0,
+        "label conflict": 0,
+        "split leak": 0,
+        "duplicate": 30,
+        "near duplicate": 0,
+        "shared patient": 170,
+        "label conflict across splits": 0,
+    }
+    assert audit.patients == {"test": 427, "train": 2846}
+    assert audit.sources == {}

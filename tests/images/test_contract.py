@@ -1,0 +1,88 @@
+"""The input contract: its hash, and which ones are refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from medkit.errors import ContractMismatchError
+from medkit.images.contract import RULES, InputContract
+from medkit.tasks import PNEUMONIA, SKIN
+
+GREY, RGB = PNEUMONIA.contract, SKIN.contract
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(InputContract)])
+def test_every_field_of_the_contract_is_in_its_hash(field: str) -> None:
+    value = getattr(RGB, field)
+    changed = replace(RGB, **{field: value + 1 if isinstance(value, int) else f"{value}-2"})
+    assert changed.hash != RGB.hash
+    assert changed.to_dict() == {**RGB.to_dict(), field: getattr(changed, field)} | {
+        "hash": changed.hash
+    }
+
+
+def test_the_hashes_that_model_files_carry() -> None:
+    assert {task.name: task.contract.hash for task in (PNEUMONIA, SKIN)} == {
+        "pneumonia": "6b74df69fa5bb7ac",
+        "skin": "9dd38a0dc38ecdc5",
+    }, "every model file in use is refused from now on: export them again"
+
+
+def test_a_contract_accepts_its_own_record() -> None:
+    assert InputContract.from_dict(GREY.to_dict(), "model.tflite") == GREY
+
+
+def test_a_contract_of_another_size_is_accepted() -> None:
+    wide = InputContract(width=224, height=160, channels=3)
+    assert InputContract.from_dict(wide.to_dict(), "model.tflite") == wide
+    assert wide.shape == (160, 224, 3)
+    assert wide.least_side == 448
+
+
+def test_a_foreign_contract_is_refused_and_both_sides_are_named() -> None:
+    stored = replace(RGB, resize="crop", decoder="mine").to_dict()
+    with pytest.raises(ContractMismatchError) as caught:
+        InputContract.from_dict(stored, "model.tflite")
+    assert str(caught.value) == (
+        "model.tflite was made for other preprocessing (decoder 'mine' instead of "
+        "'pillow:first-frame:jpeg-scale-to-2x'; resize 'crop' instead of "
+        "'squash:pillow-bilinear-antialias'); export it again with this version of medkit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"channels": 2}, "channels 2 instead of 1 or 3"),
+        ({"width": 16}, "a side of 16 instead of 32 to 1024 pixels"),
+        ({"height": 2048}, "a side of 2048 instead of 32 to 1024 pixels"),
+    ],
+)
+def test_a_contract_that_cannot_be_performed_is_refused(
+    changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ContractMismatchError, match=problem):
+        InputContract.from_dict(replace(RGB, **changes).to_dict(), "model.tflite")
+
+
+@pytest.mark.parametrize(
+    ("stored", "problem"),
+    [
+        ({**RGB.to_dict(), "hash": "0"}, "hash '0' instead of"),
+        ({}, "has no field 'width'"),
+        ({"hash": RGB.hash}, "has no field 'width'"),
+        ({**RGB.to_dict(), "width": "128"}, "width is '128', not a whole number"),
+        ([], "is \\[\\], not an object"),
+    ],
+)
+def test_a_record_that_is_incomplete_or_false_is_refused(stored: Any, problem: str) -> None:
+    with pytest.raises(ContractMismatchError, match=problem):
+        InputContract.from_dict(stored, "model.tflite")
+
+
+def test_every_rule_has_one_name_that_is_the_default() -> None:
+    for name, known in RULES.items():
+        assert getattr(RGB, name) == known[0]

@@ -1,0 +1,81 @@
+"""The data of a run: conflicts, splits, and how much each image counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras")
+
+from medkit.datasets.conflicts import find_conflicts
+from medkit.datasets.layout import Item, read_dataset
+from medkit.tasks import PNEUMONIA
+from medkit.training import RECIPES
+from medkit.training.data import choose_policy, image_weights
+from trainingruns import splits_of
+
+
+def test_patients_and_images_are_in_one_split_only(tiny_trained: Path, tiny_xrays: Path) -> None:
+    splits = splits_of(tiny_xrays)
+    assert min(map(len, splits.values())) > 0
+    names = list(splits)
+    for index, name in enumerate(names):
+        for other in names[index + 1 :]:
+            for attribute in ("group", "sha256"):
+                first, second = (
+                    {getattr(item, attribute) for item in splits[split]} for split in (name, other)
+                )
+                assert not first & second
+
+
+def test_a_recipe_resolves_the_conflicts_that_it_knows(tiny_xrays: Path) -> None:
+    dataset = read_dataset(PNEUMONIA, tiny_xrays)
+    recipe = RECIPES["pneumonia", "default"]
+    assert choose_policy(recipe, dataset, None) == "error"
+    known = dataclasses.replace(
+        recipe,
+        known_conflicts=find_conflicts(dataset).digest,
+        on_known_conflicts="keep-rarer",
+    )
+    assert choose_policy(known, dataset, None) == "keep-rarer"
+    assert choose_policy(known, dataset, "drop") == "drop"
+
+
+# Weights
+
+
+def items(*cells: tuple[int, str, int]) -> list[Item]:
+    """Make items from label, beginning of the file name, and number."""
+    return [
+        Item(Path(f"{begin}{index}.jpg"), "", label, "", "")
+        for label, begin, count in cells
+        for index in range(count)
+    ]
+
+
+def test_rare_classes_weigh_more_up_to_the_cap() -> None:
+    recipe = dataclasses.replace(RECIPES["pneumonia", "default"], weight_cap=10.0)
+    rare = image_weights(recipe, items((0, "a", 2), (1, "b", 60)))
+    assert rare.dtype == np.float32
+    assert rare[0] / rare[-1] == pytest.approx(10)
+    assert rare.mean() == pytest.approx(1)
+    even = image_weights(recipe, items((0, "a", 20), (1, "b", 60)))
+    assert even[:20].sum() == pytest.approx(even[20:].sum())
+    seed = image_weights(RECIPES["pneumonia", "seed"], items((0, "a", 2), (1, "b", 60)))
+    assert set(seed.tolist()) == {1}
+
+
+def test_every_class_of_every_source_counts_alike_if_sources_are_balanced() -> None:
+    cells = [(0, "ISIC_002500", 8), (0, "ISIC_000001", 4), (1, "ISIC_002500", 2)]
+    recipe = dataclasses.replace(RECIPES["skin", "default"], weight_cap=100.0)
+    balanced, not_so = (
+        image_weights(dataclasses.replace(recipe, balance_sources=on), items(*cells))
+        for on in (True, False)
+    )
+    sums = [balanced[:8].sum(), balanced[8:12].sum(), balanced[12:].sum()]
+    assert sums == pytest.approx([14 / 3] * 3)
+    assert not_so[:12].sum() == pytest.approx(not_so[12:].sum())
+    assert len(set(not_so[:12].tolist())) == 1

@@ -1,0 +1,46 @@
+"""The models of a process: each is opened when its first image comes, once for every thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock, local
+
+from medkit.models.runtimes.base import Model
+from medkit.models.runtimes.loading import ModelSpec
+
+
+class ModelPool:
+    """Gives each thread models of its own.
+
+    Parameters
+    ----------
+    specs
+        What each task's model is opened from.
+    opened
+        Models that are open already, by task.
+    """
+
+    def __init__(self, specs: Mapping[str, ModelSpec], opened: Mapping[str, Model]) -> None:
+        self._specs = specs
+        self._first = dict(opened)
+        self._given: set[str] = set()
+        self._lock, self._own = Lock(), local()
+
+    def get(self, task: str) -> Model:
+        """Return the calling thread's model of a task.
+
+        Raises
+        ------
+        ModelFileError, MissingExtraError
+            If it cannot be opened.
+        """
+        own: dict[str, Model] = self._own.__dict__
+        if task not in own:
+            with self._lock:
+                if task not in self._first:
+                    self._first[task] = self._specs[task].open()
+                first = self._first[task]
+                unused = task not in self._given
+                self._given.add(task)
+            own[task] = first if unused else first.another()
+        return own[task]

@@ -1,0 +1,70 @@
+"""What classification is asked for: the arguments as a person gives them, and their defaults.
+
+They are turned into a :class:`medkit.batch.plan.Plan` once, and not looked at
+again after that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medkit.defaults import AUTO, BALANCED, BATCH_SIZE, ENGINE, STDOUT
+from medkit.images.limits import DEFAULT_LIMITS, Limits
+
+
+@dataclass(frozen=True)
+class ClassifyOptions:
+    """What to classify, with what, and where to.
+
+    Attributes
+    ----------
+    inputs, include, exclude
+        As for :func:`medkit.batch.listing.walk`.
+    out
+        As for :func:`medkit.batch.outputs.registry.output_for`.
+    task
+        Name of the task of all images, or ``auto``: a grey image is taken
+        for a chest X-ray, a coloured one for dermoscopy.
+    model
+        A model file for all images, in place of the task's own.
+    operating_point
+        Name of the operating point that turns probabilities into labels.
+    runtime
+        Name of a runtime; ``auto`` for the fastest on this machine of those
+        that have passed parity; ``None`` for LiteRT, or what the suffix of
+        ``model`` calls for.
+    engine
+        Name of the engine that spreads the work; see
+        :mod:`medkit.batch.engines.registry`.
+    batch_size
+        Images in one inference, at least 1.
+    threads
+        Number of cores to use; ``None`` for all that the process may use. The
+        rows are the same whatever their number.
+    trained
+        Folder of models, as for :func:`medkit.models.bundle.load_bundle`.
+    resume
+        Keep the rows of an output that is there, and do what is missing; see
+        :mod:`medkit.batch.resume`.
+    overwrite
+        Replace an output that is there.
+    limits
+        What one image may cost; an image that costs more is an error row.
+    """
+
+    inputs: tuple[Path, ...]
+    out: str | Path = STDOUT
+    task: str = AUTO
+    model: Path | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    operating_point: str = BALANCED
+    runtime: str | None = None
+    engine: str = ENGINE
+    batch_size: int = BATCH_SIZE
+    threads: int | None = None
+    trained: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    limits: Limits = DEFAULT_LIMITS

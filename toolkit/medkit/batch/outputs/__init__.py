@@ -1,0 +1,1 @@
+"""Outputs: one module for each format that rows are written in."""

@@ -1,0 +1,380 @@
+"""A run's plan: all that its options resolve to, once, before anything is written.
+
+Whatever can be wrong with the options shows here, the cheapest checks first:
+words, numbers, paths, then packages, then models.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medkit.batch.chunk import Job, TaskModel
+from medkit.batch.columns import Column, added_columns, columns_for
+from medkit.batch.engines.registry import Engine, get_engine
+from medkit.batch.listing import ListedImage, find_images
+from medkit.batch.options import ClassifyOptions
+from medkit.batch.outputs.registry import OutputFormat, output_for
+from medkit.batch.resume import (
+    ModelIdentity,
+    RunIdentity,
+    RunRecord,
+    check_record,
+    has_rows,
+    read_run_record,
+    record_path,
+)
+from medkit.batch.routing import ByColour, OneTask, Routing
+from medkit.defaults import AUTO, RUNTIME, STDOUT
+from medkit.errors import ModelFileError, UsageError
+from medkit.files import output_errors, sha256_of
+from medkit.images.formats.registry import rules
+from medkit.models.bundle import Bundle, load_bundle, task_beside
+from medkit.models.points import get_point
+from medkit.models.runtimes.base import Model
+from medkit.models.runtimes.loading import ModelSpec, check_threads, load_model, runtime_for
+from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes
+from medkit.system.cores import available_cores
+from medkit.tasks import PNEUMONIA, SKIN, Task, get_task, known_tasks
+
+_MOST_WORKERS = 16
+"""Workers, beyond which cores join in inferences: each holds a model of its own, and what is
+done in Python between decoding and inference is done by one at a time."""
+
+MOST_BATCH = 1024
+"""Images in one inference at most: far beyond what is faster, and within any memory."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Which images there are; see :func:`medkit.batch.listing.walk`."""
+
+    paths: tuple[Path, ...]
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[str, ...]]:
+        """Paths, include and exclude, as the functions of the listing take them."""
+        return self.paths, self.include, self.exclude
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where rows go.
+
+    Attributes
+    ----------
+    path
+        The file, or ``-`` for standard output.
+    format
+        How rows are written there.
+    columns
+        What a row has.
+    record
+        Of the run that is continued; ``None`` for a run that begins.
+    """
+
+    path: Path
+    format: OutputFormat
+    columns: tuple[Column, ...]
+    record: RunRecord | None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether rows go to a file, which can be continued."""
+        return str(self.path) != STDOUT
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the options of a run resolve to.
+
+    Attributes
+    ----------
+    inputs
+        Which images there are.
+    images
+        The listing, to be walked once.
+    job
+        What a worker must know.
+    engine
+        Spreads the work.
+    batch_size
+        Images in one inference.
+    identity
+        What the rows depend on.
+    output
+        Where the rows go; ``None`` if they are not written.
+    """
+
+    inputs: Inputs
+    images: Iterator[ListedImage]
+    job: Job
+    engine: Engine
+    batch_size: int
+    identity: RunIdentity
+    output: Output | None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How cores are shared out: workers, and threads of each one's inferences."""
+
+    count: int
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The models of a run, and how images get to them."""
+
+    models: Mapping[str, TaskModel]
+    routing: Routing
+    opened: Mapping[str, Model] = field(default_factory=dict)
+
+
+def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
+    """Resolve the options of a run; nothing is written.
+
+    Parameters
+    ----------
+    options
+        The arguments.
+    writes
+        Whether rows go to ``options.out``; else that is not looked at.
+
+    Raises
+    ------
+    UsageError
+        If the options cannot be obeyed, or there is no image
+        (:class:`~medkit.errors.NoImagesError`).
+    ModelFileError, MissingExtraError
+        If a model is missing or cannot be loaded.
+    """
+    written = output_for(options.out) if writes else None
+    record = _record_to_continue(options) if writes else None
+    check_task(options.task, options.trained)
+    _check_runtime(options.runtime)
+    engine = get_engine(options.engine)
+    check_sizes(options.batch_size, options.threads)
+    inputs = Inputs(options.inputs, options.include, options.exclude)
+    images = find_images(*inputs.arguments)
+    workers = _workers(options)
+    found = _find_models(options, workers.threads, record)
+    job = Job(
+        models=found.models,
+        routing=found.routing,
+        operating_point=options.operating_point,
+        limits=options.limits,
+        workers=workers.count,
+        opened=found.opened,
+    )
+    identity = _identity(options, found)
+    output = None
+    if written is not None:
+        labels = [label for each in found.models.values() for label in each.task.labels]
+        record = _checked_record(Path(options.out), record, identity)
+        output = Output(Path(options.out), written, columns_for(labels), record)
+    return Plan(inputs, images, job, engine, options.batch_size, identity, output)
+
+
+def check_task(word: str, trained: Path | None = None) -> None:
+    """Raise :class:`UsageError` unless a word names a task, or stands for either."""
+    if word != AUTO and word not in (known := known_tasks(trained)):
+        raise UsageError(f"unknown task {word!r}; accepted: {AUTO}, {', '.join(known)}")
+
+
+def check_sizes(batch_size: int, threads: int | None) -> None:
+    """Raise :class:`UsageError` for numbers that would ask for nothing, or for all the memory."""
+    if not 1 <= batch_size <= MOST_BATCH:
+        raise UsageError(f"batch size {batch_size}; accepted: 1 to {MOST_BATCH}")
+    check_threads(threads)
+
+
+def share_out(threads: int | None) -> Workers:
+    """Share the cores out between workers and their inferences.
+
+    Parameters
+    ----------
+    threads
+        Number of cores to use; ``None`` for all that the process may use.
+    """
+    cores = threads or available_cores()
+    count = min(cores, _MOST_WORKERS)
+    return Workers(count, cores // count)
+
+
+def _check_runtime(word: str | None) -> None:
+    if word not in (None, AUTO, *runtimes()):
+        accepted = ", ".join((AUTO, *runtimes()))
+        raise UsageError(f"unknown runtime {word!r}; accepted: {accepted}")
+
+
+def _record_to_continue(options: ClassifyOptions) -> RunRecord | None:
+    """Return the record of the run that is to be continued, if there is one.
+
+    Raises
+    ------
+    UsageError
+        If rows would be lost, or cannot be continued.
+    """
+    if options.resume and options.overwrite:
+        raise UsageError("an output is either continued or replaced; give one of both")
+    if str(options.out) == STDOUT:
+        if options.resume:
+            raise UsageError("standard output cannot be continued; name a file")
+        return None
+    out = Path(options.out)
+    with output_errors(str(out)):
+        has_record = record_path(out).exists()  # its name may be too long where the output's is not
+    if options.resume and out.exists() and not out.is_file():
+        raise UsageError(f"{out} cannot be continued: it is no file; name another output")
+    if has_rows(out):
+        if options.resume:
+            return read_run_record(out)
+        if not options.overwrite:
+            raise UsageError(
+                f"{options.out} exists; continue it with --resume, or replace it with --overwrite"
+            )
+    elif options.resume and has_record:
+        # The run died before its first row, perhaps of an image.
+        with suppress(UsageError):
+            return read_run_record(out)
+    return None
+
+
+def _checked_record(out: Path, record: RunRecord | None, identity: RunIdentity) -> RunRecord | None:
+    """Return the record if its run may be continued; without rows, another one may begin."""
+    if record is None:
+        return None
+    try:
+        check_record(out, record, identity)
+    except UsageError:
+        if has_rows(out):
+            raise
+        return None
+    return record
+
+
+def _workers(options: ClassifyOptions) -> Workers:
+    """Return how many workers there are; one, where a library has threads of its own."""
+    asked: Runtime | None = None
+    if options.runtime is not None and options.runtime != AUTO:
+        asked = get_runtime(options.runtime)
+    elif options.model is not None:
+        asked = runtime_for(options.model)
+    if asked is not None and asked.own_threads:
+        return Workers(1, options.threads)
+    return share_out(options.threads)
+
+
+def _find_models(
+    options: ClassifyOptions, threads: int | None, record: RunRecord | None
+) -> _Models:
+    """Return the models of a run.
+
+    A model that is asked for is opened at once, and with the task ``auto``
+    every model is looked for, so that an absence is known before any row.
+    """
+    if options.model is not None:
+        return _given_model(options, threads)
+    if options.task != AUTO:
+        found = _task_model(get_task(options.task, options.trained), options, threads, record)
+        name = found.task.name
+        return _Models({name: found}, OneTask(found.route), {name: found.spec.open()})
+    models = {}
+    for task in (PNEUMONIA, SKIN):
+        try:
+            models[task.name] = _task_model(task, options, threads, record)
+        except ModelFileError as error:
+            raise ModelFileError(f"{error}; or name the other task with --task") from None
+    routing = ByColour(grey=models[PNEUMONIA.name].route, coloured=models[SKIN.name].route)
+    return _Models(models, routing)
+
+
+def _given_model(options: ClassifyOptions, threads: int | None) -> _Models:
+    """Open the model file that was named; its card tells the task."""
+    assert options.model is not None
+    runtime = runtime_for(options.model, None if options.runtime == AUTO else options.runtime)
+    model = load_model(options.model, threads, runtime.name)
+    task = task_beside(options.model, model.card.task)
+    if options.task not in (AUTO, task.name):
+        raise UsageError(
+            f"{options.model} is a model for {task.name}, not for {options.task}; "
+            "leave out the task, or name another model"
+        )
+    get_point(model.card.operating_points, options.operating_point)
+    spec = ModelSpec(options.model, runtime.name, sha256_of(options.model), threads)
+    found = TaskModel(task, model.card.contract, spec)
+    return _Models({task.name: found}, OneTask(found.route), {task.name: model})
+
+
+def _task_model(
+    task: Task, options: ClassifyOptions, threads: int | None, record: RunRecord | None
+) -> TaskModel:
+    """Return a task's verified file and its runtime.
+
+    With the runtime ``auto``, the fastest is measured now, unless an earlier
+    run has found it and its file is still the same.
+    """
+    bundle = load_bundle(task, options.trained)
+    get_point(bundle.operating_points, options.operating_point)
+    name = options.runtime or RUNTIME
+    if name != AUTO:
+        runtime = get_runtime(name)
+        runtime.require()
+        path = bundle.file_with(runtime.suffix)
+    elif (before := _found_before(bundle, record)) is not None:
+        path, name = before
+    else:
+        from medkit.models.fastest import fastest_choice
+
+        choice = fastest_choice(bundle, options.batch_size, threads)
+        path, name = choice.path, choice.runtime
+    spec = ModelSpec(path, name, bundle.manifest.listed[path.name].sha256, threads)
+    return TaskModel(task, bundle.contract, spec)
+
+
+def _found_before(bundle: Bundle, record: RunRecord | None) -> tuple[Path, str] | None:
+    """Return what an earlier run found fastest, if its file is still what it was."""
+    before = record.models.get(bundle.task.name) if record is not None else None
+    if before is None or before.runtime not in runtimes():
+        return None
+    entry = bundle.manifest.exports.get(before.file)
+    if entry is None or entry.sha256 != before.sha256:
+        return None
+    path = bundle.folder / before.file
+    bundle.verify(path)
+    return path, before.runtime
+
+
+def _identity(options: ClassifyOptions, found: _Models) -> RunIdentity:
+    """Return what the rows of a run depend on."""
+    # Of several, the spelling begins the names of the rows.
+    spelled = [os.fspath(path) for path in options.inputs] if len(options.inputs) > 1 else []
+    return RunIdentity(
+        inputs=tuple(_printable(os.path.realpath(path)) for path in options.inputs),
+        spelling=tuple(_printable(path) for path in spelled),
+        include=options.include,
+        exclude=options.exclude,
+        task=options.task,
+        operating_point=options.operating_point,
+        batch_size=options.batch_size,
+        limits=options.limits,
+        models={
+            name: ModelIdentity(
+                each.spec.path.name, each.spec.sha256, each.spec.runtime, each.contract.hash
+            )
+            for name, each in found.models.items()
+        },
+        formats=rules(),
+        columns=added_columns(),
+    )
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,326 @@
+"""Runs that can be continued: their record, what an output holds, and what is still to be done.
+
+Beside an output lies a small record of the run that writes it: the arguments
+and models that its rows depend on. A run that was killed is continued only
+with the same ones. The images of the last, incomplete batch are then put
+through the model once more, in the same batch as before, so that the finished
+file is byte for byte that of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from medkit.batch.listing import ListedImage
+from medkit.batch.outputs.registry import Recovered
+from medkit.errors import UsageError
+from medkit.files import output_errors, read_json, write_json
+from medkit.images.limits import Limits
+from medkit.records import read_record
+from medkit.version import __version__
+
+RECORD_SUFFIX = ".run.json"
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The model of a task: its file, what runs it, and the hash of its input contract."""
+
+    file: str
+    sha256: str
+    runtime: str
+    contract: str
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """All that the rows of a run depend on.
+
+    Attributes
+    ----------
+    inputs
+        Where the files and folders lie.
+    spelling
+        How they were typed, if there are several: the names of the rows begin with it.
+    include, exclude, task, operating_point, batch_size, limits
+        As in :class:`medkit.batch.options.ClassifyOptions`.
+    models
+        By task.
+    formats, columns
+        Decoding rules and columns that plug-ins have added.
+    medkit
+        The version.
+    """
+
+    inputs: tuple[str, ...]
+    spelling: tuple[str, ...]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    task: str
+    operating_point: str
+    batch_size: int
+    limits: Limits
+    models: dict[str, ModelIdentity]
+    formats: dict[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    medkit: str = __version__
+
+
+@dataclass(frozen=True)
+class RunRecord(RunIdentity):
+    """The record beside an output.
+
+    Attributes
+    ----------
+    started, finished
+        When; not finished is ``None``.
+    emptied
+        Whether the output was begun anew: until then, no row there belongs
+        to the run.
+    rows, errors
+        How many there are, of a run that is finished.
+    """
+
+    started: str = ""
+    finished: str | None = None
+    emptied: bool = False
+    rows: int | None = None
+    errors: int | None = None
+
+
+@dataclass(frozen=True)
+class ResumeState:
+    """Where a run goes on.
+
+    Attributes
+    ----------
+    record
+        Of the run that is continued; ``None`` if one begins.
+    kept
+        What the output holds already.
+    images
+        What is still to be done.
+    again
+        So many of these have rows already: they fill the batch that those
+        after them were in.
+    """
+
+    record: RunRecord | None
+    kept: Recovered
+    images: Iterator[ListedImage]
+    again: int
+
+
+def record_path(out: Path) -> Path:
+    """Return where the record of a run lies: beside its output."""
+    return out.with_name(out.name + RECORD_SUFFIX)
+
+
+def has_rows(out: Path) -> bool:
+    """Whether an output is there that something would be lost with."""
+    return out.exists() and (not out.is_file() or out.stat().st_size > 0)
+
+
+@contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Keep other processes of medkit from writing to an output meanwhile; it is made if need be.
+
+    An output that was made here, and is still empty after an error, is removed.
+
+    Raises
+    ------
+    UsageError
+        If another process is writing to it.
+    MedkitError
+        If it cannot be opened.
+    """
+    was_there = out.exists()
+    with output_errors(str(out)):
+        stream = out.open("ab")
+    with stream:
+        try:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another process is writing to {out}; wait for it, or name another output"
+            ) from None
+        except (ImportError, OSError):
+            pass  # neither Windows nor some network folders know such locks
+        try:
+            yield
+        except BaseException:
+            if not was_there and not has_rows(out) and not record_path(out).exists():
+                out.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def beginning(out: Path, identity: RunIdentity) -> Iterator[RunRecord]:
+    """Write the record of a run that begins, and give it.
+
+    If the block fails, before a row was written, the record that was there
+    before is put back, or there is none.
+    """
+    path = record_path(out)
+    before = path.read_bytes() if path.is_file() else None
+    record = RunRecord(**{**vars(identity), "started": _now()})
+    write_record(out, record)
+    try:
+        yield record
+    except BaseException:
+        with output_errors(str(path)):
+            path.unlink() if before is None else path.write_bytes(before)
+        raise
+
+
+def emptied(out: Path, record: RunRecord) -> RunRecord:
+    """Say in the record that all rows of the output are this run's, and return it."""
+    begun = replace(record, emptied=True)
+    write_record(out, begun)
+    return begun
+
+
+def finish_record(out: Path, record: RunRecord, rows: int, errors: int) -> None:
+    """Say in a run's record that it has come to its end."""
+    write_record(out, replace(record, finished=_now(), rows=rows, errors=errors))
+
+
+def write_record(out: Path, record: RunRecord) -> None:
+    """Write the record of a run beside its output, atomically."""
+    stored = {"medkit": record.medkit, **_in_words(record)}
+    for name in ("rows", "errors"):
+        if stored[name] is None:
+            del stored[name]
+    for name in ("formats", "columns"):
+        if not stored[name]:
+            del stored[name]  # as in every run without plug-ins
+    write_json(record_path(out), stored)
+
+
+def read_run_record(out: Path) -> RunRecord:
+    """Return the record of the run that wrote an output.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or none that can be read; the message names the field.
+    """
+    path = record_path(out)
+    try:
+        stored = read_json(path)
+        named = {str(key).replace(" ", "_"): value for key, value in dict(stored).items()}
+        return read_record(RunRecord, named)
+    except FileNotFoundError:
+        raise UsageError(
+            f"{out} cannot be continued: there is no {path.name} beside it; name another output, "
+            "or replace it with --overwrite"
+        ) from None
+    except (OSError, ValueError, TypeError, UsageError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({error}); replace the output with --overwrite"
+        ) from error
+
+
+def check_record(out: Path, record: RunRecord, identity: RunIdentity) -> None:
+    """Check that a run may be continued.
+
+    Parameters
+    ----------
+    out
+        Its output.
+    record
+        Its record.
+    identity
+        What rows depend on, of the run that is to go on.
+
+    Raises
+    ------
+    UsageError
+        If the record tells of other arguments or models; the message names
+        both sides of the first difference.
+    """
+    earlier = RunIdentity(**{item.name: getattr(record, item.name) for item in fields(RunIdentity)})
+    wanted = {"medkit": identity.medkit, **_in_words(identity)}
+    for name, before, now in _differences(_in_words(earlier), wanted, ""):
+        raise UsageError(
+            f"{out} was written with {name} {_short(before)}, and this run has {_short(now)}; "
+            "continue it with the same, or replace it with --overwrite"
+        )
+
+
+def _in_words(identity: RunIdentity) -> dict[str, Any]:
+    """Return what a record holds, with its keys in words."""
+    stored = {name.replace("_", " "): value for name, value in asdict(identity).items()}
+    plain: dict[str, Any] = json.loads(json.dumps(stored))
+    return plain
+
+
+def _differences(stored: Any, wanted: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
+    """Give what differs, by the names that lead to it."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        for key in (*wanted, *(key for key in stored if key not in wanted)):
+            yield from _differences(stored.get(key), wanted.get(key), f"{name} {key}".strip())
+    elif stored != wanted:
+        yield name, stored, wanted
+
+
+def remaining(
+    listed: Iterator[ListedImage], kept: Recovered, batch_size: int
+) -> tuple[Iterator[ListedImage], int]:
+    """Return the images that are still to be done.
+
+    Parameters
+    ----------
+    listed
+        The listing.
+    kept
+        What the output holds.
+    batch_size
+        Images in one inference.
+
+    Returns
+    -------
+    images, again
+        The first ``again`` of the images have rows already: they fill the
+        batch that those after them were in. If files came or went since,
+        every image that has a row is left out, whatever its place.
+    """
+    names = kept.names()
+    batch: list[ListedImage] = []
+    for name in names:
+        item = next(listed, None)
+        if item is None or item.name != name:
+            done = Counter(chain([name], names))
+            # The images before this one have rows, and fill no batch any more.
+            return _without(chain([item] if item else [], listed), done), 0
+        batch.append(item)
+        if len(batch) == batch_size:
+            batch = []
+    return chain(batch, listed), len(batch)
+
+
+def _without(listed: Iterator[ListedImage], done: Counter[str]) -> Iterator[ListedImage]:
+    for item in listed:
+        if done[item.name]:
+            done[item.name] -= 1
+        else:
+            yield item
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 120 else f"{text[:117]}..."
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

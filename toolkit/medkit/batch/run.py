@@ -1,0 +1,267 @@
+"""Batch classification: from files and folders to one row for each image."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
+from itertools import chain, islice
+from threading import Event
+from typing import Protocol
+
+from medkit.batch.chunk import Chunk
+from medkit.batch.listing import InputFolders, ListedImage, counting
+from medkit.batch.options import ClassifyOptions
+from medkit.batch.outputs.registry import Recovered
+from medkit.batch.plan import Output, Plan, make_plan
+from medkit.batch.resume import (
+    ResumeState,
+    RunRecord,
+    beginning,
+    emptied,
+    finish_record,
+    has_rows,
+    remaining,
+    sole_writer,
+)
+from medkit.batch.rows import OK, Row
+from medkit.models.runtimes.registry import get_runtime
+
+
+@dataclass(frozen=True)
+class ClassifySummary:
+    """What a run came to.
+
+    Attributes
+    ----------
+    counts
+        Images by task and label, for those that occurred.
+    ok, errors
+        Rows by status, those that were kept of an earlier run included.
+    models
+        By task, the file and the runtime that were used.
+    seconds
+        Duration of the whole call.
+    out
+        Where the rows are.
+    kept
+        Rows of an earlier run.
+    interrupted
+        Whether the run was ended before the last image.
+    """
+
+    counts: dict[tuple[str, str], int]
+    ok: int
+    errors: int
+    models: dict[str, str]
+    seconds: float
+    out: str | os.PathLike[str]
+    kept: int = 0
+    interrupted: bool = False
+
+    @property
+    def images_per_second(self) -> float:
+        """Rows of this run, those with an error included, by the duration."""
+        return (self.ok + self.errors - self.kept) / self.seconds
+
+
+class Observer(Protocol):
+    """Whoever is told of progress, in the thread that called :func:`classify_files`."""
+
+    def total(self, count: int) -> None:
+        """Take the number of rows to come; at most one call, between any two rows."""
+
+    def row(self, row: Row) -> None:
+        """Take a row that has just been written."""
+
+
+class Silent:
+    """An observer that takes no notice."""
+
+    def total(self, count: int) -> None:
+        """Take the number of rows to come."""
+
+    def row(self, row: Row) -> None:
+        """Take a row."""
+
+
+@dataclass
+class _Tally:
+    """What has been written so far, the rows that were kept included."""
+
+    counts: Counter[tuple[str, str]]
+    errors: int
+    tasks: set[str]
+
+    def add(self, row: Row) -> None:
+        """Count a row."""
+        self.tasks.add(row.task)
+        if row.status == OK:
+            self.counts[row.task, row.label] += 1
+        else:
+            self.errors += 1
+
+
+def classify_files(
+    options: ClassifyOptions,
+    observer: Observer = Silent(),  # noqa: B008
+    ending: Event | None = None,
+) -> ClassifySummary:
+    """Classify images and write one row for each input, in the order of the listing.
+
+    A file that cannot be classified is a row with its reason and stops
+    nothing. Whatever ends the run early, rows written by then stay, and an
+    output in a file can be continued. A run that fails before its first row
+    leaves everything as it was.
+
+    Parameters
+    ----------
+    options
+        The arguments.
+    observer
+        Whoever is told of progress.
+    ending
+        Set by another thread or a signal's handler, it ends the run after
+        the images that are in work.
+
+    Raises
+    ------
+    UsageError
+        If the options cannot be obeyed, or there is no image
+        (:class:`~medkit.errors.NoImagesError`). Nothing is written then.
+    ModelFileError, MissingExtraError
+        If a model is missing or cannot be loaded.
+    MedkitError
+        If a row cannot be written, or a folder of images vanishes.
+    BrokenPipeError
+        If the reader of standard output has gone; see
+        :func:`medkit.batch.outputs.lines.open_lines`.
+    """
+    started = time.perf_counter()
+    plan = make_plan(options)
+    assert plan.output is not None
+    output, stop = plan.output, ending or Event()
+    with sole_writer(output.path) if output.is_file else nullcontext():
+        goes_on = _where_to_go_on(plan, output, stop)
+        kept = goes_on.kept
+        tally = _Tally(Counter(kept.counts), kept.errors, {task for task, _ in kept.counts})
+        with closing(_rows(plan, goes_on.images, stop)) as rows:
+            record = _write(plan, output, goes_on, rows, tally, observer)
+        interrupted = stop.is_set() and next(goes_on.images, None) is not None
+        if record is not None and not interrupted:
+            finish_record(output.path, record, tally.counts.total() + tally.errors, tally.errors)
+    return ClassifySummary(
+        counts=dict(tally.counts),
+        ok=tally.counts.total(),
+        errors=tally.errors,
+        models=_models_used(plan, tally.tasks),
+        seconds=time.perf_counter() - started,
+        out=options.out,
+        kept=kept.rows,
+        interrupted=interrupted,
+    )
+
+
+def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
+    """Classify images and give the rows instead of writing them; ``options.out`` is not used.
+
+    Raises
+    ------
+    UsageError, ModelFileError, MissingExtraError
+        As :func:`classify_files`, and by the call itself wherever nothing is
+        written there.
+    """
+    plan = make_plan(options, writes=False)
+    return _rows(plan, plan.images, Event())
+
+
+def _where_to_go_on(plan: Plan, output: Output, stop: Event) -> ResumeState:
+    """Return what the output holds already, and what is still to be done.
+
+    Images that the earlier run may have died of are tried out first.
+    """
+    record, kept, images, again = output.record, Recovered(), plan.images, 0
+    if record is not None and record.emptied and has_rows(output.path):
+        kept = output.format.recover(output.path, output.columns)
+        if kept.rows:
+            images, again = remaining(images, kept, plan.batch_size)
+    if record is not None and record.finished is None and os.name == "posix":
+        from medkit.batch.quarantine import screen_suspects
+
+        suspects = again + plan.engine.most_in_work(plan.job.workers) * plan.batch_size
+        images = screen_suspects(images, suspects, plan.job.limits, stop)
+    return ResumeState(record, kept, images, again)
+
+
+def _rows(plan: Plan, images: Iterator[ListedImage], stop: Event) -> Generator[Row, None, None]:
+    """Give the rows, as long as the folders are there that the images come from."""
+    folders = InputFolders(plan.inputs.paths, plan.job.limits.seconds)
+    with closing(plan.engine.run(_chunks(images, plan.batch_size), plan.job, stop)) as chunks:
+        for row in chain.from_iterable(chunks):
+            if row.status != OK:
+                folders.check()
+            yield row
+
+
+def _chunks(images: Iterator[ListedImage], batch_size: int) -> Iterator[Chunk]:
+    while chunk := tuple(islice(images, batch_size)):
+        yield chunk
+
+
+def _write(
+    plan: Plan,
+    output: Output,
+    goes_on: ResumeState,
+    rows: Iterator[Row],
+    tally: _Tally,
+    observer: Observer,
+) -> RunRecord | None:
+    """Write the rows that the output does not hold yet; return the run's record, if it has one."""
+    kept = goes_on.kept
+    new = islice(rows, goes_on.again, None)
+    record, first = _first_row(plan, output, goes_on, new)
+    with (
+        output.format.open(output.path, output.columns, append=kept.rows > 0) as sink,
+        ExitStack() as stack,
+    ):
+        if record is not None and not record.emptied:
+            record = emptied(output.path, record)
+        # Not before: listing a large folder twice at once would delay the first row.
+        total = stack.enter_context(counting(*plan.inputs.arguments)) if first else None
+        told = False
+        for row in chain([first] if first else [], new):
+            sink.write(row)
+            tally.add(row)
+            if not told and total is not None and total.done():
+                observer.total(total.result() - kept.rows)
+                told = True
+            observer.row(row)
+    return record
+
+
+def _first_row(
+    plan: Plan, output: Output, goes_on: ResumeState, rows: Iterator[Row]
+) -> tuple[RunRecord | None, Row | None]:
+    """Return the run's record and its first row, before which nothing is written.
+
+    The record comes first: should an image kill the process, it tells of the
+    run. If anything else ends the run, it is taken back.
+    """
+    if not output.is_file:
+        return None, next(rows, None)
+    if goes_on.kept.rows:
+        return goes_on.record, next(rows, None)
+    with beginning(output.path, plan.identity) as record:
+        return record, next(rows, None)
+
+
+def _models_used(plan: Plan, tasks: set[str]) -> dict[str, str]:
+    """Return the file and the runtime of each task that occurred."""
+    return {
+        name: f"{each.spec.path.name} on {get_runtime(each.spec.runtime).title}"
+        for name, each in plan.job.models.items()
+        if name in tasks
+    }

@@ -1,0 +1,1 @@
+"""Benchmarks: how fast a folder gets through, against the machine and other tools."""

@@ -1,0 +1,49 @@
+"""``medkit audit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medkit.cli.options import (
+    check_reports,
+    write_reports,
+)
+
+
+def audit(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Holds CLASS/IMAGE, or SPLIT/CLASS/IMAGE.")
+    ],
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every finding as JSON.")
+    ] = None,
+    html_path: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with the worst cases' pictures."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 for duplicates and shared patients, too.")
+    ] = False,
+) -> None:
+    """Look for what is wrong with labelled images, before training on them.
+
+    Exit status 1 says that files are unreadable, or that an image lies under
+    two labels or in two splits.
+    """
+    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.views.audit import show_audit
+    from medkit.datasets.audit import audit_folder, write_audit_json
+    from medkit.reports.audit_page import write_audit_page
+
+    reports = ((json_path, write_audit_json), (html_path, write_audit_page))
+    check_reports(path for path, _ in reports)
+    console = stderr_console()
+    with console.status("looking for images") as status:
+        found = audit_folder(folder, noting(console, status))
+    show_audit(console, found)
+    write_reports(found, reports)
+    if found.problems or (strict and found.findings):
+        raise typer.Exit(1)

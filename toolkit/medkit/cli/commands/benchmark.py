@@ -1,0 +1,64 @@
+"""``medkit benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medkit.cli.options import (
+    TASK_NAMES,
+    BatchSizeOption,
+    ThreadsOption,
+    TrainedOption,
+    check_reports,
+    write_reports,
+)
+from medkit.defaults import AUTO, BATCH_SIZE, BENCHMARK_ROUNDS
+
+
+def benchmark(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]", help="Folder of images. [default: images that are made for it]"
+        ),
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help=f"{TASK_NAMES}, or auto: by the first image's colour.")
+    ] = AUTO,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also run other tools that are installed.")
+    ] = False,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", help="Number of rounds. The best one counts.")
+    ] = BENCHMARK_ROUNDS,
+    batch_size: BatchSizeOption = BATCH_SIZE,
+    threads: ThreadsOption = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every figure as JSON.")
+    ] = None,
+    svg_path: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write a bar chart.")
+    ] = None,
+    trained: TrainedOption = None,
+) -> None:
+    """Measure how fast a folder gets through, against what this machine can do at all."""
+    from medkit.benchmark.options import BenchmarkOptions
+    from medkit.benchmark.result import write_benchmark, write_chart
+    from medkit.benchmark.run import run_benchmark
+    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.views.benchmark import show_benchmark
+    from medkit.extras import require
+
+    options = BenchmarkOptions(folder, task, batch_size, threads, repeats, peers, trained)
+    reports = ((json_path, write_benchmark), (svg_path, write_chart))
+    if svg_path is not None:
+        require("draw the chart", "matplotlib")
+    check_reports(path for path, _ in reports)
+    console = stderr_console()
+    with console.status("starting") as status:
+        found = run_benchmark(options, noting(console, status))
+    show_benchmark(console, found)
+    write_reports(found, reports)

@@ -1,0 +1,183 @@
+"""``medkit classify``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, current_thread, main_thread
+from typing import Annotated, Any
+
+import typer
+
+from medkit.cli.options import (
+    TASK_NAMES,
+    BatchSizeOption,
+    ThreadsOption,
+    TrainedOption,
+)
+from medkit.cli.status import INTERRUPTED, SOME_ROWS_FAILED
+from medkit.defaults import (
+    AUTO,
+    BALANCED,
+    BATCH_SIZE,
+    ENGINE,
+    EXPANSION,
+    MEGABYTES,
+    MEGAPIXELS,
+    SECONDS,
+)
+
+
+def classify(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="PATH ...", help="Images, and folders of them.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="FILE.csv, FILE.jsonl, or - for standard output.")
+    ],
+    task: Annotated[
+        str,
+        typer.Option(
+            help=f"{TASK_NAMES}, a task in --trained, or auto: grey images are X-rays, others skin."
+        ),
+    ] = AUTO,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+    ] = None,
+    operating_point: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="balanced, or high-sensitivity: fewer missed cases, more false alarms.",
+        ),
+    ] = BALANCED,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Take only images that match; repeat for several."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Leave out images and folders that match; repeat for several."
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="litert, onnx, openvino or keras. auto: the fastest on this machine that has "
+            "passed parity. [default: litert]",
+        ),
+    ] = None,
+    batch_size: BatchSizeOption = BATCH_SIZE,
+    threads: ThreadsOption = None,
+    max_megapixels: Annotated[
+        float, typer.Option(metavar="N", help="Millions of pixels that an image may have.")
+    ] = MEGAPIXELS,
+    max_seconds: Annotated[
+        float,
+        typer.Option(metavar="N", help="Seconds that reading and decoding an image may take."),
+    ] = SECONDS,
+    max_megabytes: Annotated[
+        float, typer.Option(metavar="N", help="Millions of bytes that a file may have.")
+    ] = MEGABYTES,
+    max_expansion: Annotated[
+        float,
+        typer.Option(
+            metavar="N",
+            help="How many times its size a large file may unpack to. Blank scans need more.",
+        ),
+    ] = EXPANSION,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="How the work is spread: threads, or the engine of a plug-in."
+        ),
+    ] = ENGINE,
+    trained: TrainedOption = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Keep the rows that are there, and add the missing ones."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it already exists.")
+    ] = False,
+) -> None:
+    """Classify images and write one row for each.
+
+    Exit status 3 says that some images could not be classified; their rows say
+    why. Ctrl-C ends the run after the images in work. A second Ctrl-C ends it at
+    once.
+    """
+    from medkit.batch.options import ClassifyOptions
+    from medkit.batch.run import classify_files
+    from medkit.cli.console import stderr_console
+    from medkit.cli.views.classify import ClassifyProgress, show_summary
+    from medkit.images.limits import Limits
+    from medkit.system.memory import keep_freed_memory
+
+    keep_freed_memory()
+    options = ClassifyOptions(
+        inputs=tuple(inputs),
+        out=out,
+        task=task,
+        model=model,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        operating_point=operating_point,
+        runtime=runtime,
+        engine=engine,
+        batch_size=batch_size,
+        threads=threads,
+        trained=trained,
+        resume=resume,
+        overwrite=overwrite,
+        limits=Limits(max_megapixels, max_seconds, max_megabytes, max_expansion),
+    )
+    console = stderr_console()
+    try:
+        with _ending_at_interrupt() as ending, ClassifyProgress(console) as progress:
+            summary = classify_files(options, progress, ending)
+    except KeyboardInterrupt:
+        _tell_interrupted(out)
+        raise typer.Exit(INTERRUPTED) from None
+    if summary.interrupted:
+        _tell_interrupted(out)
+        raise typer.Exit(INTERRUPTED)
+    show_summary(console, summary)
+    if summary.errors:
+        raise typer.Exit(SOME_ROWS_FAILED)
+
+
+@contextmanager
+def _ending_at_interrupt() -> Iterator[Event]:
+    """Give an event that the first Ctrl-C sets; a second one interrupts as usual."""
+    ending = Event()
+
+    def end(signum: int, frame: Any) -> None:
+        ending.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or current_thread() is not main_thread():
+        yield ending  # who started the process wants no interruption, or handles it
+        return
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield ending
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell_interrupted(out: str) -> None:
+    if out == "-":
+        typer.echo("medkit: interrupted; the rows until then are on standard output", err=True)
+        return
+    typer.echo(
+        f"medkit: interrupted; the rows until then are in {out}; continue with the same command "
+        "and --resume",
+        err=True,
+    )

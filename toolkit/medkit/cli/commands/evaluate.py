@@ -1,0 +1,73 @@
+"""``medkit evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medkit.cli.options import (
+    DataOption,
+    TasksArgument,
+    TrainedOption,
+    check_reports,
+    tasks_of,
+)
+from medkit.cli.status import SOME_ROWS_FAILED
+from medkit.defaults import BALANCED, PRECISION, RUNTIME
+from medkit.errors import UsageError
+
+
+def evaluate(
+    tasks: TasksArgument = None,
+    data: DataOption = None,
+    runtime: Annotated[
+        str,
+        typer.Option(help="litert, onnx or openvino run the exported files, keras the original."),
+    ] = RUNTIME,
+    precision: Annotated[
+        str, typer.Option(help="Precision of the export: int8, fp16 or fp32.")
+    ] = PRECISION,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+    ] = None,
+    operating_point: Annotated[
+        str, typer.Option(metavar="NAME", help="balanced or high-sensitivity.")
+    ] = BALANCED,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write figures and rows as JSON.")
+    ] = None,
+    trained: TrainedOption = None,
+) -> None:
+    """Measure a model on labelled images of your own, or on an official test split.
+
+    The data folder holds a folder of images for each class, or a data set.
+    """
+    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.views.evaluate import show_evaluation
+    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.evaluation.folder import EvaluateOptions, evaluate_folder, write_evaluations
+
+    folder = data_folder(data)
+    if folder is None:
+        raise UsageError(f"evaluate needs labelled images: give --data DIR, or {HOW_TO_GET_DATA}")
+    if model is not None and tasks and len(tasks) > 1:
+        raise UsageError("one model file has one task; name that one, or none")
+    check_reports([json_path])
+    asked = [None] if model is not None and not tasks else tasks_of(tasks, trained)
+    console = stderr_console()
+    found = []
+    with console.status("starting") as status:
+        for task in asked:
+            options = EvaluateOptions(
+                task, folder, runtime, precision, model, operating_point, trained
+            )
+            found.append(evaluate_folder(options, noting(console, status)))
+    for evaluation in found:
+        show_evaluation(console, evaluation)
+    if json_path is not None:
+        write_evaluations(found, json_path)
+    if any(evaluation.unreadable for evaluation in found):
+        raise typer.Exit(SOME_ROWS_FAILED)

@@ -1,0 +1,70 @@
+"""``medkit parity``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medkit.cli.options import (
+    DataOption,
+    TasksArgument,
+    TrainedOption,
+    check_reports,
+    tasks_of,
+    write_reports,
+)
+
+
+def parity(
+    tasks: TasksArgument = None,
+    data: DataOption = None,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with a folder of images for each task. Used if there are no data sets.",
+        ),
+    ] = None,
+    trained: TrainedOption = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+    ] = None,
+    junit_path: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write them as JUnit XML.")
+    ] = None,
+    html_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page with plots and the flipped images."
+        ),
+    ] = None,
+) -> None:
+    """Show that the exported files decide like their originals; exit 1 if one does not."""
+    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.views.parity import show_parity
+    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.evaluation.junit import write_junit
+    from medkit.evaluation.parity import ParityOptions, check_parity, write_parity_json
+    from medkit.extras import require
+    from medkit.reports.parity_page import write_parity_page
+
+    options = ParityOptions(tasks_of(tasks, trained), data_folder(data), samples, trained)
+    console = stderr_console()
+    if options.data is None and options.samples is not None:
+        typer.echo(f"no data sets, so samples only: {HOW_TO_GET_DATA}", err=True)
+    reports = (
+        (json_path, write_parity_json),
+        (junit_path, write_junit),
+        (html_path, write_parity_page),
+    )
+    if html_path is not None:
+        require("write a page", "jinja2", "matplotlib", "sklearn")
+    check_reports(path for path, _ in reports)
+    with console.status("starting") as status:
+        found = check_parity(options, noting(console, status))
+    show_parity(console, found.comparisons)
+    write_reports(found, reports)
+    if not found.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,71 @@
+"""``medkit train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medkit.cli.options import TASK_NAMES
+from medkit.cli.status import INTERRUPTED
+from medkit.defaults import RECIPE, SEED
+
+
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help=f"{TASK_NAMES}.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="The data set, as Kaggle ships it."),
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="default: the recipe of the shipped models. seed: the baseline.")
+    ] = RECIPE,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in which a folder TASK is made. [default: that of the shipped models]",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="ImageNet weights of ResNet50. [default: download]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Makes a run repeatable on the same machine.")] = SEED,
+    on_conflict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="Images under two labels: error, drop, keep-first, keep-rarer. "
+            "[default: the recipe's, which refuses unknown ones]",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the model if it already exists.")
+    ] = False,
+) -> None:
+    """Train a model and measure it on its official test split.
+
+    Ctrl-C keeps the best epoch so far; --resume continues after it.
+    """
+    from medkit.cli.console import stderr_console
+    from medkit.cli.views.train import TrainingProgress, show_training
+    from medkit.tasks import get_task
+    from medkit.training import TrainOptions, train_model
+
+    options = TrainOptions(
+        get_task(task, out), data, recipe, out, weights, seed, on_conflict, resume, overwrite
+    )
+    console = stderr_console()
+    with TrainingProgress(console) as progress:
+        result = train_model(options, progress)
+    if result.manifest is not None:
+        show_training(console, result.folder, result.manifest)
+    if result.interrupted:
+        kept = "the best epoch so far was kept" if result.manifest else "no epoch had ended"
+        typer.echo(f"medkit: interrupted; {kept}", err=True)
+        if result.manifest:
+            typer.echo("continue with the same command and --resume", err=True)
+        raise typer.Exit(INTERRUPTED)

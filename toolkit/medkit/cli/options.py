@@ -1,0 +1,76 @@
+"""Options and arguments that several commands take, and what they check before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from medkit.defaults import PNEUMONIA_NAME, SKIN_NAME
+from medkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from medkit.tasks import Task
+
+TASK_NAMES = f"{PNEUMONIA_NAME} or {SKIN_NAME}"
+
+Found = TypeVar("Found")
+Report = tuple[Path | None, Callable[[Found, Path], object]]
+"""A file, if one was named, and what writes what was found to it."""
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder with the data sets. [env: MEDKIT_DATA]"),
+]
+TrainedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trained",
+        metavar="DIR",
+        help="Folder with a model folder for each task. [default: the shipped models]",
+    ),
+]
+TasksArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TASK ...]", help=f"{TASK_NAMES}. [default: both]"),
+]
+BatchSizeOption = Annotated[
+    int, typer.Option("--batch-size", metavar="N", help="Images in one inference.")
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="Number of cores to use. [default: all]"),
+]
+
+
+def tasks_of(names: list[str] | None, trained: Path | None = None) -> tuple[Task, ...]:
+    """Return the tasks of some names; without a name, those that are built in."""
+    from medkit.tasks import TASKS, get_task
+
+    return tuple(get_task(name, trained) for name in dict.fromkeys(names or TASKS))
+
+
+def check_reports(paths: Iterable[Path | None]) -> None:
+    """Refuse reports that cannot be written before any work, and remove what is there.
+
+    An old report must not outlive a run that fails.
+    """
+    from medkit.files import check_writable
+
+    named = [path for path in paths if path is not None]
+    if len({path.resolve() for path in named}) < len(named):
+        raise UsageError(f"{named[0]} is named for two reports; name two files")
+    for path in named:
+        check_writable(path.parent)
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file in it")
+        path.unlink(missing_ok=True)
+
+
+def write_reports(found: Found, reports: Iterable[Report[Found]]) -> None:
+    """Write what a command found to every file that was named."""
+    for path, write in reports:
+        if path is not None:
+            write(found, path)

@@ -1,0 +1,99 @@
+"""The progress of a batch classification, and what it came to."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from medkit.cli.console import DISCLAIMER, table
+
+if TYPE_CHECKING:
+    from medkit.batch.rows import Row
+    from medkit.batch.run import ClassifySummary
+
+_SHOWN_EVERY = 0.1
+"""Seconds between two changes of a progress bar."""
+
+
+class ClassifyProgress:
+    """Progress of a batch classification: done of total, rate, time left, errors."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]classifying"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[errors]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bar = self._progress.add_task("", total=None, rate="", errors="")
+        self._started = self._shown = time.monotonic()
+        self._done = self._errors = 0
+
+    def __enter__(self) -> ClassifyProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._show()
+        self._progress.stop()
+
+    def total(self, count: int) -> None:
+        """Take the number of rows to come."""
+        self._progress.update(self._bar, total=count)
+
+    def row(self, row: Row) -> None:
+        """Count a row."""
+        self._done += 1
+        self._errors += row.status != "ok"
+        # Telling the bar of every row would take longer than writing it.
+        if time.monotonic() - self._shown >= _SHOWN_EVERY:
+            self._show()
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        rate = self._done / max(time.monotonic() - self._started, 1e-6)
+        self._progress.update(
+            self._bar,
+            completed=self._done,
+            rate=f"{rate:,.0f} images/s",
+            errors=f"[red]{self._errors} errors" if self._errors else "",
+        )
+
+
+def show_summary(console: Console, summary: ClassifySummary) -> None:
+    """Show counts by label, errors, duration, and where the rows are."""
+    shown = table("task", "label", right=("images",))
+    for (task, label), count in sorted(summary.counts.items()):
+        shown.add_row(task, label, str(count))
+    if summary.errors:
+        shown.add_row("", "[red]not classified", f"[red]{summary.errors}")
+    console.print(shown)
+    where = "standard output" if str(summary.out) == "-" else str(summary.out)
+    done = summary.ok + summary.errors - summary.kept
+    kept = f"{summary.kept:,} kept, " if summary.kept else ""
+    console.print(
+        f"{kept}{done:,} images in {summary.seconds:.1f} s "
+        f"({summary.images_per_second:,.0f} images/s), {summary.errors} errors; rows in {where}",
+        soft_wrap=True,
+        markup=False,  # a path may hold brackets
+    )
+    models = "; ".join(f"{task}: {model}" for task, model in sorted(summary.models.items()))
+    if models:
+        console.print(models, soft_wrap=True, markup=False)
+    console.print(DISCLAIMER)

@@ -1,0 +1,57 @@
+"""A model file's card and operators, as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from medkit.cli.console import table, visible
+
+if TYPE_CHECKING:
+    from medkit.models.inspection import Inspection
+
+
+def show_inspection(console: Console, found: Inspection) -> None:
+    """Show a model file's card, its operators, and what stays in floating point."""
+    facts = {"file": str(found.path), "size": f"{found.bytes:,} bytes", "SHA-256": found.sha256}
+    if found.card is None:
+        facts["card"] = f"none: {found.problem}"
+    else:
+        card = found.card
+        facts |= {
+            "task": card.task,
+            "labels": ", ".join(card.labels),
+            "precision": f"{card.precision}, by medkit {card.version}",
+            "contract": ", ".join(
+                f"{key} {value}" for key, value in card.contract.to_dict().items()
+            ),
+            "temperature": f"{card.temperature:g}",
+            "points": "; ".join(
+                f"{name}: {point.label} from {point.threshold:.4f}"
+                if point.threshold is not None
+                else f"{name}: the likeliest"
+                for name, point in card.operating_points.items()
+            ),
+        }
+        if card.source_sha256:
+            facts["made from"] = card.source_sha256
+    for name, text in facts.items():
+        console.print(f"{name:12}{visible(text)}", soft_wrap=True)
+    summary = found.summary
+    shown = table("operator", "computes in", right=("number", "of the work"))
+    for kind, computes_in, number, work in summary.by_kind:
+        share = f"{work / summary.work:.1%}" if work else ""
+        shown.add_row(kind, computes_in, str(number), share)
+    console.print(shown)
+    console.print(
+        f"{summary.work / 1e6:,.1f} million multiply-accumulates an image, "
+        f"{summary.integer_share:.1%} in integers"
+    )
+    if summary.integer_share:
+        for operator in summary.floating:
+            reason = operator.reason or "no reason known"
+            console.print(
+                f"in floating point: {operator.kind} {visible(operator.name)} ({reason})",
+                soft_wrap=True,
+            )

@@ -1,0 +1,136 @@
+"""Parts of a data set: the validation split, calibration samples, class counts, tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.datasets.layout import Item
+from medkit.errors import DatasetLayoutError, ImageError, UsageError
+from medkit.extras import require
+from medkit.images.contract import InputContract
+from medkit.images.reading import load_tensor
+from medkit.tasks import Task
+
+
+def check_seed(seed: int) -> None:
+    """Raise :class:`UsageError` unless NumPy, scikit-learn and Keras all accept ``seed``."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed {seed}; accepted: 0 to {2**32 - 1}")
+
+
+def split_validation(
+    items: Sequence[Item], fraction: float, seed: int
+) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """Cut a validation split from the training images.
+
+    The split is stratified by label. All images of a group stay together.
+
+    Parameters
+    ----------
+    items
+        Training images.
+    fraction
+        Share of the validation split, 0..1. It is rounded to 1/n for a whole n.
+    seed
+        Decides the split.
+
+    Returns
+    -------
+    train, validation
+        The images of each part, in their order.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If there are too few images.
+    UsageError
+        If ``seed`` is not accepted.
+    MissingExtraError
+        If scikit-learn is not installed.
+    """
+    require("cut a validation split", "sklearn")
+    check_seed(seed)
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(n_splits=round(1 / fraction), shuffle=True, random_state=seed)
+    labels = [item.label for item in items]
+    groups = [item.group for item in items]
+    with warnings.catch_warnings():
+        # A class with fewer images than folds is absent from some folds, which is accepted.
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        try:
+            train, validation = next(folds.split(np.zeros(len(items)), labels, groups))
+        except ValueError as error:
+            raise DatasetLayoutError(
+                f"{len(items)} images of {len(set(groups))} patients are too few to cut a "
+                f"validation split of 1 in {folds.n_splits}; give more"
+            ) from error
+    return tuple(items[i] for i in train), tuple(items[i] for i in validation)
+
+
+def stratified_sample(items: Sequence[Item], count: int, seed: int) -> tuple[Item, ...]:
+    """Draw ``count`` images, as evenly over the classes as their numbers allow.
+
+    Each class gives one image in turn until ``count`` is reached or no image
+    is left. So a calibration set holds the rare classes, too.
+    """
+    rng = np.random.default_rng(seed)
+    queues: dict[int, list[Item]] = defaultdict(list)
+    for index in rng.permutation(len(items)):
+        queues[items[index].label].append(items[index])
+    chosen: list[Item] = []
+    while len(chosen) < count and any(queues.values()):
+        for label in sorted(queues):
+            if queues[label] and len(chosen) < count:
+                chosen.append(queues[label].pop())
+    return tuple(chosen)
+
+
+def class_counts(task: Task, items: Sequence[Item]) -> dict[str, int]:
+    """Return the number of images of each label, in the task's order."""
+    counts = Counter(item.label for item in items)
+    return {label: counts[index] for index, label in enumerate(task.labels)}
+
+
+def load_tensors(
+    items: Sequence[Item], contract: InputContract
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read labelled images as a model sees them.
+
+    Parameters
+    ----------
+    items
+        The images.
+    contract
+        The model's.
+
+    Returns
+    -------
+    images
+        uint8, shape (n, height, width, channels).
+    labels
+        int64, shape (n,).
+
+    Raises
+    ------
+    DatasetLayoutError
+        If a file cannot be decoded: no labelled image may be left out.
+    """
+
+    def read(item: Item) -> NDArray[np.uint8]:
+        try:
+            return load_tensor(item.path, contract)
+        except ImageError as error:
+            raise DatasetLayoutError(f"{item.path}: {error}; remove or replace the file") from error
+
+    images = np.empty((len(items), *contract.shape), dtype=np.uint8)
+    with ThreadPoolExecutor() as pool:
+        for index, tensor in enumerate(pool.map(read, items)):
+            images[index] = tensor
+    return images, np.array([item.label for item in items], dtype=np.int64)

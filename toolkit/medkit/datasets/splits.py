@@ -1,0 +1,101 @@
+"""The splits of a training run, made again from the manifest that the run left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medkit.datasets.conflicts import resolve_conflicts
+from medkit.datasets.layout import Dataset, Item, locate_dataset, read_dataset
+from medkit.datasets.sampling import split_validation
+from medkit.errors import UsageError
+from medkit.models.bundle import Bundle
+from medkit.models.manifest import MANIFEST_NAME
+
+FOREIGN_DATA = (
+    "these are not the files that the model was trained on, so the validation split may hold "
+    "images that it was trained on"
+)
+"""Warning for splits that are not those of the training run."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as a training run divided it.
+
+    Attributes
+    ----------
+    dataset
+        The data set.
+    train
+        Training images without conflicts, and without those that also lie in
+        the test split.
+    validation
+        Images that were held out to choose epoch and operating points on;
+        empty if the recipe holds out none.
+    test
+        The official test split.
+    as_trained
+        Whether the manifest lists the same files of the validation and the
+        test split, byte by byte.
+    """
+
+    dataset: Dataset
+    train: tuple[Item, ...]
+    validation: tuple[Item, ...]
+    test: tuple[Item, ...]
+    as_trained: bool
+
+
+def splits_of(bundle: Bundle, data: Path) -> Splits:
+    """Divide a data set as the bundle's training run did, by the same recipe and seed.
+
+    Parameters
+    ----------
+    bundle
+        Of a model that medkit trained.
+    data
+        The data set, or a folder that holds it; see
+        :func:`medkit.datasets.layout.locate_dataset`.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If ``data`` does not hold the task's data set.
+    UsageError
+        If the task has no published data set, or if the manifest holds no
+        recipe, as for a model that was trained elsewhere.
+    """
+    manifest = bundle.manifest
+    if manifest.recipe is None:
+        raise UsageError(
+            f"{bundle.folder / MANIFEST_NAME} holds no recipe, so the splits of its training run "
+            "cannot be made again; use a model that 'medkit train' made"
+        )
+    dataset = read_dataset(bundle.task, locate_dataset(bundle.task, data))
+    # Even a recipe that ignores conflicts is split without them: a test image in the
+    # training split must not be used for calibration.
+    train, _ = resolve_conflicts(dataset, manifest.data.on_conflict or "drop")
+    validation: tuple[Item, ...] = ()
+    if manifest.recipe.validation_fraction:
+        train, validation = split_validation(
+            train, manifest.recipe.validation_fraction, manifest.seed
+        )
+    made = {"validation": validation, "test": dataset.test}
+    as_trained = all(
+        manifest.data.sha256.get(name, "") == digest_of(items)
+        for name, items in made.items()
+        if items
+    )
+    return Splits(dataset, train, validation, dataset.test, as_trained)
+
+
+def digest_of(items: Sequence[Item]) -> str:
+    """Return the SHA-256 over the names and content hashes of images; their order is no matter.
+
+    A name holds the class folder, so the digest stands for the labels, too.
+    """
+    lines = sorted(f"{item.sha256}  {item.name}\n" for item in items)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,273 @@
+"""A comparison of an export with its original on the same images: what changed, and if it passes.
+
+The rules are in :mod:`medkit.evaluation.rules`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.defaults import BALANCED
+from medkit.evaluation.flips import Flip, find_flips
+from medkit.evaluation.metrics import CALIBRATION_BINS, scored_labels
+from medkit.evaluation.outputs import Images, ModelRun, Outputs
+from medkit.evaluation.paired import Change, auc_change, bootstrap_changes, mcnemar
+from medkit.evaluation.rules import (
+    ACCURACY,
+    AUC,
+    BALANCED_ACCURACY,
+    BUDGETS,
+    CALIBRATION_ERROR,
+    SENSITIVITY,
+    Budget,
+    Gate,
+    judge_agreement,
+    judge_change,
+    judge_difference,
+)
+from medkit.extras import require
+from medkit.models.decisions import decide
+from medkit.tasks import Task
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An export compared with its original.
+
+    Attributes
+    ----------
+    task, file, precision, runtime
+        What was compared; see :class:`medkit.evaluation.outputs.ModelRun`.
+    images
+        Number of image files.
+    changes
+        Each figure's change, by name; empty on images without labels.
+    worse, better
+        Decisions that turned from right to wrong, and from wrong to right.
+        Other decisions may differ, too: they were wrong before, and are wrong
+        in another way.
+    mcnemar
+        p-value of McNemar's exact test on these; ``None`` without labels.
+    agreement
+        Share of images on which both decide alike, 0..1.
+    largest_difference
+        Of any probability; infinite if a probability is not finite.
+    distinct
+        How many different scores the alert label has, of the original and of
+        the export: equal scores cannot be ranked.
+    gates
+        Every rule that was applied.
+    flips
+        The images that were decided differently.
+    """
+
+    task: str
+    file: str
+    precision: str
+    runtime: str
+    images: int
+    changes: dict[str, Change]
+    worse: int
+    better: int
+    mcnemar: float | None
+    agreement: float
+    largest_difference: float
+    distinct: tuple[int, int]
+    gates: tuple[Gate, ...]
+    flips: tuple[Flip, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One line for each broken rule, by what and by how much."""
+        return tuple(gate.message for gate in self.gates if gate.message)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no rule was broken."""
+        return not self.failures
+
+    def failing(self, *messages: str) -> Comparison:
+        """Return the comparison with rules that were broken elsewhere, one line each."""
+        broken = tuple(Gate("the file itself", 1, 0, message) for message in messages)
+        return replace(self, gates=(*broken, *self.gates))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON; a number that is not finite is ``None``."""
+        stored: dict[str, Any] = _finite(asdict(self))
+        for name, change in self.changes.items():
+            stored["changes"][name]["difference"] = change.difference
+        return {**stored, "failures": list(self.failures), "passed": self.passed}
+
+
+def compare(
+    task: Task,
+    run: ModelRun,
+    original: Outputs,
+    export: Outputs,
+    images: Images,
+    budget: Budget | None = None,
+) -> Comparison:
+    """Compare what an export makes of images with what its original makes of them.
+
+    Parameters
+    ----------
+    task
+        The task.
+    run
+        The export.
+    original, export
+        Of the same images, in the same order.
+    images
+        Their names and, if known, labels.
+    budget
+        What the export may change; ``None`` for the budget of its precision
+        in :data:`medkit.evaluation.rules.BUDGETS`.
+
+    Raises
+    ------
+    MissingExtraError
+        If SciPy is not installed.
+    """
+    require("compare two models", "scipy")
+    budget = budget or BUDGETS[run.precision]
+    pair = original.probabilities, export.probabilities
+    if not all(np.isfinite(scores).all() for scores in pair):
+        return _without_numbers(task, run, export)
+    count = len(pair[0])
+    decided = (
+        decide(task, pair[0], original.points[BALANCED]),
+        decide(task, pair[1], export.points[BALANCED]),
+    )
+    differing = int((decided[0] != decided[1]).sum())
+    largest = float(np.abs(pair[0] - pair[1]).max())
+    gates = []
+    if budget.probability is not None:
+        gates.append(judge_difference(largest, budget.probability))
+    gates.append(judge_agreement("agreement", differing, count, budget))
+    changes: dict[str, Change] = {}
+    worse = better = 0
+    if images.labels is not None:
+        right = decided[0] == images.labels, decided[1] == images.labels
+        worse, better = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+        changes = _changes(task, images.labels, pair, decided)
+        for name, change in changes.items():
+            gates += judge_change(task, name, change, images.labels, right[0] != right[1], budget)
+    for name in original.points:
+        if name != BALANCED:
+            gates += _judge_point(task, name, original, export, images, budget)
+    alert = task.labels.index(task.alert)
+    return Comparison(
+        task=task.name,
+        **asdict(run),
+        images=count,
+        changes=changes,
+        worse=worse,
+        better=better,
+        mcnemar=None if images.labels is None else mcnemar(worse, better),
+        agreement=1 - differing / count,
+        largest_difference=largest,
+        distinct=(len(np.unique(pair[0][:, alert])), len(np.unique(pair[1][:, alert]))),
+        gates=tuple(gates),
+        flips=find_flips(task, original, export, images),
+    )
+
+
+def _without_numbers(task: Task, run: ModelRun, export: Outputs) -> Comparison:
+    """Return the comparison of models of which one gives a probability that is not finite."""
+    count = len(export.probabilities)
+    broken = int((~np.isfinite(export.probabilities).all(axis=1)).sum())
+    message = f"a probability is not finite ({broken} of {count} images of the export)"
+    return Comparison(
+        task=task.name,
+        **asdict(run),
+        images=count,
+        changes={},
+        worse=0,
+        better=0,
+        mcnemar=None,
+        agreement=0.0,
+        largest_difference=float("inf"),
+        distinct=(0, 0),
+        gates=(Gate("finite probabilities", broken, 0, message),),
+        flips=(),
+    )
+
+
+def _changes(
+    task: Task,
+    labels: NDArray[np.int64],
+    scores: tuple[NDArray[np.float32], NDArray[np.float32]],
+    decided: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> dict[str, Change]:
+    """Return every figure that the images allow, with the interval of its change."""
+    classes, members = np.unique(labels, return_inverse=True)
+    alert = task.labels.index(task.alert)
+    right = np.stack([choice == labels for choice in decided]).astype(np.float64)
+    confidence = np.stack([both.max(axis=1) for both in scores]).astype(np.float64)
+    gaps = confidence - np.stack([both.argmax(axis=1) == labels for both in scores])
+    # Both models' images are put into bins by the original's confidence. Put into bins by its own
+    # confidence, an export moves images across the edges of bins, and the error jumps though
+    # hardly a probability changed.
+    bins = np.minimum((confidence[0] * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    names = [ACCURACY, BALANCED_ACCURACY, CALIBRATION_ERROR]
+    names += [SENSITIVITY] * bool((labels == alert).any())
+
+    def figures(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        sizes = np.bincount(members[drawn])
+        rows = []
+        for hits, gap in zip(right[:, drawn], gaps[:, drawn], strict=True):
+            recalls = np.bincount(members[drawn], hits) / sizes
+            error = np.abs(np.bincount(bins[drawn], gap)).sum() / len(drawn)
+            rows.append([hits.mean(), recalls.mean(), error, *recalls[classes == alert]])
+        return np.array(rows)
+
+    changes = dict(zip(names, bootstrap_changes(labels, figures), strict=True))
+    columns = [c for c in scored_labels(task) if 0 < (labels == c).sum() < len(labels)]
+    if columns:
+        changes[AUC] = auc_change(labels, *scores, columns)
+    return changes
+
+
+def _judge_point(
+    task: Task,
+    name: str,
+    original: Outputs,
+    export: Outputs,
+    images: Images,
+    budget: Budget,
+) -> list[Gate]:
+    """Apply the rules of agreement and sensitivity at another operating point than balanced."""
+    if name not in export.points:
+        return [Gate(f"operating point {name}", 0, 1, f"it has no operating point {name}")]
+    alert = task.labels.index(task.alert)
+    found = [
+        decide(task, outputs.probabilities, outputs.points[name]) == alert
+        for outputs in (original, export)
+    ]
+    crossed = found[0] != found[1]
+    gates = [judge_agreement(f"agreement at {name}", int(crossed.sum()), len(crossed), budget)]
+    if images.labels is None or not (images.labels == alert).any():
+        return gates
+    sick = images.labels == alert
+
+    def sensitivity(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([[side[drawn][sick[drawn]].mean()] for side in found])
+
+    (change,) = bootstrap_changes(images.labels, sensitivity)
+    return [
+        *gates,
+        *judge_change(task, SENSITIVITY, change, images.labels, crossed & sick, budget, name),
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """Return nested values with ``None`` for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

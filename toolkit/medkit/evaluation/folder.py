@@ -1,0 +1,294 @@
+"""Evaluation of a model file on labelled images: any folder with a folder for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.datasets.layout import class_images, locate_dataset, visible_folders
+from medkit.defaults import BALANCED, PRECISION, RUNTIME
+from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
+from medkit.evaluation.metrics import evaluate
+from medkit.extras import require
+from medkit.files import write_json
+from medkit.images.contract import InputContract
+from medkit.images.reading import load_tensor
+from medkit.models.bundle import load_bundle, task_beside
+from medkit.models.figures import Figures
+from medkit.models.formats import PRECISIONS
+from medkit.models.points import get_point
+from medkit.models.runtimes.base import Model, predict_all
+from medkit.models.runtimes.loading import load_model, runtime_for
+from medkit.models.runtimes.registry import get_runtime
+from medkit.tasks import Task
+
+_IN_MEMORY = 512  # decoded images at a time, so that a large folder does not fill the memory
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Arguments of an evaluation.
+
+    Attributes
+    ----------
+    task
+        What is decided; may be ``None`` if ``model`` is given.
+    data
+        A folder with a folder of images for each class, or for some of them;
+        or a data set with its split folders, whose official test split is
+        then used, or a folder that holds that set.
+    runtime
+        Name of a runtime: the bundle's file that it runs is used. ``litert``,
+        ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
+    precision
+        Of the export.
+    model
+        A model file to use instead of the bundle's; ``runtime`` and
+        ``precision`` are not looked at then.
+    operating_point
+        Name of the operating point that turns probabilities into labels.
+    trained
+        Folder of bundles; ``None`` is where the shipped models lie.
+    """
+
+    task: Task | None
+    data: Path
+    runtime: str = RUNTIME
+    precision: str = PRECISION
+    model: Path | None = None
+    operating_point: str = BALANCED
+    trained: Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    task, file, runtime
+        What was run.
+    folder
+        The folder of class folders.
+    figures
+        At the operating point that was asked for.
+    unreadable
+        Name and reason of each file that could not be decoded; they are in
+        none of the figures.
+    names
+        The images' names, relative to ``folder``.
+    labels
+        True label indices, shape (n,).
+    probabilities
+        Shape (n, classes).
+    """
+
+    task: Task
+    file: str
+    runtime: str
+    folder: Path
+    figures: Figures
+    unreadable: tuple[tuple[str, str], ...]
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+
+def evaluate_folder(
+    options: EvaluateOptions, note: Callable[[str], None] = lambda text: None
+) -> Evaluation:
+    """Run a model over labelled images and measure everything anew.
+
+    Parameters
+    ----------
+    options
+        The arguments.
+    note
+        Called with a line before each lengthy step.
+
+    Raises
+    ------
+    UsageError
+        For arguments that cannot be obeyed, before an image is read.
+    DatasetLayoutError
+        If the folder holds no class folder of the task, or others as well.
+    MissingExtraError
+        If SciPy, scikit-learn or the model's runtime is not installed, before
+        the model is loaded.
+    ModelFileError
+        If the model is missing or cannot be loaded.
+    """
+    require("compute the AUC", "sklearn", "scipy")
+    model, task = _open_model(options)
+    point = get_point(model.card.operating_points, options.operating_point)
+    folder = class_folder(task, options.data)
+    files = [
+        (label, path)
+        for label, name in enumerate(task.labels)
+        for path in _images_in(folder / name)
+    ]
+    if not files:
+        raise DatasetLayoutError(f"the class folders in {folder} hold no image; check their files")
+    note(f"{task.name}: {len(files):,} images through {model.path.name} on {model.runtime}")
+    read = _predict_files(model, files, folder)
+    if not read.names:
+        raise DatasetLayoutError(f"no image in {folder} can be decoded; check the files")
+    if not np.isfinite(read.probabilities).all():
+        raise ModelFileError(f"{model.path} gave a probability that is not finite; do not use it")
+    return Evaluation(
+        task=task,
+        file=model.path.name,
+        runtime=model.runtime,
+        folder=folder,
+        figures=evaluate(task, read.labels, read.probabilities, point),
+        unreadable=tuple(read.unreadable),
+        names=tuple(read.names),
+        labels=read.labels,
+        probabilities=read.probabilities,
+    )
+
+
+def class_folder(task: Task, data: Path) -> Path:
+    """Return the folder of class folders that ``data`` is, or holds as official test split.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If there is none, or it holds folders that are no class of the task.
+    """
+    if not data.is_dir():
+        raise DatasetLayoutError(f"{data} is no folder; give one with a folder for each class")
+    found = {folder.name for folder in visible_folders(data)}
+    known = found & set(task.labels)
+    if not known:
+        return class_folder(task, _test_split(task, data))
+    if found - known:
+        raise DatasetLayoutError(
+            f"{data} holds folders that are no class of {task.name}: {sorted(found - known)}; "
+            f"accepted: {list(task.labels)}"
+        )
+    return data
+
+
+def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
+    """Write evaluations as a JSON list with every image's probabilities, atomically."""
+    records = [
+        {
+            "task": item.task.name,
+            "file": item.file,
+            "runtime": item.runtime,
+            "folder": str(item.folder),
+            "figures": asdict(item.figures),
+            "unreadable": [{"image": name, "error": error} for name, error in item.unreadable],
+            "images": [
+                {
+                    "image": name,
+                    "label": item.task.labels[label],
+                    "probabilities": dict(zip(item.task.labels, row, strict=True)),
+                }
+                for name, label, row in zip(
+                    item.names, item.labels.tolist(), item.probabilities.tolist(), strict=True
+                )
+            ],
+        }
+        for item in evaluations
+    ]
+    write_json(path, records)
+
+
+def _test_split(task: Task, data: Path) -> Path:
+    """Return the official test split that a folder without class folders holds."""
+    no_class = f"no class folder of {task.name} in {data}; expected some of {list(task.labels)}"
+    layout = task.layout
+    if layout is None:
+        raise DatasetLayoutError(no_class)
+    try:
+        return locate_dataset(task, data) / layout.test
+    except DatasetLayoutError:
+        raise DatasetLayoutError(
+            f"{no_class}, or {layout.train}/ and {layout.test}/ with them"
+        ) from None
+
+
+def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
+    """Open the model that was asked for, and tell its task."""
+    runtime = get_runtime(options.runtime)
+    if options.precision not in PRECISIONS:
+        raise UsageError(
+            f"unknown precision {options.precision!r}; accepted: {', '.join(PRECISIONS)}"
+        )
+    if options.model is not None:
+        return _given_model(options.model, options.task)
+    if options.task is None:
+        raise UsageError("name a task, or a model file with --model")
+    runtime.require()
+    bundle = load_bundle(options.task, options.trained)
+    path = bundle.file_with(runtime.suffix, options.precision)
+    return load_model(path, runtime=runtime.name), bundle.task
+
+
+def _given_model(path: Path, asked: Task | None) -> tuple[Model, Task]:
+    runtime_for(path).require()
+    model = load_model(path)
+    if asked is not None and asked.name != model.card.task:
+        raise UsageError(f"{path} is a model for {model.card.task}, not for {asked.name}")
+    task = task_beside(path, model.card.task)
+    if model.card.labels != task.labels:
+        raise ModelFileError(
+            f"{path}: its labels {list(model.card.labels)} are not those of task {task.name}, "
+            f"{list(task.labels)}; correct the task, or export the model again"
+        )
+    return model, task
+
+
+@dataclass
+class _Read:
+    """What a model makes of the files that could be decoded, and what could not be."""
+
+    names: list[str]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    unreadable: list[tuple[str, str]]
+
+
+def _predict_files(model: Model, files: list[tuple[int, Path]], folder: Path) -> _Read:
+    """Run a model over labelled files, a part of them at a time."""
+    contract = model.card.contract
+    names: list[str] = []
+    labels: list[int] = []
+    unreadable: list[tuple[str, str]] = []
+    computed = [np.empty((0, len(model.card.labels)), np.float32)]
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _IN_MEMORY):
+            some = files[start : start + _IN_MEMORY]
+            tensors = []
+            decoded = pool.map(partial(_decode, contract), (path for _, path in some))
+            for (label, path), tensor in zip(some, decoded, strict=True):
+                name = path.relative_to(folder).as_posix()
+                if isinstance(tensor, ImageError):
+                    unreadable.append((name, str(tensor)))
+                    continue
+                tensors.append(tensor)
+                names.append(name)
+                labels.append(label)
+            if tensors:
+                computed.append(predict_all(model, np.stack(tensors)))
+    return _Read(names, np.array(labels, dtype=np.int64), np.concatenate(computed), unreadable)
+
+
+def _decode(contract: InputContract, path: Path) -> NDArray[np.uint8] | ImageError:
+    try:
+        return load_tensor(path, contract)
+    except ImageError as error:
+        return error
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Return the images in a class folder, which may be absent."""
+    return class_images(folder) if folder.is_dir() else []

@@ -1,0 +1,143 @@
+"""The input contract: everything that decides the pixels that a model sees.
+
+Training, calibration, parity and classification turn files into tensors by
+the same contract. Its hash is inside every model file, and a model whose
+contract names a rule that this version does not know is refused.
+
+The rules, in order:
+
+1. ``decoder``: decode the first frame. A JPEG is decoded at the smallest of
+   the scales 1, 1/2, 1/4, 1/8 that keeps both sides at least twice the
+   tensor's.
+2. ``orientation``: turn the image upright by its EXIF orientation.
+3. ``colour``: make samples 8-bit. Deeper integer samples are divided by the
+   largest value of the smallest depth among 8, 10, 12, 14 and 16 bits that
+   holds the image's maximum (scanners store 12 bits in 16). Floating-point
+   samples in 0..1 are multiplied by 255; larger ones follow the integer rule.
+   Of deeper samples with colour or transparency Pillow keeps the high byte. A
+   deep TIFF whose zero means white is refused: its pixels would be a
+   negative. Transparency is laid onto black; palettes and CMYK become RGB;
+   colour profiles are ignored. For one channel, luma (ITU-R 601) is taken;
+   for three, grey is repeated.
+4. ``resize``: squash to the tensor's size with Pillow's antialiased bilinear
+   kernel.
+
+Normalisation is not among the rules: it is part of every model's graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from medkit.errors import ContractMismatchError
+from medkit.records import read_record
+
+RULES: dict[str, tuple[str, ...]] = {
+    "decoder": ("pillow:first-frame:jpeg-scale-to-2x",),
+    "orientation": ("exif",),
+    "colour": ("depth-by-maximum:alpha-on-black:luma-601",),
+    "resize": ("squash:pillow-bilinear-antialias",),
+    "dtype": ("uint8",),
+    "layout": ("NHWC",),
+}
+"""The rules that this version performs, by the contract's field. A rule that
+changes gets a new name."""
+
+SMALLEST_SIDE, LARGEST_SIDE = 32, 1024
+"""Pixels that a side of a tensor may have."""
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """Everything that decides the pixels a model sees.
+
+    Attributes
+    ----------
+    width, height
+        Size of the tensor, in pixels.
+    channels
+        1 (luma) or 3 (RGB).
+    decoder, orientation, colour, resize, dtype, layout
+        Names of rules; see the module's docstring and :data:`RULES`.
+    """
+
+    width: int
+    height: int
+    channels: int
+    decoder: str = RULES["decoder"][0]
+    orientation: str = RULES["orientation"][0]
+    colour: str = RULES["colour"][0]
+    resize: str = RULES["resize"][0]
+    dtype: str = RULES["dtype"][0]
+    layout: str = RULES["layout"][0]
+
+    @cached_property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the fields."""
+        import hashlib
+        import json
+
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image's tensor: height, width, channels."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that a scaled decoder must leave on each side: twice the tensor's."""
+        return 2 * max(self.width, self.height)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and the hash, as stored in manifests and model files."""
+        return {**asdict(self), "hash": self.hash}
+
+    @classmethod
+    def from_dict(cls, stored: Any, where: str) -> InputContract:
+        """Read a contract, and check that this version performs it.
+
+        Parameters
+        ----------
+        stored
+            What :meth:`to_dict` made, read from a model file or a manifest.
+        where
+            The file, for the message.
+
+        Raises
+        ------
+        ContractMismatchError
+            If a field is missing, a rule is unknown here, a size is not
+            accepted, or the hash is not that of the fields.
+        """
+        try:
+            contract = read_record(cls, stored)
+        except ValueError as error:
+            raise _refusal(where, str(error)) from error
+        problems = [
+            f"{name} {getattr(contract, name)!r} instead of {' or '.join(map(repr, known))}"
+            for name, known in RULES.items()
+            if getattr(contract, name) not in known
+        ]
+        if contract.channels not in (1, 3):
+            problems.append(f"channels {contract.channels} instead of 1 or 3")
+        problems += [
+            f"a side of {side} instead of {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"
+            for side in dict.fromkeys((contract.width, contract.height))
+            if not SMALLEST_SIDE <= side <= LARGEST_SIDE
+        ]
+        if stored.get("hash") != contract.hash:
+            problems.append(f"hash {stored.get('hash')!r} instead of {contract.hash!r}")
+        if problems:
+            raise _refusal(where, "; ".join(problems))
+        return contract
+
+
+def _refusal(where: str, difference: str) -> ContractMismatchError:
+    return ContractMismatchError(
+        f"{where} was made for other preprocessing ({difference}); "
+        "export it again with this version of medkit"
+    )

@@ -1,0 +1,1 @@
+"""Image formats: one module for each decoder, and the registry that knows them."""

@@ -1,0 +1,117 @@
+"""The image formats that are known, and what each must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Protocol
+
+from PIL import Image
+
+from medkit.images.bounded_file import BoundedFile
+from medkit.images.limits import Limits
+
+HEAD = 132
+"""Bytes of a file by which a format is told: DICOM's mark stands at 128."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
+
+    Attributes
+    ----------
+    pixels
+        Upright, mode ``L`` if the file is grey and else ``RGB``, without
+        metadata.
+    stored_size
+        Width and height in the file, before scaling and turning.
+    facts
+        What the file says of itself that may go into a row. A format lists
+        the names that it may give; nothing else of a file's metadata is
+        copied.
+    """
+
+    pixels: Image.Image
+    stored_size: tuple[int, int]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class ImageFormat(Protocol):
+    """How one kind of image file is decoded."""
+
+    @property
+    def name(self) -> str:
+        """What people call the format."""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Suffixes, in small letters with their dot, by which a folder's files count as images."""
+
+    @property
+    def rule(self) -> str:
+        """Name of the decoding rule, for the record of a run.
+
+        Empty if the input contract's ``decoder`` says it. A rule that changes
+        gets a new name.
+        """
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Names of the facts that :meth:`decode` may give."""
+
+    def accepts(self, head: bytes) -> bool:
+        """Whether a file is of this format, by its first :data:`HEAD` bytes."""
+
+    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+        """Decode a file that :meth:`accepts` was true for.
+
+        Parameters
+        ----------
+        file
+            At its start. Its reads are bounded.
+        least_side
+            Pixels that a decoder which can scale must leave on each side.
+        limits
+            What the image may cost.
+
+        Raises
+        ------
+        ImageError
+            If the file cannot be decoded, or costs too much. Other errors
+            are taken for damage, too.
+        """
+
+
+_BUILT_IN = ("medkit.images.formats.pillow",)
+"""Modules that register a format when they are imported."""
+
+_FORMATS: list[ImageFormat] = []
+
+
+def register_image_format(added: ImageFormat) -> None:
+    """Make a format known, behind those that are; raise :class:`ValueError` for a known name."""
+    if any(known.name == added.name for known in _FORMATS):
+        raise ValueError(f"there is an image format {added.name!r} already")
+    _FORMATS.append(added)
+    extensions.cache_clear()
+
+
+def image_formats() -> tuple[ImageFormat, ...]:
+    """Return every known format, in the order in which they are asked."""
+    for module in _BUILT_IN:
+        import_module(module)
+    return tuple(_FORMATS)
+
+
+@cache
+def extensions() -> frozenset[str]:
+    """Return the suffixes, in small letters, that make a file in a folder an image."""
+    return frozenset(suffix for known in image_formats() for suffix in known.extensions)
+
+
+def rules() -> dict[str, str]:
+    """Return the decoding rules that the input contract does not name, by format."""
+    return {known.name: known.rule for known in image_formats() if known.rule}

@@ -1,0 +1,1 @@
+"""Models: their files, cards and manifests, and the runtimes that run them."""

@@ -1,0 +1,239 @@
+"""A bundle: the folder ``trained/<task>/`` with an original, its exports and the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medkit.errors import MedkitError, ModelFileError
+from medkit.files import sha256_of
+from medkit.images.contract import InputContract
+from medkit.models.formats import KERAS, PRECISIONS, export_formats, export_name
+from medkit.models.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
+from medkit.models.points import OperatingPoints
+from medkit.tasks import TASK_NAME, TASKS, Task, get_task, read_task, trained_folder
+
+KERAS_NAME = "model.keras"
+SEED_NAME = "seed.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One folder of ``trained/``: a manifest and the files that it lists.
+
+    Attributes
+    ----------
+    folder
+        The folder.
+    task
+        Its task.
+    manifest
+        What ``manifest.json`` holds.
+    """
+
+    folder: Path
+    task: Task
+    manifest: Manifest
+
+    @property
+    def keras_path(self) -> Path:
+        """The Keras original; a wheel does not hold it."""
+        return self.folder / KERAS_NAME
+
+    @property
+    def keras_sha256(self) -> str:
+        """The SHA-256 that the manifest gives for the original; :meth:`verify` compares it."""
+        return self.manifest.files[KERAS_NAME].sha256
+
+    @property
+    def contract(self) -> InputContract:
+        """How an image file becomes the tensor that the models take."""
+        return self.manifest.contract
+
+    @property
+    def seed_manifest(self) -> Manifest | None:
+        """The manifest of the seed recipe's run, to compare with; ``None`` if there is none."""
+        path = self.folder / SEED_NAME
+        return read_manifest(path) if path.is_file() else None
+
+    @property
+    def temperature(self) -> float:
+        """The original's temperature, fitted on validation images."""
+        return self.manifest.temperature
+
+    @property
+    def operating_points(self) -> OperatingPoints:
+        """The original's operating points by name, chosen on validation images."""
+        return self.manifest.operating_points
+
+    def export_path(self, export_format: str = "tflite", precision: str = "int8") -> Path:
+        """Return where the export of a format and precision lies.
+
+        Raises
+        ------
+        ModelFileError
+            If it is not there, or its bytes are not those in the manifest.
+        """
+        path = self.folder / export_name(export_format, precision)
+        if not path.is_file():
+            # int16 and mixed are what int8 falls back on.
+            asked = precision if precision.startswith("fp") else "int8"
+            raise ModelFileError(
+                f"no {path}; make it with: medkit export {self.task.name} --{asked} "
+                f"--format {export_format} --trained {self.folder.parent} --data DIR"
+            )
+        self.verify(path)
+        return path
+
+    def smallest_export(self, export_format: str = "tflite") -> Path:
+        """Return where the smallest export of a format lies.
+
+        Raises
+        ------
+        ModelFileError
+            If there is none, or its bytes are not those in the manifest.
+        """
+        listed = [
+            precision
+            for precision in PRECISIONS
+            if export_name(export_format, precision) in self.manifest.exports
+        ]
+        return self.export_path(export_format, listed[0] if listed else PRECISIONS[0])
+
+    def file_with(self, suffix: str, precision: str | None = None) -> Path:
+        """Return the verified file with a suffix: the original, or an export.
+
+        Parameters
+        ----------
+        suffix
+            Of a model file, such as ``.tflite``.
+        precision
+            Of an export; ``None`` for the smallest that is there.
+
+        Raises
+        ------
+        ModelFileError
+            If it is not there, or its bytes are not those in the manifest.
+        """
+        if suffix == KERAS.suffix:
+            self.verify(self.keras_path)
+            return self.keras_path
+        (name,) = (known.name for known in export_formats().values() if known.suffix == suffix)
+        if precision is None:
+            return self.smallest_export(name)
+        return self.export_path(name, precision)
+
+    def verify(self, path: Path) -> FileRecord:
+        """Check a file against the manifest, and return what that lists.
+
+        Raises
+        ------
+        ModelFileError
+            Unless the file has the SHA-256 of the manifest.
+        """
+        listed = self.manifest.listed.get(path.name)
+        if listed is None:
+            raise ModelFileError(f"{path} is not listed in {self.folder / MANIFEST_NAME}")
+        if not path.is_file():
+            raise ModelFileError(
+                f"{path} is missing, though {MANIFEST_NAME} lists it; Keras originals are in the "
+                "repository and not in the wheel, exports come from: medkit export"
+            )
+        if sha256_of(path) != listed.sha256:
+            raise ModelFileError(
+                f"{path} is damaged or was replaced: its SHA-256 is not the one in "
+                f"{MANIFEST_NAME}; restore the file, or export it again"
+            )
+        return listed
+
+    def with_manifest(self, manifest: Manifest) -> Bundle:
+        """Write another manifest, and return the bundle that has it."""
+        write_manifest(self.folder, manifest)
+        return replace(self, manifest=manifest)
+
+
+def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
+    """Open the bundle of a task.
+
+    Parameters
+    ----------
+    task
+        A task or its name.
+    trained
+        Folder that holds a folder for each task; ``None`` for the one named
+        by the environment variable ``MEDKIT_TRAINED``, else for what ships.
+
+    Raises
+    ------
+    UsageError
+        If no task has that name.
+    ModelFileError
+        If there is no bundle, or its manifest cannot be read.
+    ContractMismatchError
+        If this version does not perform the models' preprocessing.
+    """
+    task = get_task(task, trained) if isinstance(task, str) else task
+    folder = (trained or trained_folder()) / task.name
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = read_manifest(path)
+    except FileNotFoundError:
+        raise ModelFileError(
+            f"no trained {task.name} model in {folder}; "
+            f"name another folder with --trained, or train one with: medkit train {task.name}"
+        ) from None
+    if manifest.labels != task.labels:
+        raise ModelFileError(
+            f"{path}: labels {list(manifest.labels)} are not those of task {task.name}, "
+            f"{list(task.labels)}"
+        )
+    if KERAS_NAME not in manifest.files and not manifest.exports:
+        raise ModelFileError(f"{path} lists no model file; restore it")
+    return Bundle(folder, task, manifest)
+
+
+def task_beside(path: Path, name: str) -> Task:
+    """Return the task that a model file is for.
+
+    Parameters
+    ----------
+    path
+        The file. A ``task.json`` beside it describes a task of its own.
+    name
+        What its card calls the task.
+
+    Raises
+    ------
+    ModelFileError
+        If neither is known.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    beside = path.parent / TASK_NAME
+    try:
+        return read_task(beside) if beside.is_file() else get_task(name)
+    except MedkitError as error:
+        raise ModelFileError(
+            f"{path} is a model for the task {name!r}, which is not known here ({error}); put its "
+            f"{TASK_NAME} beside it"
+        ) from error
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a manifest beside a file lists it with the bytes that it has."""
+    try:
+        listed = read_manifest(path.parent / MANIFEST_NAME).listed.get(path.name)
+        return listed is not None and listed.sha256 == sha256_of(path)
+    except (OSError, ModelFileError):
+        return False
+
+
+def file_record(path: Path) -> FileRecord:
+    """Return size and SHA-256 of a file, as a manifest lists them."""
+    return FileRecord(path.stat().st_size, sha256_of(path))

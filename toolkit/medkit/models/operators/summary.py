@@ -1,0 +1,236 @@
+"""The operators of a model file, and in what numbers they compute.
+
+A file called int8 may hold 8-bit weights and still multiply in floating
+point. Only its operators and the types of their tensors tell. Work is counted
+in multiply-accumulates for one image, of convolutions and matrix products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.errors import ExportError, MedkitError, ModelFileError
+from medkit.models.formats import format_of, load
+
+INTEGERS = ("int8", "uint8", "int16", "uint16")
+"""Types in which a quantised operator computes."""
+
+PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "Conv", "MatMul", "Gemm")
+"""Operators that multiply and add: all the work that counts."""
+
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Cast", "CAST")
+_PROBABILITIES = ("SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid")
+
+LOGIT_COPIES_NAME, LOGITS_NAME = "logit_copies", "logits"
+"""Outputs of the operators that make logits finer than 8 bits, after the last product."""
+
+_RAW = (1.0, 0)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of a graph.
+
+    Attributes
+    ----------
+    name
+        Of its output tensor, or of the layer.
+    kind
+        The format's own name of the operation.
+    computes_in
+        Type of the numbers that go in, such as ``int8`` or ``float32``.
+    work
+        Multiply-accumulates for one image; 0 for all but convolutions and
+        matrix products.
+    fault
+        What is wrong with a product's weights; empty if nothing is.
+    """
+
+    name: str
+    kind: str
+    computes_in: str
+    work: int
+    fault: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the operator of an int8 file may compute in floating point, if it may."""
+        if self.kind in _PROBABILITIES:
+            return "256 probabilities would be too few to rank images by"
+        if self.name in (LOGIT_COPIES_NAME, LOGITS_NAME) and self.kind not in PRODUCTS:
+            return "the mean of the logits' copies lies between their 8-bit steps"
+        return ""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a file takes as input.
+
+    Attributes
+    ----------
+    dtype
+        Of the tensor that is given.
+    scale, zero_point
+        By which integers stand for other numbers; ``None`` where they stand
+        for themselves.
+    """
+
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    @property
+    def raw(self) -> bool:
+        """Whether the bytes of an image go in as they are."""
+        return self.dtype == "uint8" and (self.scale, self.zero_point) in ((None, None), _RAW)
+
+
+@dataclass(frozen=True)
+class OperatorSummary:
+    """What a model file is made of.
+
+    Attributes
+    ----------
+    operators
+        In the order of the file.
+    tensors
+        How many tensors there are of each type.
+    pixels
+        The input.
+    """
+
+    operators: tuple[Operator, ...]
+    tensors: dict[str, int]
+    pixels: Pixels
+
+    @property
+    def work(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(operator.work for operator in self.operators)
+
+    @property
+    def integer_share(self) -> float:
+        """Share of the work that is done in integers, 0..1."""
+        done = sum(item.work for item in self.operators if item.computes_in in INTEGERS)
+        return done / self.work if self.work else 0.0
+
+    @property
+    def floating(self) -> tuple[Operator, ...]:
+        """The operators that compute in floating point; conversions to and from it do not."""
+        return tuple(
+            item
+            for item in self.operators
+            if item.computes_in.startswith("float") and item.kind not in CONVERSIONS
+        )
+
+    @property
+    def by_kind(self) -> list[tuple[str, str, int, int]]:
+        """Kind, type, number of operators and work, the most work first."""
+        count: Counter[tuple[str, str]] = Counter()
+        work: Counter[tuple[str, str]] = Counter()
+        for item in self.operators:
+            count[item.kind, item.computes_in] += 1
+            work[item.kind, item.computes_in] += item.work
+        return sorted(
+            ((*key, count[key], work[key]) for key in count), key=lambda row: (-row[3], row[:2])
+        )
+
+
+def check_promise(summary: OperatorSummary, precision: str) -> None:
+    """Check that a file computes in what its precision says, from raw pixels, with weights.
+
+    ``int8``: every product in int8, and all else without a reason not to in
+    integers. ``int16``: the same in 16 bits. ``mixed``: some product in
+    integers. ``fp16`` and ``fp32``: none.
+
+    Raises
+    ------
+    ExportError
+        That names what is wrong, and the operator with the most such work.
+    """
+    pixels = summary.pixels
+    if not pixels.raw:
+        raise ExportError(
+            f"the input is {pixels.dtype} with scale {pixels.scale} and zero point "
+            f"{pixels.zero_point}; it must be uint8 with scale 1.0 and zero point 0, or none, so "
+            "that raw pixels fit"
+        )
+    products = [operator for operator in summary.operators if operator.kind in PRODUCTS]
+    faulty = [operator for operator in products if operator.fault]
+    if faulty:
+        raise ExportError(f"{faulty[0].kind} {faulty[0].name}: {faulty[0].fault}")
+    in_integers = [operator for operator in products if operator.computes_in in INTEGERS]
+    if precision == "mixed":
+        if not in_integers:
+            raise ExportError("no product computes in integers, though the file is called mixed")
+        return
+    if precision in ("int8", "int16"):
+        accepted = (precision, f"u{precision}") if precision == "int16" else (precision,)
+        wrong = [operator for operator in products if operator.computes_in not in accepted]
+        wrong += [
+            operator
+            for operator in summary.floating
+            if operator.kind not in PRODUCTS and not operator.reason
+        ]
+    else:
+        accepted, wrong = ("floating point",), in_integers
+    if wrong:
+        worst = max(wrong, key=lambda operator: operator.work)
+        raise ExportError(
+            f"{worst.kind} {worst.name} computes in {worst.computes_in}, not in {accepted[0]} "
+            f"({len(wrong)} operators do; {summary.integer_share:.0%} of the work is in integers)"
+        )
+
+
+def summarise_operators(path: Path) -> OperatorSummary:
+    """List what a model file computes, whoever wrote it.
+
+    Raises
+    ------
+    UsageError
+        If the file has another suffix than a model file.
+    MissingExtraError
+        If the format needs a package that is absent.
+    ModelFileError
+        If the file cannot be read as what its suffix says.
+    """
+    known = format_of(path)
+    try:
+        found: OperatorSummary = load(known.operators)(path)
+    except MedkitError:
+        raise
+    except Exception as error:
+        # Parsers of damaged bytes raise whatever they stumble over first.
+        raise ModelFileError(f"{path} is no {known.suffix} file, or a damaged one") from error
+    return found
+
+
+def fault_of(kind: str, arrays: Iterable[NDArray[Any]]) -> str:
+    """Say what is wrong with a product's weights, or their scales."""
+    if kind not in PRODUCTS:
+        return ""
+    for array in arrays:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return "a weight is no finite number"
+        if not array.any():
+            return "all its weights are zero"
+    return ""
+
+
+def joint_type(operands: Iterable[str]) -> str:
+    """Return what an operator computes in: the widest operand decides, floating before all."""
+    found = sorted(set(operands), key=lambda name: (name in INTEGERS, "16" not in name, name))
+    return found[0] if found else "nothing"
+
+
+def size_of(sizes: Iterable[int]) -> int:
+    """Return the product of the sides of a tensor."""
+    return math.prod(int(size) for size in sizes)

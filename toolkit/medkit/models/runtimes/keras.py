@@ -1,0 +1,211 @@
+"""Keras originals, the reference that exports are compared with."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.errors import ModelFileError
+from medkit.extras import require
+from medkit.models.card import ModelCard, no_card
+from medkit.models.formats import CARD_NAME
+from medkit.models.runtimes.base import both_classes, check_images, check_shapes, finish, one_line
+from medkit.system.quiet import native_stderr_closed
+
+_BATCH = 64
+
+_MEMBERS = ["config.json", f"{CARD_NAME}.json", "metadata.json", "model.weights.h5"]
+
+_SAFE = {
+    "None": {"__keras_tensor__"},
+    "keras": {"DTypePolicy", "Functional", "Sequential"},
+    "keras.src.models.functional": {"Functional"},
+    "keras.src.models.sequential": {"Sequential"},
+    "keras.initializers": {
+        "GlorotNormal",
+        "GlorotUniform",
+        "HeNormal",
+        "HeUniform",
+        "Ones",
+        "RandomNormal",
+        "TruncatedNormal",
+        "VarianceScaling",
+        "Zeros",
+    },
+    "keras.layers": {
+        "Activation",
+        "Add",
+        "AveragePooling2D",
+        "BatchNormalization",
+        "Concatenate",
+        "Conv2D",
+        "Dense",
+        "DepthwiseConv2D",
+        "Dropout",
+        "Flatten",
+        "GlobalAveragePooling2D",
+        "GlobalMaxPooling2D",
+        "InputLayer",
+        "LayerNormalization",
+        "LeakyReLU",
+        "MaxPooling2D",
+        "Multiply",
+        "Normalization",
+        "ReLU",
+        "Rescaling",
+        "Reshape",
+        "SeparableConv2D",
+        "Softmax",
+        "SpatialDropout2D",
+        "ZeroPadding2D",
+    },
+}
+"""What networks for images are made of, by module. Anything else in an archive could be a way to
+have code run, beside those that Keras' safe mode knows."""
+
+
+class KerasModel:
+    """A ``.keras`` archive loaded by Keras, in safe mode: no code from the file runs."""
+
+    runtime = "Keras"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path = path
+        self.card = ModelCard.from_json(read_card(path), path)
+        self.network = load_keras(path, threads)
+        check_shapes(self.card, path, self.network.input_shape, self.network.output_shape)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
+        check_images(self.card, images)
+        parts = [
+            np.asarray(self.network(images[start : start + _BATCH], training=False))
+            for start in range(0, len(images), _BATCH)
+        ]
+        return finish(self.card, np.concatenate(parts))
+
+    def another(self) -> KerasModel:
+        """Return the model itself: TensorFlow may be called by several threads at once."""
+        return self
+
+    def predict_floats(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return probabilities (n, classes), at temperature 1, of pixels that need not be bytes.
+
+        Parameters
+        ----------
+        pixels
+            float32, shape (n, height, width, channels), n at least 1.
+        """
+        import keras
+
+        floats = keras.Input(self.network.input_shape[1:], dtype="float32")
+        copy = keras.models.clone_model(self.network, input_tensors=floats)
+        copy.set_weights(self.network.get_weights())
+        return both_classes(np.asarray(copy(pixels, training=False)))
+
+
+def read_card(path: Path) -> bytes:
+    """Return the card's JSON from a ``.keras`` archive; raise :class:`ModelFileError` without."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(f"{CARD_NAME}.json")
+    except KeyError:
+        raise no_card(path) from None
+    except Exception as error:
+        # A damaged archive surfaces as errors of zipfile and zlib, which share no other base.
+        raise ModelFileError(f"{path} is no Keras archive, or a damaged one ({error})") from error
+
+
+def check_archive(path: Path) -> None:
+    """Check that a ``.keras`` archive is whole, and made of nothing but layers that medkit uses.
+
+    Raises
+    ------
+    ModelFileError
+        If it is damaged, or names anything that could run code. Nothing of
+        it has run then.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sorted(archive.namelist()) != _MEMBERS:
+                raise ValueError(f"its members are not {', '.join(_MEMBERS)}")
+            damaged = archive.testzip()
+            config = json.loads(archive.read("config.json")) if damaged is None else None
+    except Exception as error:
+        # A damaged archive surfaces as errors of zipfile and zlib, which share no other base.
+        raise ModelFileError(f"{path} is no Keras archive, or a damaged one ({error})") from error
+    if damaged is not None:
+        raise ModelFileError(f"{path} is a damaged Keras archive: {damaged} has another checksum")
+    for module, name in _named(config):
+        if not isinstance(name, str) or name not in _SAFE.get(str(module), ()):
+            raise ModelFileError(
+                f"{path} holds {name!r} of {module}, which could run code; accepted: networks of "
+                "plain layers, as 'medkit train' writes them"
+            )
+
+
+def _named(config: Any) -> Iterator[tuple[Any, Any]]:
+    """Give module and name of every object that a network's configuration would make."""
+    stack = [config]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if "class_name" in item:
+                yield item.get("module"), item["class_name"]
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+
+
+def import_tensorflow(purpose: str) -> Any:
+    """Import TensorFlow, without the lines that its native code prints while it starts.
+
+    Parameters
+    ----------
+    purpose
+        What needs it, for the error.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    require(purpose, "tensorflow")
+    with native_stderr_closed():
+        import tensorflow
+    return tensorflow
+
+
+def load_keras(path: Path, threads: int | None = None) -> Any:
+    """Load a Keras model for inference.
+
+    Raises
+    ------
+    ModelFileError
+        As :func:`check_archive`, or if Keras refuses the file.
+    MissingExtraError
+        If TensorFlow is not installed.
+    """
+    check_archive(path)
+    tf = import_tensorflow("load a .keras file")
+    import keras
+
+    if threads is not None:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        except RuntimeError as error:
+            raise ModelFileError(
+                "TensorFlow already runs with another number of threads; "
+                "give --threads to a fresh process"
+            ) from error
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        # Keras passes on whatever its readers of zip, JSON and HDF5 raise.
+        raise ModelFileError(f"{path} cannot be loaded by Keras: {one_line(error)}") from error

@@ -1,0 +1,141 @@
+"""The runtimes: which library runs which model files. None is imported before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from medkit.defaults import RUNTIME
+from medkit.errors import UsageError
+from medkit.extras import is_installed, require
+
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another way in which a runtime can compute the same file.
+
+    Attributes
+    ----------
+    name
+        For people.
+    options
+        What the runtime's class is given beside path and threads.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A library that runs model files.
+
+    Attributes
+    ----------
+    name
+        The word for it, as ``--runtime`` takes it.
+    title
+        What people call the library.
+    suffix
+        Of the files that it runs. The first runtime of a suffix is the one
+        that such a file runs on unless another is named.
+    loads
+        ``module:Class`` of a :class:`medkit.models.runtimes.base.Model`,
+        which is given a path and a number of threads.
+    package
+        Distribution whose version decides how fast it is.
+    needs
+        Top-level modules of optional packages, as :func:`medkit.extras.require`
+        takes them.
+    own_threads
+        Whether the library spreads one inference over threads of its own,
+        so that one worker is enough.
+    variants
+        Other ways to compute the same file, which parity compares as well.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    loads: str
+    package: str
+    needs: tuple[str, ...] = ()
+    own_threads: bool = False
+    variants: tuple[Variant, ...] = field(default=())
+
+    @property
+    def installed(self) -> bool:
+        """Whether its library is there. Nothing is imported."""
+        return all(map(is_installed, self.needs))
+
+    def require(self) -> None:
+        """Raise :class:`MissingExtraError` unless its library is there."""
+        require(f"run {self.suffix} files on {self.title}", *self.needs)
+
+
+_RUNTIMES: list[Runtime] = [
+    Runtime(
+        name=RUNTIME,
+        title="LiteRT",
+        suffix=".tflite",
+        loads="medkit.models.runtimes.litert:LiteRTModel",
+        package="ai-edge-litert",
+        needs=("ai_edge_litert",),
+        # A device without XNNPACK rounds as LiteRT's own kernels do.
+        variants=(Variant("without XNNPACK", MappingProxyType({"xnnpack": False})),),
+    ),
+    Runtime(
+        name="onnx",
+        title="ONNX Runtime",
+        suffix=".onnx",
+        loads="medkit.models.runtimes.onnx:OnnxModel",
+        package="onnxruntime",
+        needs=("onnxruntime",),
+    ),
+    Runtime(
+        name="openvino",
+        title="OpenVINO",
+        suffix=".onnx",
+        loads="medkit.models.runtimes.openvino:OpenVINOModel",
+        package="openvino",
+        needs=("openvino", "onnx"),
+    ),
+    Runtime(
+        name="keras",
+        title="Keras",
+        suffix=".keras",
+        loads="medkit.models.runtimes.keras:KerasModel",
+        package="tensorflow",
+        needs=("tensorflow", "keras"),
+        own_threads=True,
+    ),
+]
+
+
+def register_runtime(added: Runtime) -> None:
+    """Make a runtime known; raise :class:`ValueError` for a name that is."""
+    if added.name in runtimes():
+        raise ValueError(f"there is a runtime {added.name!r} already")
+    _RUNTIMES.append(added)
+
+
+def runtimes() -> dict[str, Runtime]:
+    """Return every runtime by its name, in order."""
+    return {known.name: known for known in _RUNTIMES}
+
+
+def get_runtime(name: str) -> Runtime:
+    """Return the runtime of a name; raise :class:`UsageError` for any other word."""
+    known = runtimes()
+    if name not in known:
+        raise UsageError(f"unknown runtime {name!r}; accepted: {', '.join(known)}")
+    return known[name]
+
+
+def runtimes_for(suffix: str) -> list[Runtime]:
+    """Return the runtimes that run files with a suffix; the first is the usual one."""
+    return [known for known in _RUNTIMES if known.suffix == suffix]

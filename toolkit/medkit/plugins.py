@@ -1,0 +1,46 @@
+"""Modules of other packages that register formats, outputs, engines, runtimes or columns.
+
+A plug-in is a module that calls a registry's function when it is imported; see
+``docs/extending.md``. It is loaded only if it is named: by the environment
+variable ``MEDKIT_PLUGINS``, or by the option ``--plugin`` of the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+
+from medkit.errors import UsageError
+
+PLUGINS_VARIABLE = "MEDKIT_PLUGINS"
+"""Environment variable that names modules, with commas between them."""
+
+
+def load_plugins(named: Sequence[str] = ()) -> None:
+    """Import plug-ins. One that is loaded already stays as it is.
+
+    Parameters
+    ----------
+    named
+        Modules, beside those that the environment names. Processes that this
+        one starts load them, too.
+
+    Raises
+    ------
+    UsageError
+        If a module cannot be imported.
+    """
+    from_environment = os.environ.get(PLUGINS_VARIABLE, "").split(",")
+    modules = [name.strip() for name in (*from_environment, *named) if name.strip()]
+    for name in dict.fromkeys(modules):
+        try:
+            import_module(name)
+        except Exception as error:
+            # Whatever a stranger's module raises, it is the module that must be mended.
+            raise UsageError(
+                f"plug-in {name!r} cannot be imported ({type(error).__name__}: {error}); name a "
+                "module that Python finds"
+            ) from error
+    if named:
+        os.environ[PLUGINS_VARIABLE] = ",".join(dict.fromkeys(modules))

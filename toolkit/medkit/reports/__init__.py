@@ -1,0 +1,1 @@
+"""Reports: pages and model cards for people, with plots and pictures inside."""

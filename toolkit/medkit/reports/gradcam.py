@@ -1,0 +1,67 @@
+"""Grad-CAM: which part of an image raised a label's score (Selvaraju et al. 2017).
+
+Importing this module imports Keras and TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def heat_maps(
+    model: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return how much each place of each image raised the score of a label.
+
+    Parameters
+    ----------
+    model
+        A Keras original, from uint8 pixels to probabilities. Its last maps
+        are averaged over the image before a dense layer.
+    images
+        uint8, shape (n, height, width, channels).
+    labels
+        Index of the label to explain, for each image, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, shape (n, height, width), 0..1 within each image; all zero
+        if no place raised the score.
+    """
+    maps = _last_maps(model)
+    observed = keras.Model(model.input, [maps, model.output])
+    with tf.GradientTape() as tape:
+        activations, output = observed(images, training=False)
+        score = _score(output, labels)
+    gradients = tape.gradient(score, activations)
+    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
+    heat = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1)).numpy()
+    size = (images.shape[2], images.shape[1])
+    enlarged = [
+        np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in heat
+    ]
+    return np.stack([one / one.max() if one.max() > 0 else one for one in enlarged])
+
+
+def _last_maps(model: Any) -> Any:
+    """Return the output of the last layer that still has height and width."""
+    for layer in reversed(model.layers):
+        if len(layer.output.shape) == 4:
+            return layer.output
+    raise ValueError(f"{model.name} has no layer with maps to explain")
+
+
+def _score(output: Any, labels: NDArray[np.int64]) -> Any:
+    """Return the log odds of one label for each image, which do not flatten as probabilities do."""
+    if output.shape[-1] == 1:
+        raised = tf.math.log(output[:, 0] + 1e-7) - tf.math.log(1 - output[:, 0] + 1e-7)
+        return tf.where(tf.constant(labels == 1), raised, -raised)
+    chosen = tf.gather(output, tf.constant(labels), batch_dims=1)
+    return tf.math.log(chosen + 1e-7) - tf.math.log(1 - chosen + 1e-7)

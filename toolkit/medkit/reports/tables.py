@@ -1,0 +1,173 @@
+"""Tables of a model's figures, as text: for model cards, reports and the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from medkit.defaults import BALANCED
+from medkit.evaluation.metrics import DEDUPLICATED
+from medkit.models.bundle import KERAS_NAME
+from medkit.models.figures import Bounds, Figures, Metrics
+from medkit.models.manifest import Manifest
+from medkit.tasks import Task
+
+Measured = Callable[[Figures], tuple[float | None, Bounds | None]]
+"""Takes one figure and its interval from all figures."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A model file in a table of figures.
+
+    Attributes
+    ----------
+    name
+        Of the file, for people.
+    bytes
+        Its size.
+    metrics
+        Its figures, by split and operating point.
+    """
+
+    name: str
+    bytes: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table of figures: its name, and a cell for each column."""
+
+    name: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """The figures of one class, as text."""
+
+    label: str
+    images: str
+    sensitivity: str
+    specificity: str
+    auc: str
+
+
+@dataclass(frozen=True)
+class PointRow:
+    """The figures at one operating point, as text; ``rule`` says what it decides."""
+
+    name: str
+    rule: str
+    sensitivity: str
+    specificity: str
+    accuracy: str
+
+
+def with_interval(value: float | None, interval: Bounds | None, digits: int = 3) -> str:
+    """Format a figure and its 95 % interval."""
+    if value is None:
+        return "-"
+    if interval is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
+
+
+def figure_columns(manifest: Manifest, seed: Manifest | None = None) -> list[Column]:
+    """Return the originals, the seed's first, and every export that has figures."""
+    originals = {"original": manifest} if seed is None else {"seed": seed, "original": manifest}
+    columns = [
+        Column(name, run.files[KERAS_NAME].bytes, run.metrics)
+        for name, run in originals.items()
+        if KERAS_NAME in run.files
+    ]
+    columns += [
+        Column(f"`{name}`", entry.bytes, entry.metrics)
+        for name, entry in manifest.exports.items()
+        if entry.metrics is not None
+    ]
+    return columns
+
+
+def images_measured(columns: Sequence[Column]) -> int:
+    """Return on how many images of the official test split the figures rest; 0 for no figures."""
+    found = (column.metrics.get("test", {}).get(BALANCED) for column in columns)
+    return next((figures.images for figures in found if figures is not None), 0)
+
+
+def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
+    """Return the rows of a table of figures on the official test split."""
+
+    def row(name: str, measured: Measured, split: str = "test") -> Row:
+        found = (column.metrics.get(split, {}).get(BALANCED) for column in columns)
+        cells = ("-" if each is None else with_interval(*measured(each)) for each in found)
+        return Row(name, tuple(cells))
+
+    area = "AUC" if task.binary else "macro AUC"
+    rows = [
+        Row("size", tuple(f"{column.bytes / 1e6:.2f} MB" for column in columns)),
+        row("accuracy", _accuracy),
+        row("balanced accuracy", lambda f: (f.balanced_accuracy, f.intervals.balanced_accuracy)),
+        row(area, _area),
+        row(f"sensitivity for {task.alert}", lambda f: _sensitivity(f, task.alert)),
+        row(f"specificity for {task.alert}", lambda f: _specificity(f, task.alert)),
+        row(
+            "expected calibration error",
+            lambda f: (f.calibration_error, f.intervals.calibration_error),
+        ),
+    ]
+    known = [points for column in columns if (points := column.metrics.get(DEDUPLICATED))]
+    if known:
+        images = known[0][BALANCED].images
+        rows += [
+            row(f"accuracy on the {images} images without a twin", _accuracy, DEDUPLICATED),
+            row(f"{area} on them", _area, DEDUPLICATED),
+        ]
+    return rows
+
+
+def class_rows(task: Task, figures: Figures) -> list[ClassRow]:
+    """Return the figures by class."""
+    return [
+        ClassRow(
+            label=label,
+            images=str(sum(figures.confusion[index])),
+            sensitivity=with_interval(*_sensitivity(figures, label)),
+            specificity=with_interval(*_specificity(figures, label)),
+            auc=with_interval(figures.class_auc.get(label), None),
+        )
+        for index, label in enumerate(task.labels)
+    ]
+
+
+def point_rows(task: Task, points: dict[str, Figures]) -> list[PointRow]:
+    """Return the figures by operating point."""
+    return [
+        PointRow(
+            name=name,
+            rule="the likeliest label"
+            if figures.threshold is None
+            else f"{task.alert} from {figures.threshold:.3f}",
+            sensitivity=with_interval(*_sensitivity(figures, task.alert)),
+            specificity=with_interval(*_specificity(figures, task.alert)),
+            accuracy=with_interval(*_accuracy(figures)),
+        )
+        for name, figures in points.items()
+    ]
+
+
+def _accuracy(figures: Figures) -> tuple[float, Bounds]:
+    return figures.accuracy, figures.intervals.accuracy
+
+
+def _area(figures: Figures) -> tuple[float | None, Bounds | None]:
+    return figures.auc, figures.intervals.auc
+
+
+def _sensitivity(figures: Figures, label: str) -> tuple[float | None, Bounds | None]:
+    return figures.sensitivity[label], figures.intervals.sensitivity[label]
+
+
+def _specificity(figures: Figures, label: str) -> tuple[float | None, Bounds | None]:
+    return figures.specificity[label], figures.intervals.specificity[label]
