@@ -11,7 +11,8 @@ import pytest
 
 from medkit.defaults import BALANCED, HIGH_SENSITIVITY
 from medkit.models.bundle import file_record
-from medkit.models.points import OperatingPoint, OperatingPoints
+from medkit.models.points import OperatingPoint, OperatingPoints, check_points, name_points
+from medkit.records import read_record
 from medkit.tasks import PNEUMONIA, TASKS, Task
 
 WHERE = Path("model.tflite")
@@ -53,6 +54,14 @@ def bundle_of(trained: Path, task: Task = PNEUMONIA, **changes: Any) -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
     return folder
+
+
+def points_from(stored: dict[str, Any], task: Task) -> OperatingPoints:
+    """Read operating points as manifests and cards do."""
+    named = name_points(stored)
+    points = {name: read_record(OperatingPoint, point) for name, point in named.items()}
+    check_points(points, task.labels)
+    return points
 
 
 # Values that JSON can hold and no model can obey.

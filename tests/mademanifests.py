@@ -104,7 +104,7 @@ def made(task: Task, start: int = 0) -> dict[str, Any]:
             "audit": {kind: numbers.count() for kind in (*kinds, "label conflict across splits")},
         },
         "versions": {"medkit": f"{numbers.count()}.0", "numpy": f"{numbers.count()}.5"},
-        "files": {"model.keras": {"bytes": 10**5 * numbers.count(), "sha256": f"{start:x}f" * 8}},
+        "files": {"model.keras": {"bytes": 10**5 * numbers.count(), "sha256": f"{start:064x}"}},
         "exports": {
             "model-int8.onnx": {
                 "bytes": 10**5 * numbers.count(),

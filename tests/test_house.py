@@ -33,7 +33,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("medkit.models",),
     ("medkit.tasks",),
     ("medkit.images",),
-    ("medkit.files", "medkit.extras", "medkit.records", "medkit.plugins"),
+    ("medkit.files", "medkit.extras", "medkit.records", "medkit.registry", "medkit.plugins"),
     ("medkit.system", "medkit.errors", "medkit.defaults", "medkit.version"),
 )
 """The rooms, from the top: folders, and modules that stand alone. Each imports from itself and

@@ -47,7 +47,7 @@ def draw_calibration_sets(
     splits
         Only their training images are drawn.
     contract
-        How the images are read.
+        Input contract by which the images are read.
     count
         Images in each set. If there are fewer than twice as many training
         images, each set gets half of them.

@@ -51,11 +51,11 @@ class Candidate:
     Attributes
     ----------
     content
-        Its bytes, card included.
+        Bytes of the file, card included.
     card
         The card.
     calibration
-        What calibrated it; ``None`` for a file without integers.
+        Calibration of the file; ``None`` for a file without integers.
     """
 
     content: bytes
@@ -81,7 +81,7 @@ class CandidateBuilder:
     bundle, source
         The original.
     splits
-        Its data; ``None`` builds files that are neither calibrated nor judged.
+        Data of the bundle; ``None`` builds files that are neither calibrated nor judged.
     count, seed
         Number of calibration images, and the seed that draws them.
     max_drop

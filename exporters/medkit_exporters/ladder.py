@@ -24,9 +24,9 @@ class Rung:
     Attributes
     ----------
     name
-        What people call it.
+        Common name of the rung.
     settings
-        How the exporter converts.
+        Settings of the conversion.
     times_images
         Factor for the number of calibration images.
     """
@@ -62,7 +62,7 @@ class Attempt:
     rung, precision
         Name of the rung, and precision of the file.
     method
-        How ranges were chosen; empty for a file without integers.
+        Method that chose the ranges; empty for a file without integers.
     images
         Number of calibration images; 0 for a file without integers.
     bytes
@@ -74,9 +74,9 @@ class Attempt:
         The file compared with one that other images calibrated; ``None``
         where nothing is calibrated.
     error
-        Why there is no file; empty if there is one.
+        Reason why there is no file; empty if there is one.
     skipped
-        What the conversion left as it was, and why; one line each.
+        Parts that the conversion left as they were, with the reason; one line each.
     """
 
     rung: str

@@ -49,7 +49,7 @@ class ExportOptions:
     Attributes
     ----------
     tasks
-        What to export; the built-in tasks by default.
+        Tasks to export; the built-in tasks by default.
     formats, precisions
         Every combination is written.
     data
@@ -85,11 +85,11 @@ class ExportedFile:
     Attributes
     ----------
     path, task, format, precision
-        Where the file lies, and what it is.
+        Path, task, format and precision of the file.
     bytes
-        Its size.
+        Size of the file.
     ratio
-        Its size divided by that of the Keras original, which is compressed.
+        Size of the file divided by the size of the Keras original, which is compressed.
     milliseconds
         Median time of one image on this machine, one at a time.
     attempts
@@ -122,12 +122,12 @@ def export_models(
     Returns
     -------
     list of ExportedFile
-        In the order of tasks, formats and precisions.
+        The files, in the order of tasks, formats and precisions.
 
     Raises
     ------
     UsageError
-        For arguments that cannot be obeyed, before TensorFlow is imported.
+        If the arguments cannot be obeyed. It is raised before TensorFlow is imported.
     MissingExtraError
         If a package is absent, before anything is read.
     ModelFileError

@@ -16,7 +16,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is converted.
+    """Settings of a conversion.
 
     Attributes
     ----------
@@ -27,8 +27,8 @@ class Settings:
     float_head
         Whether the last product computes in floating point (``mixed``).
     float_share
-        Share of the products, those that 8 bits distort most, that compute
-        in floating point (``mixed``), 0..1.
+        Share of the products that compute in floating point (``mixed``), 0..1.
+        These are the products that 8 bits distort most.
     """
 
     precision: str
@@ -38,7 +38,10 @@ class Settings:
 
     @property
     def method(self) -> str:
-        """How the ranges of activations are chosen, for the manifest; empty if none are."""
+        """The method that chooses the ranges of activations; empty if none are chosen.
+
+        The manifest records it.
+        """
         if not self.calibrated:
             return ""
         if self.ranges == LEAST_ERROR:

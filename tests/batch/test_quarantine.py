@@ -61,7 +61,7 @@ def found_in(folder: Path) -> list[ListedImage]:
 
 
 def errors_after(items: Sequence[ListedImage], count: int, limits: Limits) -> dict[str, str]:
-    tried = list(screen_suspects(iter(items), count, limits))
+    tried = list(screen_suspects(iter(items), count, limits, side=256))
     assert [item.path for item in tried] == [item.path for item in items]
     return {item.name: item.error for item in tried if item.error}
 
@@ -105,7 +105,7 @@ def test_trying_out_ends_when_the_run_is_to_end(images: Path, faulty: None) -> N
     ending = Event()
     Timer(1.0, ending.set).start()
     items = found_in(images)
-    assert list(screen_suspects(iter(items), 20, Limits(seconds=600), ending)) == items
+    assert list(screen_suspects(iter(items), 20, Limits(seconds=600), 256, ending)) == items
 
 
 def test_names_of_any_bytes_reach_the_other_process(images: Path, faulty: None) -> None:

@@ -189,7 +189,7 @@ def test_rows_without_a_record_or_of_another_program_are_not_continued(
     with pytest.raises(UsageError, match="does not begin with the columns of this run"):
         classify_files(replace(options, resume=True))
     out.write_bytes(whole[: whole.index(b"\n") + 1] + b"1.png,sick\n")
-    with pytest.raises(UsageError, match="holds a row that is none of medkit's"):
+    with pytest.raises(UsageError, match="holds a row that medkit did not write"):
         classify_files(replace(options, resume=True))
     record_path(out).write_text("{ torn")
     with pytest.raises(UsageError, match=r"run.json cannot be read"):
@@ -200,7 +200,7 @@ def test_rows_without_a_record_or_of_another_program_are_not_continued(
 
 
 def test_both_ways_at_once_and_standard_output_are_refused(options: ClassifyOptions) -> None:
-    with pytest.raises(UsageError, match="give one of both"):
+    with pytest.raises(UsageError, match="give one of them"):
         classify_files(replace(options, resume=True, overwrite=True))
     with pytest.raises(UsageError, match="standard output cannot be continued"):
         classify_files(replace(options, out="-", resume=True))

@@ -6,14 +6,14 @@ import json
 import math
 import sys
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bundles import points_from
 from medkit.defaults import BALANCED, HIGH_SENSITIVITY
-from medkit.errors import MissingExtraError, UsageError
+from medkit.errors import MissingExtraError
 from medkit.models.decisions import (
     agreeing_threshold,
     apply_temperature,
@@ -24,14 +24,7 @@ from medkit.models.decisions import (
     match_points,
     sensitivity_threshold,
 )
-from medkit.models.points import (
-    OperatingPoint,
-    OperatingPoints,
-    check_points,
-    get_point,
-    name_points,
-)
-from medkit.records import read_record
+from medkit.models.points import OperatingPoint
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -118,65 +111,6 @@ def test_of_nine_classes_the_one_with_a_threshold_wins_from_there_on_and_never_b
     strict = OperatingPoint("any", "nevus", 0.9)
     assert decide(SKIN, probabilities, strict).tolist() == [melanoma, melanoma, melanoma, 7]
     assert np.array_equal(probabilities, before)
-
-
-# Operating points on file
-
-
-def points_from(stored: dict[str, Any], task: Task) -> OperatingPoints:
-    """Read operating points as manifests and cards do."""
-    named = name_points(stored)
-    points = {name: read_record(OperatingPoint, point) for name, point in named.items()}
-    check_points(points, task.labels)
-    return points
-
-
-@BOTH
-def test_points_survive_json(task: Task) -> None:
-    points = {
-        BALANCED: LIKELIEST,
-        "careful": OperatingPoint("careful", task.alert, 0.25),
-        "all": OperatingPoint("all", task.labels[0], 0.0),
-        "none": OperatingPoint("none", task.labels[0], 1.0),
-    }
-    text = json.dumps({name: point.to_dict() for name, point in points.items()})
-    assert points_from(json.loads(text), task) == points
-
-
-def test_a_stored_point_does_not_repeat_its_name() -> None:
-    assert sick_from(0.5).to_dict() == {"label": "PNEUMONIA", "threshold": 0.5}
-    assert LIKELIEST.to_dict() == {"label": None, "threshold": None}
-
-
-@pytest.mark.parametrize(
-    ("entry", "what"),
-    [
-        ({"label": "PNEUMONIA", "threshold": None}, "cannot be obeyed"),
-        ({"label": None, "threshold": 0.5}, "cannot be obeyed"),
-        ({"label": "melanoma", "threshold": 0.5}, "cannot be obeyed"),
-        ({"label": "PNEUMONIA", "threshold": 1.01}, "cannot be obeyed"),
-        ({"label": "PNEUMONIA", "threshold": -0.01}, "cannot be obeyed"),
-        ({"label": "PNEUMONIA", "threshold": math.nan}, "cannot be obeyed"),
-        (None, "no operating point 'balanced'"),
-    ],
-)
-def test_points_that_cannot_be_obeyed_are_refused(entry: dict[str, Any] | None, what: str) -> None:
-    stored = {HIGH_SENSITIVITY: {"label": "PNEUMONIA", "threshold": 0.1}}
-    if entry is not None:
-        stored[BALANCED] = entry
-    with pytest.raises(ValueError, match=what):
-        points_from(stored, PNEUMONIA)
-
-
-def test_a_point_is_got_by_its_name() -> None:
-    points = {BALANCED: LIKELIEST, "careful": sick_from(0.1)}
-    assert get_point(points, "careful") == sick_from(0.1)
-    for name in ("Careful", "", "reckless"):
-        with pytest.raises(UsageError) as caught:
-            get_point(points, name)
-        assert str(caught.value) == (
-            f"unknown operating point {name!r}; this model has: balanced, careful"
-        )
 
 
 # Applying a temperature

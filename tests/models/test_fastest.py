@@ -41,7 +41,7 @@ class Bundle:
         for name, ladder in ladders.items():
             precision, kind = name.split("_")
             exports[f"model-{precision}{suffixes[kind]}"] = ExportEntry(
-                0, name.encode().hex(), precision, ladder=tuple(ladder)
+                0, name.encode().hex().zfill(64), precision, ladder=tuple(ladder)
             )
         self.manifest = SimpleNamespace(exports=exports)
 
@@ -101,7 +101,7 @@ def test_it_is_measured_anew_when_what_it_depends_on_changes(
     fastest_choice(bundle, 16, 1)
     if change == "file":
         exports = bundle.manifest.exports
-        exports["model-int8.onnx"] = replace(exports["model-int8.onnx"], sha256="00")
+        exports["model-int8.onnx"] = replace(exports["model-int8.onnx"], sha256="00" * 32)
     if change == "processor":
         monkeypatch.setattr(module, "processor_name", lambda: "Another Chip")
     fastest_choice(bundle, 8 if change == "batch" else 16, 2 if change == "threads" else 1)

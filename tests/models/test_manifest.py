@@ -57,6 +57,7 @@ def test_a_manifest_without_a_needed_part_is_refused(tmp_path: Path, key: str) -
         ("files", 5),
         ("files", {"model.keras": 7}),
         ("files", {"model.keras": {"sha256": "none"}}),
+        ("files", {"model.keras": {"bytes": 1, "sha256": "00ff"}}),
         ("exports", [1]),
         ("exports", {"model-int8.tflite": 7}),
         ("exports", {"model-int8.tflite": {"sha256": 7}}),
@@ -124,8 +125,8 @@ def test_what_is_wrong_with_a_field_is_said_in_one_line(
 
 def test_an_export_takes_the_place_of_others(tmp_path: Path) -> None:
     manifest = load_bundle(PNEUMONIA, bundle_of(tmp_path).parent).manifest
-    entry = ExportEntry(3, "00ff", "fp16")
+    entry = ExportEntry(3, "0f" * 32, "fp16")
     changed = manifest.with_export("model-fp16.onnx", entry, instead_of=("model-int8.onnx",))
     assert list(changed.exports) == ["model-int8.tflite", "model-fp16.onnx"]
-    assert changed.listed["model-fp16.onnx"] == FileRecord(3, "00ff")
+    assert changed.listed["model-fp16.onnx"] == FileRecord(3, "0f" * 32)
     assert "model-int8.onnx" in manifest.exports

@@ -53,12 +53,12 @@ class MissingExtraError(MedkitError):
     Parameters
     ----------
     package
-        What is not installed.
+        Name of the package that is not installed.
     extra
         The extra of ``medkit-edge`` that brings it: empty for the base
         install, ``None`` if a plug-in needs a package of its own.
     purpose
-        What needs it, as the end of "needed to ...".
+        Purpose that needs the package, as the end of "needed to ...".
     """
 
     def __init__(self, package: str, extra: str | None, purpose: str) -> None:

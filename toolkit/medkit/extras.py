@@ -41,7 +41,7 @@ def require(purpose: str, *modules: str, extra: str = "") -> None:
     Parameters
     ----------
     purpose
-        What needs them, as the end of "needed to ...".
+        Purpose that needs the packages, as the end of "needed to ...".
     modules
         Names of top-level modules, such as ``scipy``. Those that are not in
         :data:`EXTRAS` are packages of a plug-in, with the module's name.
@@ -52,7 +52,7 @@ def require(purpose: str, *modules: str, extra: str = "") -> None:
     Raises
     ------
     MissingExtraError
-        For the first that is absent.
+        If a package is absent. The error names the first one.
     """
     for module in modules:
         if not is_installed(module):
@@ -62,7 +62,10 @@ def require(purpose: str, *modules: str, extra: str = "") -> None:
 
 def is_installed(module: str) -> bool:
     """Whether a top-level module can be imported. Nothing is imported."""
-    return find_spec(module) is not None
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False  # a plug-in may name a module of a package that is absent
 
 
 def _origin(module: str) -> tuple[str, str | None]:

@@ -6,6 +6,7 @@ Libraries are imported late, because every command imports this module.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -68,7 +69,7 @@ def write_json(path: Path, content: Any, *, ascii_only: bool = True) -> None:
     path
         The file.
     content
-        What :func:`json.dumps` takes. A number that is not finite is an error.
+        Any value that :func:`json.dumps` takes. A number that is not finite is an error.
     ascii_only
         Write other characters as escapes. A file name that is not UTF-8 can
         be written in no other way.
@@ -111,6 +112,12 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def check_sha256(text: str) -> None:
+    """Raise :class:`ValueError` unless a text is a SHA-256 in hexadecimal."""
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"sha256 is {text!r}, which is not 64 hexadecimal digits")
 
 
 def check_writable(folder: Path) -> None:

@@ -36,11 +36,11 @@ def load_plugins(named: Sequence[str] = ()) -> None:
     for name in dict.fromkeys(modules):
         try:
             import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Whatever a stranger's module raises, it is the module that must be mended.
             raise UsageError(
-                f"plug-in {name!r} cannot be imported ({type(error).__name__}: {error}); name a "
-                "module that Python finds"
+                f"plug-in {name!r} cannot be imported ({type(error).__name__}: {error}); "
+                "correct the module, or name another"
             ) from error
     if named:
         os.environ[PLUGINS_VARIABLE] = ",".join(dict.fromkeys(modules))

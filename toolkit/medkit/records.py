@@ -1,8 +1,8 @@
-"""From JSON to dataclasses: manifests, model cards and run records are read here.
+"""Reading of dataclasses from JSON: manifests, model cards and run records.
 
-A field that is missing, or of another type than its annotation, is a
-:class:`ValueError` whose one line names the field. Unknown keys are left out,
-so that a file of a later version can be read.
+A missing field is a :class:`ValueError`, and so is a field of another type
+than its annotation. The error is one line that names the field. Unknown keys
+are left out, so that a file of a later version can be read.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ def _value(hint: Any, stored: Any, where: str) -> Any:
     elif is_dataclass(hint) and isinstance(hint, type):
         value = stored if isinstance(stored, hint) else read_record(hint, stored, where)
     elif hint is float and type(stored) is int:
-        value = float(stored)
+        try:
+            value = float(stored)
+        except OverflowError:
+            raise ValueError(f"{where} is {_shown(stored)}, which is too large") from None
     # In Python, True is a whole number; in a record it is not.
     elif hint is not Any and type(stored) is not hint:
         raise ValueError(f"{where} is {_shown(stored)}, not {_NAMES.get(origin or hint, hint)}")

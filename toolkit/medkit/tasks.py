@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medkit.defaults import PNEUMONIA_NAME, SKIN_NAME
+from medkit.defaults import AUTO, PNEUMONIA_NAME, SKIN_NAME
 from medkit.errors import ModelFileError, UsageError
 from medkit.files import read_json
 from medkit.images.contract import InputContract
@@ -30,16 +30,16 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """How a published data set lies on the disk.
+    """The layout of a published data set on the disk.
 
     Attributes
     ----------
     train, test
         Names of the split folders.
     folders
-        Names under which the data set itself is known to lie.
+        Known names of the data set's own folder.
     source
-        Where the data come from, with their licence.
+        Origin of the data, with their licence.
     """
 
     train: str
@@ -50,16 +50,16 @@ class DatasetLayout:
 
 @dataclass(frozen=True)
 class TaskNotes:
-    """What a person must know of a task; it goes into the model card.
+    """Notes on a task for people. They go into the model card.
 
     Attributes
     ----------
     misuse
-        What the models must not be used for, beyond what holds for all.
+        Uses that are wrong for these models, besides those that are wrong for all.
     licence
-        Of the trained weights.
+        Licence of the trained weights.
     traps
-        What misleads people who train or measure on the data.
+        Properties of the data that mislead people who train or measure on them.
     """
 
     misuse: str = ""
@@ -76,12 +76,12 @@ class Task:
     name
         The word for it on the command line, and its folder in ``trained/``.
     title
-        What it decides, for people.
+        Title of the task, for people.
     labels
         Class names in output order. They are also the names of a data set's
         class folders. The order is fixed here, and never that of a listing.
     contract
-        How an image file becomes a tensor.
+        Input contract: how an image file becomes a tensor.
     positive
         The label whose probability is the score of a two-class task;
         ``None`` for a task with more classes.
@@ -91,9 +91,9 @@ class Task:
         The operating point ``high-sensitivity`` finds at least this share of
         the alert label's validation images, 0..1.
     layout
-        How the published data set lies on the disk; ``None`` if there is none.
+        Layout of the published data set on the disk; ``None`` if there is none.
     notes
-        What a person must know.
+        Notes for people.
 
     Raises
     ------
@@ -112,12 +112,18 @@ class Task:
     notes: TaskNotes = field(default_factory=TaskNotes)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not _NAME.fullmatch(self.name) or self.name == AUTO:
             raise ValueError(
-                f"name {self.name!r} is not accepted; use small letters, digits, - and _"
+                f"name {self.name!r} is not accepted; use small letters, digits, - and _, and not "
+                f"the word {AUTO}"
             )
-        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+        # Labels are names of folders and columns, and a column has underscores for spaces.
+        different = {label.replace(" ", "_") for label in self.labels}
+        if len(self.labels) < 2 or len(different) < len(self.labels):
             raise ValueError(f"labels {list(self.labels)}; accepted: two or more different ones")
+        for label in self.labels:
+            if not label.strip() or not label.isprintable() or "/" in label:
+                raise ValueError(f"label {label!r}; accepted: printable characters without /")
         if self.alert not in self.labels:
             raise ValueError(f"alert {self.alert!r} is not one of the labels {list(self.labels)}")
         if self.positive is not None and (len(self.labels) != 2 or self.positive != self.labels[1]):
@@ -151,7 +157,8 @@ class Task:
         if self.layout is None:
             raise UsageError(
                 f"task {self.name} has no published data set with a test split; "
-                f"give a folder with a folder of images for each of {list(self.labels)}"
+                f"describe the folders of its data as layout in its {TASK_NAME}, with a folder of "
+                f"images for each of {list(self.labels)}"
             )
         return self.layout
 
@@ -284,9 +291,15 @@ def known_tasks(trained: Path | None = None) -> Mapping[str, Task]:
     ModelFileError
         If a ``task.json`` there cannot be read. The message names the field.
     """
+    names = task_names(trained)
+    return {name: get_task(name, trained) for name in names}
+
+
+def task_names(trained: Path | None = None) -> tuple[str, ...]:
+    """Return the name of every task that :func:`known_tasks` gives. No file is read."""
     root = trained or trained_folder()
-    others = {path.parent.name: read_task(path) for path in sorted(root.glob(f"*/{TASK_NAME}"))}
-    return {**others, **TASKS}
+    others = sorted(path.parent.name for path in root.glob(f"*/{TASK_NAME}"))
+    return tuple(dict.fromkeys((*others, *TASKS)))
 
 
 def read_task(path: Path) -> Task:
@@ -323,13 +336,14 @@ def get_task(name: str, trained: Path | None = None) -> Task:
     Raises
     ------
     UsageError
-        For any other word.
+        If there is no such task.
     ModelFileError
-        If a task of the folder cannot be read.
+        If its ``task.json`` cannot be read.
     """
     if name in TASKS:
         return TASKS[name]
-    known = known_tasks(trained)
-    if name not in known:
-        raise UsageError(f"unknown task {name!r}; accepted: {', '.join(known)}")
-    return known[name]
+    # A task beside it that cannot be read is no reason to refuse this one.
+    names = task_names(trained)
+    if name not in names:
+        raise UsageError(f"unknown task {name!r}; accepted: {', '.join(names)}")
+    return read_task((trained or trained_folder()) / name / TASK_NAME)

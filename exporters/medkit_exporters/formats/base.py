@@ -1,4 +1,4 @@
-"""What every exporter does, and what is the same for all of them.
+"""The interface of an exporter, and the steps that all exporters share.
 
 Importing this module imports Keras.
 """
@@ -39,7 +39,7 @@ class Exporter(Protocol):
     Attributes
     ----------
     name
-        Of the format, as :mod:`medkit.models.formats` knows it.
+        Name of the format, as :mod:`medkit.models.formats` knows it.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Exporter(Protocol):
         source
             The original.
         settings
-            What the file shall compute in.
+            Settings of the conversion.
         calibration
             uint8 images (n, height, width, channels) that fix the ranges of
             integers; ``None`` where there are none.
@@ -94,7 +94,7 @@ class NetworkExporter(ABC):
     name
         As for :class:`Exporter`.
     title
-        What people call the format.
+        Common name of the format.
     """
 
     name: str

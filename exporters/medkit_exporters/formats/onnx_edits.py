@@ -72,9 +72,9 @@ def clip_branches(graph: Any, additions: Sequence[Addition]) -> tuple[str, ...]:
     Parameters
     ----------
     graph
-        Of an int8 file, with uint8 activations.
+        Graph of an int8 file with uint8 activations.
     additions
-        As :func:`medkit_exporters.quantize.branches.branch_ranges` returns them.
+        Additions that :func:`medkit_exporters.quantize.branches.branch_ranges` returned.
         They are found in the file by the names of their layers.
 
     Returns

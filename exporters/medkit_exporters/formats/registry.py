@@ -25,7 +25,7 @@ class KnownExporter:
     Attributes
     ----------
     name
-        Of its format, one of :func:`medkit.models.formats.export_formats`.
+        Name of its format, one of :func:`medkit.models.formats.export_formats`.
     loads
         ``module:Class`` of a :class:`medkit_exporters.formats.base.Exporter`,
         which is called without arguments.
@@ -40,12 +40,12 @@ class KnownExporter:
 
     @property
     def suffix(self) -> str:
-        """Of its files."""
+        """The suffix of the format's files."""
         return export_formats()[self.name].suffix
 
     @property
     def runtime(self) -> str:
-        """What people call the library that its files usually run on."""
+        """The common name of the library that usually runs the format's files."""
         return runtimes_for(self.suffix)[0].title
 
     @property
@@ -72,7 +72,7 @@ _EXPORTERS: list[KnownExporter] = [
 def register_exporter(added: KnownExporter) -> None:
     """Make an exporter known; raise :class:`ValueError` for a format that has one."""
     if added.name in known_exporters():
-        raise ValueError(f"there is an exporter for {added.name!r} already")
+        raise ValueError(f"there is an exporter for {added.name!r} already; choose another name")
     if added.name not in export_formats():
         raise ValueError(f"{added.name!r} is no format of exports; register the format first")
     _EXPORTERS.append(added)

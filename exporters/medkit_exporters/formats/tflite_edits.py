@@ -69,9 +69,9 @@ class Edited:
     Attributes
     ----------
     content
-        Its bytes.
+        Bytes of the file.
     skipped
-        What the edit left as it was, and why; one line each.
+        Parts that the edit left as they were, with the reason; one line each.
     """
 
     content: bytes
@@ -195,7 +195,7 @@ def clip_branches(content: bytes, additions: Sequence[Addition]) -> Edited:
     content
         The file.
     additions
-        As :func:`medkit_exporters.quantize.branches.branch_ranges` returns them.
+        Additions that :func:`medkit_exporters.quantize.branches.branch_ranges` returned.
         They are found in the file by the names of their layers.
     """
     model = read(content)
@@ -249,7 +249,7 @@ def count_in_steps(content: bytes, cap: float) -> Edited:
     content
         The file.
     cap
-        Where the rectified tensors end.
+        Upper end of the rectified tensors.
     """
     model = read(content)
     graph = model.subgraphs[0]

@@ -1,1 +1,1 @@
-"""What is done to a Keras network before it is converted to integers, one method a module."""
+"""Changes to a Keras network before it is converted to integers, one method a module."""

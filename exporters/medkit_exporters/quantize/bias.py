@@ -47,7 +47,7 @@ def shift_logits(model: Any, shift: NDArray[np.float64]) -> Any:
     Raises
     ------
     ExportError
-        As :func:`medkit_exporters.quantize.network.ending_of`.
+        In the same cases as :func:`medkit_exporters.quantize.network.ending_of`.
     """
     model = flat(model)
     copy = copy_network(model if ending_of(model, "the network").use_bias else _with_bias(model))

@@ -44,7 +44,7 @@ class Branch:
         Names of the convolution, and of the normalisation after it: a file
         may call the tensor by either.
     range
-        That it should have.
+        Range that it should have.
     """
 
     layers: tuple[str, ...]
@@ -58,7 +58,7 @@ class Addition:
     Attributes
     ----------
     name
-        Of the Keras layer.
+        Name of the Keras layer.
     branches
         The inputs that should have another range than the converter chose.
     """
@@ -152,7 +152,7 @@ def best_range(own: NDArray[np.float32], other: NDArray[np.float32], top: float)
     own, other
         Values of the branch and of what they are added to, shape (n,).
     top
-        Where the rectified sum ends; infinity for no end.
+        Upper end of the rectified sum; infinity for no end.
 
     Returns
     -------

@@ -41,7 +41,7 @@ def cap_activations(model: Any, images: NDArray[np.uint8], levels: int = 255) ->
     Returns
     -------
     Rewritten
-        With the same outputs but for images that reach a cap.
+        The network. Its outputs are the same, except for images that reach a cap.
     """
     copy = copy_network(model)
     groups, skipped = scalable_channels(copy, "ranges")
@@ -59,12 +59,12 @@ def cap_activations(model: Any, images: NDArray[np.uint8], levels: int = 255) ->
 
 
 def best_top(counts: NDArray[np.int64], peak: float, levels: int) -> float:
-    """Return where a rectified tensor must end so that its mean square error is least.
+    """Return the end of a rectified tensor that gives the least mean squared error.
 
     Parameters
     ----------
     counts
-        How many positive values lie in each of equal parts of 0..``peak``.
+        Number of positive values in each of equal parts of 0..``peak``.
     peak
         The largest value.
     levels
@@ -73,8 +73,9 @@ def best_top(counts: NDArray[np.int64], peak: float, levels: int) -> float:
     Returns
     -------
     float
-        At most ``peak``. A value below the end is off by rounding, by a
-        twelfth of a square step on average; one above by what is cut off.
+        The best end, at most ``peak``. The squared error of a value below the
+        end is that of rounding, a twelfth of a square step on average. The
+        error of a value above the end is the part that is cut off.
     """
     width = peak / len(counts)
     values = (np.arange(len(counts)) + 0.5) * width

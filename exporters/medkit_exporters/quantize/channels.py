@@ -62,7 +62,7 @@ class Channels:
     consumers
         Layers that undo the factors in their kernels.
     obstacles
-        What is tied in and cannot be scaled, in words.
+        Parts of the network that are tied in and cannot be scaled, in words.
     quantised
         Whether the channels are computed by one product and read by another,
         so that their rounding matters.
@@ -121,7 +121,7 @@ def scalable_channels(model: Any, step: str) -> tuple[list[Channels], tuple[str,
     model
         The network.
     step
-        What the line about the others begins with.
+        Beginning of the line about the other channels.
 
     Returns
     -------

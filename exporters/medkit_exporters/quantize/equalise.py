@@ -42,7 +42,7 @@ def equalise(model: Any, images: NDArray[np.uint8]) -> Rewritten:
     Returns
     -------
     Rewritten
-        With the same outputs, up to rounding.
+        The network, with the same outputs up to rounding.
     """
     copy = copy_network(model)
     groups, skipped = scalable_channels(copy, "equalise")

@@ -53,7 +53,7 @@ def fold_rescaling(model: Any) -> Rewritten:
     Returns
     -------
     Rewritten
-        With the same outputs, up to rounding.
+        The network, with the same outputs up to rounding.
     """
     network = flat(model)
     chain, obstacle = _leading_chain(network)

@@ -46,7 +46,7 @@ class Rewritten:
     model
         The Keras model. The given one stays as it was.
     skipped
-        What the method left as it was, and why; one line each.
+        Parts that the method left as they were, with the reason; one line each.
     """
 
     model: Any
@@ -54,7 +54,7 @@ class Rewritten:
 
 
 class Wiring:
-    """Which operation of a flat network writes a tensor, and which read it.
+    """The wiring of a flat network: the operations that write and read each tensor.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ class Wiring:
     Attributes
     ----------
     operations
-        All operations but the input, each after those whose outputs it reads.
-        Besides layers there may be functions of ``keras.ops``.
+        All operations except the input. Each one comes after those whose
+        outputs it reads. Besides layers, they may be functions of ``keras.ops``.
     """
 
     def __init__(self, model: Any) -> None:
@@ -152,7 +152,7 @@ def ending_of(model: Any, where: str) -> Any:
     model
         The network.
     where
-        What to call it in an error.
+        Name of the network in an error.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def flat(model: Any) -> Any:
     Raises
     ------
     ExportError
-        For any other network.
+        If the network has any other form.
     """
     _check_plain(model)
     for number, what in ((len(model.inputs), "inputs"), (len(model.outputs), "outputs")):

@@ -56,7 +56,7 @@ def round_together(model: Any, images: NDArray[np.uint8]) -> Rewritten:
     Returns
     -------
     Rewritten
-        Its kernels round to themselves.
+        The network. Its kernels do not change when they are rounded.
     """
     copy = copy_network(model)
     reasons = {layer.name: _obstacle(layer) for layer in copy.layers if _has_kernel(layer)}
@@ -143,8 +143,9 @@ def _move_normalisation(model: Any) -> dict[str, str]:
     Returns
     -------
     dict
-        By the name of a convolution, why the normalisation after it stays.
-        A converter merges it later, and the rounded kernel would be another.
+        Reason why the normalisation after a convolution stays, by the name of
+        the convolution. A converter merges it later, and the rounded kernel
+        would be another.
     """
     wiring, left = Wiring(model), {}
     for layer in wiring.operations:

@@ -26,7 +26,7 @@ class Source:
     path
         The ``.keras`` file; ``None`` for a network in memory.
     card
-        Its card.
+        Card of the original.
     model
         The model: uint8 pixels (n, height, width, channels) to float32
         probabilities, (n, 1) from a sigmoid or (n, classes) from a softmax.
@@ -38,7 +38,7 @@ class Source:
 
     @property
     def activation(self) -> str:
-        """Name of the last layer's activation, ``sigmoid`` or ``softmax``."""
+        """The name of the last layer's activation, ``sigmoid`` or ``softmax``."""
         return activation_of(self._last)
 
     def check_ending(self) -> None:
@@ -63,7 +63,7 @@ class Source:
         Returns
         -------
         tensorflow.types.experimental.PolymorphicFunction
-            With one input ``pixels``.
+            The function, with one input ``pixels``.
         """
         model = _with_float_input(self.model) if float_pixels else flat(self.model)
         if logits:

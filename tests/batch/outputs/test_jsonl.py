@@ -50,5 +50,5 @@ def test_a_row_without_its_fields_is_no_row_of_ours(tmp_path: Path) -> None:
     write(out, [row()])
     with out.open("ab") as stream:
         stream.write(b'{"path": "b.png"}\n')
-    with pytest.raises(UsageError, match="holds a row that is none of medkit's"):
+    with pytest.raises(UsageError, match="holds a row that medkit did not write"):
         output_for(out).recover(out, columns_for(LABELS))

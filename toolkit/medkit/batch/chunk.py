@@ -40,9 +40,22 @@ class TaskModel:
     contract: InputContract
     spec: ModelSpec
 
+    def open(self) -> Model:
+        """Open the model, and check that it decides this task.
+
+        Raises
+        ------
+        ModelFileError, MissingExtraError
+            If it cannot be opened, or is for another task, other labels or
+            another contract.
+        """
+        model = self.spec.open()
+        model.card.check(self.task, self.contract, self.spec.path)
+        return model
+
     @property
     def route(self) -> Route:
-        """Where routing sends images of this task."""
+        """The route to this task."""
         return Route(self.task.name, self.contract)
 
 
@@ -53,15 +66,15 @@ class Job:
     Attributes
     ----------
     models
-        By name of the task.
+        Models by name of the task.
     routing
         Decides which task an image is for.
     operating_point
         Name of the operating point by which every model decides.
     limits
-        What one image may cost.
+        Limits of one image.
     workers
-        How many chunks are worked on at a time.
+        Number of chunks that are worked on at a time.
     opened
         Models that this process has opened already, by task. They stay here
         when the job is sent to another process.
@@ -83,12 +96,12 @@ class Job:
         return next(iter(self.models)) if len(self.models) == 1 else ""
 
     def pool(self) -> ModelPool:
-        """Return where the threads of a process get their models."""
-        return ModelPool({name: each.spec for name, each in self.models.items()}, self.opened)
+        """Return the pool that gives the threads of a process their models."""
+        return ModelPool(self.models, self.opened)
 
 
 class Watch(Protocol):
-    """Whoever looks after a worker, and may stop it."""
+    """The supervisor of a worker. It may stop the worker."""
 
     def begin(self, place: int, clock: Clock) -> bool:
         """Take note that an image is begun; return whether to go on."""
@@ -110,7 +123,7 @@ class _Image:
 def classify_chunk(chunk: Chunk, job: Job, models: ModelPool, watch: Watch) -> list[Row]:
     """Return the rows of a chunk, in order; none if it was stopped.
 
-    Whatever a file sets off costs its own row and no other.
+    An error in one file affects only the row of that file.
 
     Raises
     ------
@@ -156,7 +169,7 @@ def _decode(place: int, listed: ListedImage, job: Job, clock: Clock) -> tuple[st
 
 
 def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[Row]:
-    """Return the row of each image; what a model raises costs only the images it is about."""
+    """Return the row of each image. An error of a model affects only the images it is about."""
     task = job.models[name].task
     try:
         probabilities = model.predict(np.stack([image.tensor for image in batch]))

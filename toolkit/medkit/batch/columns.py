@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from medkit.batch.rows import Row
+from medkit.errors import MedkitError
 
 Value = str | float | None
+
+_OF_LABEL = "p_"
+"""Beginning of the name of each column with a label's probability."""
 
 _DIGITS = 6
 """Decimals of a probability: more than any model is good for."""
@@ -21,7 +26,7 @@ class Column:
     Attributes
     ----------
     name
-        Its heading.
+        Heading of the column.
     kind
         ``path`` for the name of a file, ``text`` or ``number``.
     of
@@ -37,10 +42,40 @@ _ADDED: list[Column] = []
 
 
 def register_column(added: Column) -> None:
-    """Put a column behind those that there are; raise :class:`ValueError` for a known name."""
+    """Put a column behind those that there are.
+
+    Raises
+    ------
+    ValueError
+        If its name is taken, or begins as those of probabilities do.
+    """
     if added.name in (column.name for column in columns_for(())):
-        raise ValueError(f"there is a column {added.name!r} already")
-    _ADDED.append(added)
+        raise ValueError(f"there is a column {added.name!r} already; choose another name")
+    if added.name.startswith(_OF_LABEL):
+        raise ValueError(
+            f"the column {added.name!r} could be that of a label's probability; choose a name that "
+            f"does not begin with {_OF_LABEL}"
+        )
+    _ADDED.append(replace(added, of=_guarded(added)))
+
+
+def _guarded(added: Column) -> Callable[[Row], Value]:
+    """Return the function of an added column, which fails in one line and gives plain values."""
+
+    def value_of(row: Row) -> Value:
+        try:
+            value = added.of(row)
+            if value is None or isinstance(value, str):
+                return value
+            number = float(value)
+        except Exception as error:
+            raise MedkitError(
+                f"the column {added.name!r} fails for {row.path} "
+                f"({type(error).__name__}: {error}); correct its plug-in, or leave it out"
+            ) from error
+        return number if math.isfinite(number) else None
+
+    return value_of
 
 
 def added_columns() -> tuple[str, ...]:
@@ -63,7 +98,7 @@ def columns_for(labels: Sequence[str]) -> tuple[Column, ...]:
 
 
 def _probability(label: str) -> Column:
-    name = f"p_{label.replace(' ', '_')}"
+    name = f"{_OF_LABEL}{label.replace(' ', '_')}"
     return Column(name, "number", lambda row: _rounded(row.probabilities.get(label)))
 
 

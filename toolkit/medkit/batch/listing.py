@@ -36,11 +36,11 @@ class ListedImage:
     Attributes
     ----------
     path
-        What to open.
+        Path of the file.
     name
-        What to call it in the output, with forward slashes; see :func:`walk`.
+        Name of the file in the output, with forward slashes; see :func:`walk`.
     error
-        Why there is nothing to open; empty for an image.
+        Reason why there is nothing to open; empty for an image.
     """
 
     path: Path

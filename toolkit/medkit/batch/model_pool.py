@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock, local
+from typing import Protocol
 
 from medkit.models.runtimes.base import Model
-from medkit.models.runtimes.loading import ModelSpec
+
+
+class Closed(Protocol):
+    """A model that is not open yet."""
+
+    def open(self) -> Model:
+        """Open the model."""
 
 
 class ModelPool:
-    """Gives each thread models of its own.
+    """A pool that gives each thread models of its own.
 
     Parameters
     ----------
-    specs
-        What each task's model is opened from.
+    models
+        The model of each task, which is not open yet.
     opened
         Models that are open already, by task.
     """
 
-    def __init__(self, specs: Mapping[str, ModelSpec], opened: Mapping[str, Model]) -> None:
-        self._specs = specs
+    def __init__(self, models: Mapping[str, Closed], opened: Mapping[str, Model]) -> None:
+        self._models = models
         self._first = dict(opened)
         self._given: set[str] = set()
         self._lock, self._own = Lock(), local()
@@ -38,7 +45,7 @@ class ModelPool:
         if task not in own:
             with self._lock:
                 if task not in self._first:
-                    self._first[task] = self._specs[task].open()
+                    self._first[task] = self._models[task].open()
                 first = self._first[task]
                 unused = task not in self._given
                 self._given.add(task)

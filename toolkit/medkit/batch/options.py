@@ -1,7 +1,7 @@
-"""What classification is asked for: the arguments as a person gives them, and their defaults.
+"""Options of a classification: the arguments as a person gives them, and their defaults.
 
-They are turned into a :class:`medkit.batch.plan.Plan` once, and not looked at
-again after that.
+They are turned into a :class:`medkit.batch.plan.Plan` once. Nothing reads
+them after that.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from medkit.images.limits import DEFAULT_LIMITS, Limits
 
 @dataclass(frozen=True)
 class ClassifyOptions:
-    """What to classify, with what, and where to.
+    """Options of a classification: the images, the model and the output.
 
     Attributes
     ----------
     inputs, include, exclude
-        As for :func:`medkit.batch.listing.walk`.
+        Arguments of :func:`medkit.batch.listing.walk`.
     out
-        As for :func:`medkit.batch.outputs.registry.output_for`.
+        Argument of :func:`medkit.batch.outputs.registry.output_for`.
     task
         Name of the task of all images, or ``auto``: a grey image is taken
         for a chest X-ray, a coloured one for dermoscopy.
@@ -31,9 +31,9 @@ class ClassifyOptions:
     operating_point
         Name of the operating point that turns probabilities into labels.
     runtime
-        Name of a runtime; ``auto`` for the fastest on this machine of those
-        that have passed parity; ``None`` for LiteRT, or what the suffix of
-        ``model`` calls for.
+        Name of a runtime. ``auto`` takes the fastest one on this machine that
+        has passed parity. ``None`` takes LiteRT, or the usual runtime for the
+        suffix of ``model``.
     engine
         Name of the engine that spreads the work; see
         :mod:`medkit.batch.engines.registry`.
@@ -45,12 +45,12 @@ class ClassifyOptions:
     trained
         Folder of models, as for :func:`medkit.models.bundle.load_bundle`.
     resume
-        Keep the rows of an output that is there, and do what is missing; see
+        Keep the rows of an existing output, and add the missing ones; see
         :mod:`medkit.batch.resume`.
     overwrite
-        Replace an output that is there.
+        Replace an existing output.
     limits
-        What one image may cost; an image that costs more is an error row.
+        Limits of one image. An image that exceeds them gets an error row.
     """
 
     inputs: tuple[Path, ...]

@@ -27,7 +27,7 @@ from medkit.batch.resume import (
     read_run_record,
     record_path,
 )
-from medkit.batch.routing import ByColour, OneTask, Routing
+from medkit.batch.routing import BY_COLOUR, ByColour, OneTask, Routing
 from medkit.defaults import AUTO, RUNTIME, STDOUT
 from medkit.errors import ModelFileError, UsageError
 from medkit.files import output_errors, sha256_of
@@ -38,7 +38,7 @@ from medkit.models.runtimes.base import Model
 from medkit.models.runtimes.loading import ModelSpec, check_threads, load_model, runtime_for
 from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes
 from medkit.system.cores import available_cores
-from medkit.tasks import PNEUMONIA, SKIN, Task, get_task, known_tasks
+from medkit.tasks import Task, get_task, task_names
 
 _MOST_WORKERS = 16
 """Workers, beyond which cores join in inferences: each holds a model of its own, and what is
@@ -50,7 +50,7 @@ MOST_BATCH = 1024
 
 @dataclass(frozen=True)
 class Inputs:
-    """Which images there are; see :func:`medkit.batch.listing.walk`."""
+    """The images of a run; see :func:`medkit.batch.listing.walk`."""
 
     paths: tuple[Path, ...]
     include: tuple[str, ...] = ()
@@ -64,18 +64,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Output:
-    """Where rows go.
+    """The output of a run.
 
     Attributes
     ----------
     path
         The file, or ``-`` for standard output.
     format
-        How rows are written there.
+        Format of the file.
     columns
-        What a row has.
+        Columns of a row.
     record
-        Of the run that is continued; ``None`` for a run that begins.
+        Record of the run that is continued; ``None`` for a new run.
     """
 
     path: Path
@@ -96,19 +96,19 @@ class Plan:
     Attributes
     ----------
     inputs
-        Which images there are.
+        Images of the run.
     images
         The listing, to be walked once.
     job
-        What a worker must know.
+        All that a worker must know.
     engine
         Spreads the work.
     batch_size
         Images in one inference.
     identity
-        What the rows depend on.
+        All that the rows depend on.
     output
-        Where the rows go; ``None`` if they are not written.
+        Output of the rows; ``None`` if they are not written.
     """
 
     inputs: Inputs
@@ -122,7 +122,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Workers:
-    """How cores are shared out: workers, and threads of each one's inferences."""
+    """The use of the cores: the number of workers, and of threads for each inference."""
 
     count: int
     threads: int | None
@@ -184,7 +184,7 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
 
 def check_task(word: str, trained: Path | None = None) -> None:
     """Raise :class:`UsageError` unless a word names a task, or stands for either."""
-    if word != AUTO and word not in (known := known_tasks(trained)):
+    if word not in (AUTO, *(known := task_names(trained))):
         raise UsageError(f"unknown task {word!r}; accepted: {AUTO}, {', '.join(known)}")
 
 
@@ -223,7 +223,9 @@ def _record_to_continue(options: ClassifyOptions) -> RunRecord | None:
         If rows would be lost, or cannot be continued.
     """
     if options.resume and options.overwrite:
-        raise UsageError("an output is either continued or replaced; give one of both")
+        raise UsageError(
+            "--resume continues an output and --overwrite replaces it; give one of them"
+        )
     if str(options.out) == STDOUT:
         if options.resume:
             raise UsageError("standard output cannot be continued; name a file")
@@ -285,14 +287,15 @@ def _find_models(
     if options.task != AUTO:
         found = _task_model(get_task(options.task, options.trained), options, threads, record)
         name = found.task.name
-        return _Models({name: found}, OneTask(found.route), {name: found.spec.open()})
+        return _Models({name: found}, OneTask(found.route), {name: found.open()})
     models = {}
-    for task in (PNEUMONIA, SKIN):
+    for task in BY_COLOUR:
         try:
             models[task.name] = _task_model(task, options, threads, record)
         except ModelFileError as error:
             raise ModelFileError(f"{error}; or name the other task with --task") from None
-    routing = ByColour(grey=models[PNEUMONIA.name].route, coloured=models[SKIN.name].route)
+    grey, coloured = (models[task.name].route for task in BY_COLOUR)
+    routing = ByColour(grey, coloured)
     return _Models(models, routing)
 
 
@@ -307,6 +310,7 @@ def _given_model(options: ClassifyOptions, threads: int | None) -> _Models:
             f"{options.model} is a model for {task.name}, not for {options.task}; "
             "leave out the task, or name another model"
         )
+    model.card.check(task, model.card.contract, options.model)
     get_point(model.card.operating_points, options.operating_point)
     spec = ModelSpec(options.model, runtime.name, sha256_of(options.model), threads)
     found = TaskModel(task, model.card.contract, spec)

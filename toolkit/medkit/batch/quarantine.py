@@ -18,31 +18,48 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from threading import Event
 
 from medkit.batch.listing import ListedImage
 from medkit.errors import ImageError
+from medkit.images.formats.registry import image_formats
 from medkit.images.limits import GRACE, Limits, took_too_long
 from medkit.images.reading import open_image
-from medkit.plugins import load_plugins
 
 _GLANCE = 0.2  # seconds between two looks at whether the run is to end
 
 
 def screen_suspects(
-    found: Iterator[ListedImage], count: int, limits: Limits, ending: Event | None = None
+    found: Iterator[ListedImage],
+    count: int,
+    limits: Limits,
+    side: int,
+    ending: Event | None = None,
 ) -> Iterator[ListedImage]:
     """Give what is found; of the first ``count``, those that crash the decoder have an error.
 
-    Once ``ending`` is set, no more are tried out.
+    Parameters
+    ----------
+    found
+        The images.
+    count
+        Images to try out.
+    limits
+        Limits of one image.
+    side
+        Pixels that a decoder which can scale must leave on each side, as in
+        the run.
+    ending
+        Once it is set, no more are tried out.
     """
     ending = ending or Event()
     items = list(islice(found, count))
     start = 0
     while start < len(items) and not ending.is_set():
-        done, reason = _decode_apart(items[start:], limits, ending)
+        done, reason = _decode_apart(items[start:], limits, side, ending)
         start += done
         if reason and start < len(items):
             items[start] = replace(items[start], error=reason)
@@ -51,12 +68,14 @@ def screen_suspects(
     yield from found
 
 
-def _decode_apart(items: Sequence[ListedImage], limits: Limits, ending: Event) -> tuple[int, str]:
+def _decode_apart(
+    items: Sequence[ListedImage], limits: Limits, side: int, ending: Event
+) -> tuple[int, str]:
     """Decode images in another process; return how many it survived, and what it died of."""
     try:
         process = subprocess.Popen(
             # Without -P, a json.py among the images would be run.
-            [sys.executable, "-P", "-m", "medkit.batch.quarantine", json.dumps(asdict(limits))],
+            [sys.executable, "-P", "-m", "medkit.batch.quarantine", *_arguments(limits, side)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -81,26 +100,43 @@ def _decode_apart(items: Sequence[ListedImage], limits: Limits, ending: Event) -
     return begun_and_done - 1, _cause(process.returncode, limits)
 
 
+def _arguments(limits: Limits, side: int) -> list[str]:
+    """Return what the other process must know, which :func:`main` reads."""
+    modules = dict.fromkeys(type(known).__module__ for known in image_formats())
+    told = {"limits": asdict(limits), "side": side, "path": sys.path, "modules": [*modules]}
+    return [json.dumps(told)]
+
+
 def _cause(status: int, limits: Limits) -> str:
-    """Return what a process with an exit status died of; nothing if it did not."""
+    """Return the cause of death of a process, by its exit status; empty if it ended normally."""
     if status == 0:
         return ""
     if status == -signal.SIGALRM:
         return took_too_long(limits)
-    name = signal.Signals(-status).name if status < 0 else f"status {status:#x}"
+    name = f"status {status:#x}"
+    if status < 0:
+        name = f"signal {-status}"
+        with suppress(ValueError):  # a real-time signal has no name
+            name = signal.Signals(-status).name
     return f"crashes the decoder ({name})"
 
 
 def main() -> None:
     """Decode what standard input names."""
-    load_plugins()
-    limits = Limits(**json.loads(sys.argv[1]))
+    told = json.loads(sys.argv[1])
+    limits, side = Limits(**told["limits"]), told["side"]
+    # Last, so that no module among the images stands for one of Python's own.
+    sys.path += [folder for folder in told["path"] if folder not in sys.path]
+    for module in told["modules"]:
+        # A plug-in that cannot be had here must not keep the other formats from being tried.
+        with suppress(Exception):
+            import_module(module)
     print(flush=True)
     for name in sys.stdin.buffer.read().split(b"\0")[:-1]:
         # Nothing handles the signal: it ends the process even if a decoder does not return.
         signal.setitimer(signal.ITIMER_REAL, limits.seconds + GRACE)
         with suppress(ImageError):  # its row will tell why: the run decodes it again
-            open_image(Path(os.fsdecode(name)), limits)
+            open_image(Path(os.fsdecode(name)), limits, least_side=side)
         print(flush=True)
     signal.setitimer(signal.ITIMER_REAL, 0)
 

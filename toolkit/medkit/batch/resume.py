@@ -13,17 +13,19 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from medkit.batch.engines.registry import WorkersDiedError
 from medkit.batch.listing import ListedImage
 from medkit.batch.outputs.registry import Recovered
-from medkit.errors import UsageError
-from medkit.files import output_errors, read_json, write_json
+from medkit.errors import MedkitError, UsageError
+from medkit.files import output_errors, read_json, replacing, write_json
 from medkit.images.limits import Limits
+from medkit.models.runtimes.registry import runtimes
 from medkit.records import read_record
 from medkit.version import __version__
 
@@ -47,13 +49,13 @@ class RunIdentity:
     Attributes
     ----------
     inputs
-        Where the files and folders lie.
+        Paths of the files and folders.
     spelling
-        How they were typed, if there are several: the names of the rows begin with it.
+        Paths as they were typed, if there are several. The names in the rows begin with them.
     include, exclude, task, operating_point, batch_size, limits
         As in :class:`medkit.batch.options.ClassifyOptions`.
     models
-        By task.
+        Models by task.
     formats, columns
         Decoding rules and columns that plug-ins have added.
     medkit
@@ -86,7 +88,7 @@ class RunRecord(RunIdentity):
         Whether the output was begun anew: until then, no row there belongs
         to the run.
     rows, errors
-        How many there are, of a run that is finished.
+        Number of rows and of errors, for a finished run.
     """
 
     started: str = ""
@@ -98,19 +100,19 @@ class RunRecord(RunIdentity):
 
 @dataclass(frozen=True)
 class ResumeState:
-    """Where a run goes on.
+    """The point at which a run continues.
 
     Attributes
     ----------
     record
-        Of the run that is continued; ``None`` if one begins.
+        Record of the run that is continued; ``None`` for a new run.
     kept
-        What the output holds already.
+        Rows that the output already holds.
     images
-        What is still to be done.
+        Images that the run still reads.
     again
-        So many of these have rows already: they fill the batch that those
-        after them were in.
+        Number of the first of these images that have rows already. They fill
+        the batch in which the images after them were.
     """
 
     record: RunRecord | None
@@ -125,7 +127,7 @@ def record_path(out: Path) -> Path:
 
 
 def has_rows(out: Path) -> bool:
-    """Whether an output is there that something would be lost with."""
+    """Whether an output exists and is more than an empty file, so that rows could be lost."""
     return out.exists() and (not out.is_file() or out.stat().st_size > 0)
 
 
@@ -143,9 +145,7 @@ def sole_writer(out: Path) -> Iterator[None]:
         If it cannot be opened.
     """
     was_there = out.exists()
-    with output_errors(str(out)):
-        stream = out.open("ab")
-    with stream:
+    with _removed_if_empty(out, was_there), _opened(out) as stream:
         try:
             import fcntl
 
@@ -156,12 +156,25 @@ def sole_writer(out: Path) -> Iterator[None]:
             ) from None
         except (ImportError, OSError):
             pass  # neither Windows nor some network folders know such locks
-        try:
-            yield
-        except BaseException:
+        yield
+
+
+def _opened(out: Path) -> IO[bytes]:
+    with output_errors(str(out)):
+        return out.open("ab")
+
+
+@contextmanager
+def _removed_if_empty(out: Path, was_there: bool) -> Iterator[None]:
+    """Remove an output that was made here and is still empty after an error."""
+    try:
+        yield
+    except BaseException:
+        # Not while it is open, which Windows would refuse; and the error itself matters more.
+        with suppress(OSError):
             if not was_there and not has_rows(out) and not record_path(out).exists():
                 out.unlink(missing_ok=True)
-            raise
+        raise
 
 
 @contextmanager
@@ -177,9 +190,16 @@ def beginning(out: Path, identity: RunIdentity) -> Iterator[RunRecord]:
     write_record(out, record)
     try:
         yield record
+    except WorkersDiedError:
+        raise  # the record tells the next run to try out the images that were in work
     except BaseException:
-        with output_errors(str(path)):
-            path.unlink() if before is None else path.write_bytes(before)
+        # The error itself matters more than one of putting the record back.
+        with suppress(OSError, MedkitError):
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                with replacing(path) as temporary:
+                    temporary.write_bytes(before)
         raise
 
 
@@ -219,7 +239,7 @@ def read_run_record(out: Path) -> RunRecord:
     try:
         stored = read_json(path)
         named = {str(key).replace(" ", "_"): value for key, value in dict(stored).items()}
-        return read_record(RunRecord, named)
+        return _with_names(read_record(RunRecord, named))
     except FileNotFoundError:
         raise UsageError(
             f"{out} cannot be continued: there is no {path.name} beside it; name another output, "
@@ -229,6 +249,16 @@ def read_run_record(out: Path) -> RunRecord:
         raise UsageError(
             f"{path} cannot be read ({error}); replace the output with --overwrite"
         ) from error
+
+
+def _with_names(record: RunRecord) -> RunRecord:
+    """Return a record with the names of runtimes, where earlier versions wrote their titles."""
+    names = {known.title: known.name for known in runtimes().values()}
+    models = {
+        task: replace(model, runtime=names.get(model.runtime, model.runtime))
+        for task, model in record.models.items()
+    }
+    return replace(record, models=models)
 
 
 def check_record(out: Path, record: RunRecord, identity: RunIdentity) -> None:
@@ -241,7 +271,7 @@ def check_record(out: Path, record: RunRecord, identity: RunIdentity) -> None:
     record
         Its record.
     identity
-        What rows depend on, of the run that is to go on.
+        All that the rows depend on in the run that shall continue.
 
     Raises
     ------
@@ -284,14 +314,14 @@ def remaining(
     listed
         The listing.
     kept
-        What the output holds.
+        Rows that the output already holds.
     batch_size
         Images in one inference.
 
     Returns
     -------
     images, again
-        The first ``again`` of the images have rows already: they fill the
+        The first ``again`` images have rows already. They fill the
         batch that those after them were in. If files came or went since,
         every image that has a row is left out, whatever its place.
     """

@@ -1,4 +1,4 @@
-"""Which task an image is for: the one that was asked for, or the one that its colour tells."""
+"""Routing of images to tasks, by the task that was asked for or by the colour of the image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from medkit.images.contract import InputContract
 from medkit.images.pixels import image_to_tensor
+from medkit.tasks import PNEUMONIA, SKIN
 
 COLOUR_THRESHOLD = 4.0
 """Mean chroma, in grey levels, from which an image counts as coloured.
@@ -20,6 +21,9 @@ Measured on both data sets with :func:`colourfulness`: all 5,840 X-rays have
 between, at half of the latter, so that a faint tint or the chroma noise of a
 re-encoded X-ray does not make it dermoscopy.
 """
+
+BY_COLOUR = (PNEUMONIA, SKIN)
+"""The tasks that an image's colour tells apart: first the one of grey images."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Route:
     task
         Its name.
     contract
-        How an image becomes the tensor that its model takes.
+        Input contract of the task's model.
     """
 
     task: str
@@ -63,7 +67,7 @@ class OneTask:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The only one."""
+        """The only route."""
         return (self.route,)
 
     def choose(self, image: Image.Image) -> tuple[str, NDArray[np.uint8]]:
@@ -80,11 +84,11 @@ class ByColour:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """Both."""
+        """The routes for grey and for coloured images."""
         return (self.grey, self.coloured)
 
     def choose(self, image: Image.Image) -> tuple[str, NDArray[np.uint8]]:
-        """Return the name of the task that the image's colour tells, and the tensor for it."""
+        """Return the name of the task for the image's colour, and the tensor for it."""
         if image.mode != "L":
             tensor = image_to_tensor(image, self.coloured.contract)
             if colourfulness(tensor) >= COLOUR_THRESHOLD:

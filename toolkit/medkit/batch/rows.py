@@ -1,4 +1,4 @@
-"""A row: what classification says of one input."""
+"""A row: the result of classifying one input."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ OK, ERROR = "ok", "error"
 
 @dataclass(frozen=True)
 class Row:
-    """What classification says of one input.
+    """The result of classifying one input.
 
     Attributes
     ----------
     path
-        Its name, as :func:`medkit.batch.listing.walk` gives it.
+        Name of the input, as :func:`medkit.batch.listing.walk` gives it.
     status
         ``ok`` or ``error``.
     task
         The task whose model was used; empty where none was chosen.
     label
-        The label decided on; empty after an error.
+        The label that was decided; empty after an error.
     confidence
         Probability of that label, 0..1.
     probabilities
         Probability of each label of the task, 0..1; empty after an error.
     error
-        What went wrong, in one line; empty if nothing did.
+        The error, in one line; empty if there was none.
     facts
-        What the image's format says of the file; see
+        Facts about the file that its image format reports; see
         :class:`medkit.images.formats.registry.Decoded`.
     """
 

@@ -6,13 +6,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from threading import Event
 from typing import Protocol
 
 from medkit.batch.chunk import Chunk
+from medkit.batch.engines.registry import WorkersDiedError
 from medkit.batch.listing import InputFolders, ListedImage, counting
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.outputs.registry import Recovered
@@ -27,30 +28,33 @@ from medkit.batch.resume import (
     remaining,
     sole_writer,
 )
+from medkit.batch.routing import least_side
 from medkit.batch.rows import OK, Row
+from medkit.errors import MedkitError
+from medkit.models.runtimes.base import one_line
 from medkit.models.runtimes.registry import get_runtime
 
 
 @dataclass(frozen=True)
 class ClassifySummary:
-    """What a run came to.
+    """The result of a run.
 
     Attributes
     ----------
     counts
-        Images by task and label, for those that occurred.
+        Number of images by task and label, for those that occurred.
     ok, errors
-        Rows by status, those that were kept of an earlier run included.
+        Number of rows by status. Rows kept from an earlier run are included.
     models
-        By task, the file and the runtime that were used.
+        The file and the runtime that were used, by task.
     seconds
         Duration of the whole call.
     out
-        Where the rows are.
+        The file with the rows.
     kept
-        Rows of an earlier run.
+        Number of rows kept from an earlier run.
     interrupted
-        Whether the run was ended before the last image.
+        Whether the run ended before the last image.
     """
 
     counts: dict[tuple[str, str], int]
@@ -69,7 +73,7 @@ class ClassifySummary:
 
 
 class Observer(Protocol):
-    """Whoever is told of progress, in the thread that called :func:`classify_files`."""
+    """An observer of progress. It is called in the thread that called :func:`classify_files`."""
 
     def total(self, count: int) -> None:
         """Take the number of rows to come; at most one call, between any two rows."""
@@ -90,7 +94,7 @@ class Silent:
 
 @dataclass
 class _Tally:
-    """What has been written so far, the rows that were kept included."""
+    """Counts of the rows written so far. Rows kept from an earlier run are included."""
 
     counts: Counter[tuple[str, str]]
     errors: int
@@ -122,7 +126,7 @@ def classify_files(
     options
         The arguments.
     observer
-        Whoever is told of progress.
+        Observer of the progress.
     ending
         Set by another thread or a signal's handler, it ends the run after
         the images that are in work.
@@ -144,12 +148,17 @@ def classify_files(
     plan = make_plan(options)
     assert plan.output is not None
     output, stop = plan.output, ending or Event()
-    with sole_writer(output.path) if output.is_file else nullcontext():
+    tally, kept, interrupted = _Tally(Counter(), 0, set()), 0, True
+    with (
+        suppress(_StoppedEarlyError),
+        sole_writer(output.path) if output.is_file else nullcontext(),
+    ):
         goes_on = _where_to_go_on(plan, output, stop)
-        kept = goes_on.kept
-        tally = _Tally(Counter(kept.counts), kept.errors, {task for task, _ in kept.counts})
+        held = goes_on.kept
+        kept = held.rows
+        tally = _Tally(Counter(held.counts), held.errors, {task for task, _ in held.counts})
         with closing(_rows(plan, goes_on.images, stop)) as rows:
-            record = _write(plan, output, goes_on, rows, tally, observer)
+            record = _write(plan, output, goes_on, rows, tally, observer, stop)
         interrupted = stop.is_set() and next(goes_on.images, None) is not None
         if record is not None and not interrupted:
             finish_record(output.path, record, tally.counts.total() + tally.errors, tally.errors)
@@ -160,7 +169,7 @@ def classify_files(
         models=_models_used(plan, tally.tasks),
         seconds=time.perf_counter() - started,
         out=options.out,
-        kept=kept.rows,
+        kept=kept,
         interrupted=interrupted,
     )
 
@@ -171,17 +180,21 @@ def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
     Raises
     ------
     UsageError, ModelFileError, MissingExtraError
-        As :func:`classify_files`, and by the call itself wherever nothing is
-        written there.
+        In the same cases as :func:`classify_files`. The call itself raises the
+        errors that :func:`classify_files` raises before it writes anything.
     """
     plan = make_plan(options, writes=False)
     return _rows(plan, plan.images, Event())
 
 
-def _where_to_go_on(plan: Plan, output: Output, stop: Event) -> ResumeState:
-    """Return what the output holds already, and what is still to be done.
+class _StoppedEarlyError(Exception):
+    """A run was told to end before its first row, and leaves the output as it was."""
 
-    Images that the earlier run may have died of are tried out first.
+
+def _where_to_go_on(plan: Plan, output: Output, stop: Event) -> ResumeState:
+    """Return the rows that the output already holds, and the images that are still to be done.
+
+    Images that may have crashed the earlier run are tried out first.
     """
     record, kept, images, again = output.record, Recovered(), plan.images, 0
     if record is not None and record.emptied and has_rows(output.path):
@@ -192,18 +205,33 @@ def _where_to_go_on(plan: Plan, output: Output, stop: Event) -> ResumeState:
         from medkit.batch.quarantine import screen_suspects
 
         suspects = again + plan.engine.most_in_work(plan.job.workers) * plan.batch_size
-        images = screen_suspects(images, suspects, plan.job.limits, stop)
+        side = least_side(plan.job.routing)
+        images = screen_suspects(images, suspects, plan.job.limits, side, stop)
     return ResumeState(record, kept, images, again)
 
 
 def _rows(plan: Plan, images: Iterator[ListedImage], stop: Event) -> Generator[Row, None, None]:
     """Give the rows, as long as the folders are there that the images come from."""
     folders = InputFolders(plan.inputs.paths, plan.job.limits.seconds)
-    with closing(plan.engine.run(_chunks(images, plan.batch_size), plan.job, stop)) as chunks:
-        for row in chain.from_iterable(chunks):
+    chunks = _chunks(images, plan.batch_size)
+    with closing(plan.engine.run(chunks, plan.job, stop)) as done:
+        for row in chain.from_iterable(_of_live_workers(done, plan.engine.name)):
             if row.status != OK:
                 folders.check()
             yield row
+
+
+def _of_live_workers(done: Iterator[list[Row]], engine: str) -> Iterator[list[Row]]:
+    """Give the rows of each chunk; whatever an engine raises beside medkit's errors ends it."""
+    try:
+        yield from done
+    except MedkitError:
+        raise
+    except Exception as error:
+        raise WorkersDiedError(
+            f"the engine {engine} failed ({type(error).__name__}: {one_line(error)}); continue "
+            "with --resume, which first tries out the images that were in work"
+        ) from error
 
 
 def _chunks(images: Iterator[ListedImage], batch_size: int) -> Iterator[Chunk]:
@@ -218,11 +246,12 @@ def _write(
     rows: Iterator[Row],
     tally: _Tally,
     observer: Observer,
+    stop: Event,
 ) -> RunRecord | None:
     """Write the rows that the output does not hold yet; return the run's record, if it has one."""
     kept = goes_on.kept
     new = islice(rows, goes_on.again, None)
-    record, first = _first_row(plan, output, goes_on, new)
+    record, first = _first_row(plan, output, goes_on, new, stop)
     with (
         output.format.open(output.path, output.columns, append=kept.rows > 0) as sink,
         ExitStack() as stack,
@@ -243,7 +272,7 @@ def _write(
 
 
 def _first_row(
-    plan: Plan, output: Output, goes_on: ResumeState, rows: Iterator[Row]
+    plan: Plan, output: Output, goes_on: ResumeState, rows: Iterator[Row], stop: Event
 ) -> tuple[RunRecord | None, Row | None]:
     """Return the run's record and its first row, before which nothing is written.
 
@@ -255,7 +284,13 @@ def _first_row(
     if goes_on.kept.rows:
         return goes_on.record, next(rows, None)
     with beginning(output.path, plan.identity) as record:
-        return record, next(rows, None)
+        first = next(rows, None)
+        if first is None and stop.is_set():
+            raise _StoppedEarlyError
+        if first is not None:
+            for column in output.columns:
+                column.of(first)  # a column of a plug-in that fails, fails before the output does
+        return record, first
 
 
 def _models_used(plan: Plan, tasks: set[str]) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Benchmarks: how fast a folder gets through, against the machine and other tools."""
+"""Benchmarks: the speed of classifying a folder, against the machine and other tools."""

@@ -1,4 +1,4 @@
-"""What a benchmark is asked for, and its defaults."""
+"""Options of a benchmark, and their defaults."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class BenchmarkOptions:
     folder
         Images to get through; ``None`` for some that are made.
     task
-        Whose models; ``auto`` decides by the colour of the first image.
+        Task whose models are measured; ``auto`` decides by the colour of the first image.
     batch_size, threads
-        As for :class:`medkit.batch.run.ClassifyOptions`.
+        As for :class:`medkit.batch.options.ClassifyOptions`.
     repeats
         Rounds, of which the best counts, at least 1.
     peers

@@ -1,7 +1,7 @@
-"""What people would write instead of medkit, to measure it against: one process each.
+"""Programs that people would write instead of medkit, for comparison: one process each.
 
-``python -m medkit.benchmark.peers NAME FOLDER MODEL TASK CORES`` gets through a folder the
-way that the documentation of each library shows, and prints how many images
+``python -m medkit.benchmark.peers NAME FOLDER MODEL TASK CORES`` classifies a folder in the
+way that the documentation of each library shows. It prints how many images
 it classified. :mod:`medkit.benchmark.run` runs and times these processes.
 """
 
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.batch.listing import walk
+from medkit.defaults import BATCH_SIZE
 from medkit.images.contract import InputContract
 from medkit.tasks import SKIN, TASKS, get_task
-
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,14 @@ class Peer:
     Attributes
     ----------
     run
-        Takes folder, model file, input contract and cores; returns the number
-        of images.
+        Function that takes folder, model file, input contract and cores. It
+        returns the number of images.
     modules
-        That it imports.
+        Modules that it imports.
     file
         Name of the model file in a bundle.
     tasks
-        For whose images it has a network.
+        Tasks for which it has a network.
     """
 
     run: Callable[[Path, Path, InputContract, int], int]
@@ -55,7 +54,7 @@ def _keras(folder: Path, model: Path, contract: InputContract, cores: int) -> in
         labels=None,
         color_mode="grayscale" if contract.channels == 1 else "rgb",
         image_size=(contract.height, contract.width),
-        batch_size=_BATCH,
+        batch_size=BATCH_SIZE,
         shuffle=False,
         verbose=False,
     )
@@ -72,7 +71,7 @@ def _timm(folder: Path, model: Path, contract: InputContract, cores: int) -> int
     loader = create_loader(
         create_dataset("", root=str(folder)),
         input_size=(contract.channels, contract.height, contract.width),
-        batch_size=_BATCH,
+        batch_size=BATCH_SIZE,
         is_training=False,
         use_prefetcher=False,
         num_workers=cores,

@@ -27,7 +27,7 @@ class Timed:
     Attributes
     ----------
     seconds
-        From its start to its end.
+        Duration from the start to the end of the process.
     peak_bytes
         Most resident memory; ``None`` where the system does not tell.
     said

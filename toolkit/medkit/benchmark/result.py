@@ -1,4 +1,4 @@
-"""What a benchmark found, and how it is written."""
+"""The result of a benchmark, and its JSON form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Result:
     Attributes
     ----------
     file, runtime
-        Which.
+        Name of the file, and of the runtime.
     inference_rate
         Images a second that are put through the model, with every core at work.
     start_seconds
@@ -46,20 +46,20 @@ class PeerResult:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a benchmark found.
+    """The result of a benchmark.
 
     Attributes
     ----------
     task, images
-        The task, and how many images were got through.
+        The task, and the number of images that were classified.
     cores
-        That were kept busy.
+        Number of cores that were used.
     decode_rate
-        Images a second that are read and decoded, with every core at work.
+        Images a second that are read and decoded on all cores.
     results, peers
-        One for each file and runtime, and for each other tool that is there.
+        One result for each file and runtime, and one for each other tool that ran.
     absent
-        Other tools that are not installed, or could not run, and why.
+        Other tools that are not installed or could not run, with the reason.
     machine
         Processor, system, and versions.
     """

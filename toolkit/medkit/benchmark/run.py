@@ -1,10 +1,10 @@
-"""How fast a folder gets through on this machine, against what the machine can do at all.
+"""A benchmark: the speed of classifying a folder, compared with the limit of this machine.
 
-Decoding alone and inference alone are measured with every core at work. Done
-one after the other without a gap they would take the *packed limit*; the
-whole process, started anew, is measured against it. Every figure is the best
-of several rounds, in which all take turns, so that a machine that slows down
-for a while slows down all.
+Decoding alone and inference alone are measured on all cores. The *packed
+limit* is the rate of both, done one after the other without a gap. The rate
+of a whole new process is compared with it. Every figure is the best of several
+rounds. The candidates take turns in each round, so that a machine that slows
+down for a while slows down all of them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from PIL import Image
 
 from medkit.batch.listing import ListedImage, find_images
 from medkit.batch.plan import check_sizes, check_task, share_out
-from medkit.batch.routing import ByColour, Route
+from medkit.batch.routing import BY_COLOUR, ByColour, Route
 from medkit.benchmark.options import BenchmarkOptions
 from medkit.benchmark.peers import PEERS
 from medkit.benchmark.process import PYTHON, Timed, run_process
 from medkit.benchmark.result import Benchmark, PeerResult, Result
-from medkit.defaults import AUTO
+from medkit.defaults import AUTO, STDOUT
 from medkit.errors import ImageError, MedkitError, UsageError
 from medkit.extras import is_installed
 from medkit.images.contract import InputContract
@@ -38,7 +38,7 @@ from medkit.models.bundle import Bundle, load_bundle
 from medkit.models.fastest import ModelChoice, installed_version, passed_choices, processor_name
 from medkit.models.runtimes.base import Model
 from medkit.models.runtimes.loading import load_model
-from medkit.tasks import PNEUMONIA, SKIN, Task, get_task
+from medkit.tasks import SKIN, Task, get_task
 
 _MADE_IMAGES, _MADE_SIZE = 400, (600, 450)
 _WARM_IMAGES = 64
@@ -91,7 +91,7 @@ def _check(options: BenchmarkOptions) -> None:
 
 @dataclass
 class _Timings:
-    """What the rounds gave for one file on one runtime."""
+    """The measurements of one file on one runtime, over all rounds."""
 
     models: list[Model]
     inference_rates: list[float] = field(default_factory=list)
@@ -244,7 +244,7 @@ def _inference_rate(models: Sequence[Model], tensors: NDArray[np.uint8], batch_s
 
 def _command(options: BenchmarkOptions, choice: ModelChoice, what: Path) -> list[str]:
     """Return the command line that classifies ``what``."""
-    command = [*PYTHON, "medkit", "classify", "--out", "-"]
+    command = [*PYTHON, "medkit", "classify", "--out", STDOUT]
     command += ["--model", str(choice.path), "--runtime", choice.runtime]
     command += ["--batch-size", str(options.batch_size)]
     command += ["--threads", str(options.threads)] if options.threads else []
@@ -258,7 +258,7 @@ def _folder(options: BenchmarkOptions, note: Callable[[str], None]) -> Iterator[
         yield options.folder
         return
     note(f"making {_MADE_IMAGES} images of {_MADE_SIZE[0]}x{_MADE_SIZE[1]}")
-    channels = get_task(options.task).channels if options.task != AUTO else SKIN.channels
+    channels = (SKIN if options.task == AUTO else get_task(options.task, options.trained)).channels
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         for number in range(_MADE_IMAGES):
@@ -276,7 +276,8 @@ def _task_of(options: BenchmarkOptions, listed: Sequence[ListedImage]) -> Task:
     """Return the task that was asked for, or that the first image's colour tells."""
     if options.task != AUTO:
         return get_task(options.task, options.trained)
-    by_colour = ByColour(*(Route(task.name, task.contract) for task in (PNEUMONIA, SKIN)))
+    grey, coloured = (Route(task.name, task.contract) for task in BY_COLOUR)
+    by_colour = ByColour(grey, coloured)
     for item in listed:
         try:
             return get_task(by_colour.choose(open_image(item.path))[0])

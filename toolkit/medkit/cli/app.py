@@ -34,7 +34,7 @@ from medkit.version import __version__
 
 
 class _ErrorsAsLines(TyperGroup):
-    """Turns what a command raises into one line on standard error and an exit status."""
+    """A command group that shows each error as one line on standard error, with an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

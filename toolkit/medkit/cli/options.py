@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from medkit.defaults import PNEUMONIA_NAME, SKIN_NAME
-from medkit.errors import UsageError
+from medkit.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from medkit.tasks import Task
 
 TASK_NAMES = f"{PNEUMONIA_NAME} or {SKIN_NAME}"
 
-Found = TypeVar("Found")
-Report = tuple[Path | None, Callable[[Found, Path], object]]
+Result = TypeVar("Result")
+Report = tuple[Path | None, Callable[[Result, Path], object]]
 """A file, if one was named, and what writes what was found to it."""
 
 DataOption = Annotated[
@@ -52,24 +53,34 @@ def tasks_of(names: list[str] | None, trained: Path | None = None) -> tuple[Task
     return tuple(get_task(name, trained) for name in dict.fromkeys(names or TASKS))
 
 
-def check_reports(paths: Iterable[Path | None]) -> None:
+@contextmanager
+def fresh_reports(paths: Iterable[Path | None]) -> Iterator[None]:
     """Refuse reports that cannot be written before any work, and remove what is there.
 
-    An old report must not outlive a run that fails.
+    An old report must not outlive a run that fails. It stays if a package is
+    absent, so that no run began.
     """
     from medkit.files import check_writable
 
     named = [path for path in paths if path is not None]
-    if len({path.resolve() for path in named}) < len(named):
-        raise UsageError(f"{named[0]} is named for two reports; name two files")
-    for path in named:
+    for place, path in enumerate(named):
+        if path.resolve() in [other.resolve() for other in named[:place]]:
+            raise UsageError(f"{path} is named for two reports; name two files")
         check_writable(path.parent)
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name a file in it")
+    before = {path: path.read_bytes() for path in named if path.is_file()}
+    for path in named:
         path.unlink(missing_ok=True)
+    try:
+        yield
+    except MissingExtraError:
+        for path, content in before.items():
+            path.write_bytes(content)
+        raise
 
 
-def write_reports(found: Found, reports: Iterable[Report[Found]]) -> None:
+def write_reports(found: Result, reports: Iterable[Report[Result]]) -> None:
     """Write what a command found to every file that was named."""
     for path, write in reports:
         if path is not None:

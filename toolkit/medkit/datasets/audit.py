@@ -1,4 +1,4 @@
-"""The audit of a folder of labelled images: what is wrong with it before training.
+"""The audit of a folder of labelled images: it finds problems before training.
 
 The folder holds a folder for each class (``cat``, ``dog``), or such folders
 in splits (``train/cat``, ``test/cat``). Exact copies are found by content
@@ -85,7 +85,7 @@ class Audit:
     patients
         Number of patients by split, if file names tell patients.
     findings
-        By kind, in the order of :data:`PROBLEMS` and :data:`REMARKS`.
+        Findings by kind, in the order of :data:`PROBLEMS` and :data:`REMARKS`.
     """
 
     root: Path
@@ -131,11 +131,11 @@ class _Entry:
     split, label
         The folders that it lies in.
     sha256, size
-        Of the file; empty if it is unreadable.
+        Hash and size of the file; empty if it is unreadable.
     print
         Perceptual hash, 4 words of 64 bits; ``None`` if the file is unreadable.
     error
-        Why it is unreadable; empty if it is not.
+        Reason why the file is unreadable; empty if it is readable.
     """
 
     path: Path

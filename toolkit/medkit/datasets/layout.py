@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +43,11 @@ class Item:
     path
         The file.
     name
-        Its path relative to the data set, with forward slashes.
+        Path of the file relative to the data set, with forward slashes.
     label
         Index into the task's labels.
     sha256
-        Of the file's bytes, in hexadecimal.
+        Hash of the file's bytes, in hexadecimal.
     group
         The patient if the file name tells one, else the stem of the file
         name. All images of a group stay in the same split.
@@ -66,12 +67,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Both official splits of one data set.
+    """One data set in its two official splits.
 
     Attributes
     ----------
     task
-        What the images are labelled for.
+        Task that the images are labelled for.
     root
         The folder with the split folders.
     train, test
@@ -140,7 +141,7 @@ def check_layout(task: Task, root: Path) -> None:
     Raises
     ------
     DatasetLayoutError, UsageError
-        As :func:`read_dataset`.
+        In the same cases as :func:`read_dataset`.
     """
     expected = (
         f"{task.published.train}/ and {task.published.test}/, each with {len(task.labels)} folders"
@@ -248,9 +249,25 @@ def source_of(file_name: str) -> str:
     return "HAM10000" if 24306 <= number <= 34320 else f"ISIC_{number // 1000:04d}xxx"
 
 
-def data_folder(given: Path | None) -> Path | None:
-    """Return the given data folder, else the one that ``MEDKIT_DATA`` names, else ``None``."""
+def data_folder(given: Path | None, tasks: Sequence[Task] = ()) -> Path | None:
+    """Return the folder with the data sets.
+
+    Parameters
+    ----------
+    given
+        A folder that was named for this call.
+    tasks
+        The tasks that data are wanted for; any, if there is none.
+
+    Returns
+    -------
+    Path or None
+        The given folder, else the one that ``MEDKIT_DATA`` names. That one
+        holds published data sets, so it is not meant for a task that has none.
+    """
     if given is not None:
         return given
     named = os.environ.get(DATA_VARIABLE)
-    return Path(named) if named else None
+    if not named or (tasks and all(task.layout is None for task in tasks)):
+        return None
+    return Path(named)

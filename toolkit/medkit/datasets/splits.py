@@ -55,7 +55,7 @@ def splits_of(bundle: Bundle, data: Path) -> Splits:
     Parameters
     ----------
     bundle
-        Of a model that medkit trained.
+        Bundle of a model that medkit trained.
     data
         The data set, or a folder that holds it; see
         :func:`medkit.datasets.layout.locate_dataset`.

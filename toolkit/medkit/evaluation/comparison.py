@@ -41,7 +41,7 @@ class Comparison:
     Attributes
     ----------
     task, file, precision, runtime
-        What was compared; see :class:`medkit.evaluation.outputs.ModelRun`.
+        The export and its runtime; see :class:`medkit.evaluation.outputs.ModelRun`.
     images
         Number of image files.
     changes
@@ -55,10 +55,10 @@ class Comparison:
     agreement
         Share of images on which both decide alike, 0..1.
     largest_difference
-        Of any probability; infinite if a probability is not finite.
+        Largest difference of any probability; infinite if a probability is not finite.
     distinct
-        How many different scores the alert label has, of the original and of
-        the export: equal scores cannot be ranked.
+        Number of different scores of the alert label, for the original and
+        for the export. Equal scores cannot be ranked.
     gates
         Every rule that was applied.
     flips
@@ -82,7 +82,7 @@ class Comparison:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """One line for each broken rule, by what and by how much."""
+        """One line for each broken rule, with the figure and the excess."""
         return tuple(gate.message for gate in self.gates if gate.message)
 
     @property
@@ -111,7 +111,7 @@ def compare(
     images: Images,
     budget: Budget | None = None,
 ) -> Comparison:
-    """Compare what an export makes of images with what its original makes of them.
+    """Compare the outputs of an export with those of its original, for the same images.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def compare(
     run
         The export.
     original, export
-        Of the same images, in the same order.
+        Outputs of both models for the same images, in the same order.
     images
         Their names and, if known, labels.
     budget
-        What the export may change; ``None`` for the budget of its precision
-        in :data:`medkit.evaluation.rules.BUDGETS`.
+        Changes that the export may make; ``None`` for the budget of its
+        precision in :data:`medkit.evaluation.rules.BUDGETS`.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Why an export decides differently from its original: causes that can be tested.
+"""Diagnosis of an export that decides differently from its original.
 
-To test a cause, the mistake is undone in the export's input or output, or
-made in the original's input. The cause is named only if both models then give
-nearly the same probabilities.
+Every cause is tested. The test undoes the mistake in the export's input or
+output, or makes it in the original's input. The cause is named only if both
+models then give nearly the same probabilities.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def diagnose(
     model
         The export.
     keras
-        Its original.
+        The Keras original.
     images
         uint8, shape (n, height, width, channels). Fewer than ten images are
         too few to conclude anything from.
     original
-        What the original makes of them.
+        Outputs of the original for these images.
     """
     if len(images) < _FEWEST_IMAGES:
         return []

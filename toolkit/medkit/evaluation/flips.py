@@ -21,7 +21,7 @@ class Flip:
     name
         The file.
     truth
-        Its label; ``None`` if nobody knows it.
+        True label of the image; ``None`` if it is not known.
     point
         Name of the operating point at which they differ. At ``balanced``
         every difference counts, at the others only one between the alert

@@ -38,7 +38,7 @@ class EvaluateOptions:
     Attributes
     ----------
     task
-        What is decided; may be ``None`` if ``model`` is given.
+        Task of the model; may be ``None`` if ``model`` is given.
     data
         A folder with a folder of images for each class, or for some of them;
         or a data set with its split folders, whose official test split is
@@ -47,7 +47,7 @@ class EvaluateOptions:
         Name of a runtime: the bundle's file that it runs is used. ``litert``,
         ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
     precision
-        Of the export.
+        Precision of the export.
     model
         A model file to use instead of the bundle's; ``runtime`` and
         ``precision`` are not looked at then.
@@ -68,19 +68,19 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes
     ----------
     task, file, runtime
-        What was run.
+        The task, the model file and the runtime that were evaluated.
     folder
         The folder of class folders.
     figures
-        At the operating point that was asked for.
+        Figures at the operating point that was asked for.
     unreadable
-        Name and reason of each file that could not be decoded; they are in
-        none of the figures.
+        Name of each file that could not be decoded, with the reason. The
+        figures leave these files out.
     names
         The images' names, relative to ``folder``.
     labels
@@ -115,7 +115,7 @@ def evaluate_folder(
     Raises
     ------
     UsageError
-        For arguments that cannot be obeyed, before an image is read.
+        If the arguments cannot be obeyed. It is raised before an image is read.
     DatasetLayoutError
         If the folder holds no class folder of the task, or others as well.
     MissingExtraError
@@ -230,7 +230,9 @@ def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
     runtime.require()
     bundle = load_bundle(options.task, options.trained)
     path = bundle.file_with(runtime.suffix, options.precision)
-    return load_model(path, runtime=runtime.name), bundle.task
+    model = load_model(path, runtime=runtime.name)
+    model.card.check(bundle.task, bundle.contract, path)
+    return model, bundle.task
 
 
 def _given_model(path: Path, asked: Task | None) -> tuple[Model, Task]:
@@ -239,17 +241,13 @@ def _given_model(path: Path, asked: Task | None) -> tuple[Model, Task]:
     if asked is not None and asked.name != model.card.task:
         raise UsageError(f"{path} is a model for {model.card.task}, not for {asked.name}")
     task = task_beside(path, model.card.task)
-    if model.card.labels != task.labels:
-        raise ModelFileError(
-            f"{path}: its labels {list(model.card.labels)} are not those of task {task.name}, "
-            f"{list(task.labels)}; correct the task, or export the model again"
-        )
+    model.card.check(task, model.card.contract, path)
     return model, task
 
 
 @dataclass
 class _Read:
-    """What a model makes of the files that could be decoded, and what could not be."""
+    """The outputs of a model for the files that could be decoded, and the list of the others."""
 
     names: list[str]
     labels: NDArray[np.int64]

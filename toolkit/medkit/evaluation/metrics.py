@@ -162,7 +162,7 @@ def evaluate_test_split(
     task, labels, probabilities, points
         As for :func:`evaluate_points`.
     deduplicated
-        For each of the n images, whether no training folder holds the same bytes.
+        Whether no training folder holds the same bytes, for each of the n images.
 
     Returns
     -------
@@ -222,7 +222,7 @@ class _Share:
 
 
 def _by_label(task: Task, counts: Sequence[tuple[int, int]]) -> dict[str, _Share]:
-    """Return the share of each label from how many images count, of how many."""
+    """Return the share of each label, from the number of its hits and of its images."""
     return {
         label: _Share(count / total, share_interval(count, total)) if total else _Share(None, None)
         for label, (count, total) in zip(task.labels, counts, strict=True)
@@ -230,12 +230,12 @@ def _by_label(task: Task, counts: Sequence[tuple[int, int]]) -> dict[str, _Share
 
 
 def _found(confusion: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return for each label how many of its images are decided as it, of how many."""
+    """Return, for each label, the number of its images decided as it, and of all its images."""
     return [(int(row[index]), int(row.sum())) for index, row in enumerate(confusion)]
 
 
 def _spared(confusion: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return for each label how many other images are not decided as it, of how many."""
+    """Return, for each label, the number of other images not decided as it, and of all others."""
     others = [np.delete(confusion, index, axis=0) for index in range(len(confusion))]
     return [
         (int(rest.sum() - rest[:, index].sum()), int(rest.sum()))

@@ -1,4 +1,4 @@
-"""What a model makes of images, and which images these are: the two sides of a comparison."""
+"""The outputs of a model, and the images that they belong to: the data of a comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medkit.models.points import OperatingPoints
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model makes of images.
+    """The outputs of a model for a set of images.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Images:
     Attributes
     ----------
     names
-        Of the n files, for the list of flips.
+        Names of the n files, for the list of flips.
     labels
         True label indices, shape (n,); ``None`` where nobody knows them.
     """

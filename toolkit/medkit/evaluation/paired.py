@@ -128,9 +128,9 @@ def chance(share: float, weights: NDArray[np.float64]) -> float:
     Parameters
     ----------
     share
-        Of the images, 0..1.
+        Share of the images that are decided differently, 0..1.
     weights
-        By how much the figure changes when an image turns, shape (n,).
+        Change of the figure when each image turns, shape (n,).
     """
     return _normal_quantile() * float(np.sqrt(share * np.square(weights).sum()))
 

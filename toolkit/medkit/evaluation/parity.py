@@ -62,7 +62,7 @@ class ParityOptions:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The images of one bundle's comparisons, and what each model makes of them.
+    """The images of one bundle's comparisons, and each model's outputs for them.
 
     Attributes
     ----------
@@ -73,9 +73,9 @@ class Evidence:
     images
         Names and labels of the n files.
     original
-        What the original makes of them.
+        Outputs of the original for these images.
     exports
-        What each export makes of them on its first runtime, by file name.
+        Outputs of each export on its first runtime, by file name.
     """
 
     bundle: Bundle
@@ -87,14 +87,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Parity:
-    """What a parity run found.
+    """The result of a parity run.
 
     Attributes
     ----------
     comparisons
-        One for each export and each runtime that can run it.
+        One comparison for each export and each runtime that can run it.
     evidence
-        One for each bundle.
+        The evidence of each bundle.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -119,8 +119,8 @@ def check_parity(options: ParityOptions, note: Callable[[str], None] = lambda te
     Returns
     -------
     Parity
-        With a comparison for each exported file that a manifest lists, and
-        each runtime that can run it.
+        The result, with one comparison for each exported file that a manifest
+        lists and each runtime that can run it.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def check_parity(options: ParityOptions, note: Callable[[str], None] = lambda te
 def _compare_exports(
     held: Evidence, keras: KerasModel, splits: Splits | None, note: Callable[[str], None]
 ) -> Iterator[Comparison]:
-    """Give the comparisons of a bundle's exports, and keep what they make of the images."""
+    """Give the comparisons of a bundle's exports, and keep the outputs of each export."""
     bundle, pixels, images, original = held.bundle, held.pixels, held.images, held.original
     task = bundle.task
     for name, entry in bundle.manifest.exports.items():

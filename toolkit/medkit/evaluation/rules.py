@@ -1,7 +1,7 @@
-"""What an export may change: budgets, the rules that use them, and gates.
+"""Budgets, rules and gates: the changes that an export may make.
 
-A gate is a rule that was applied to one comparison. The page
-``docs/parity.md`` explains why the rules are these.
+A rule compares one change with a budget. A gate is a rule that was applied to
+one comparison. The page ``docs/parity.md`` gives the reasons for the rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EPSILON = 1e-9  # a share of images must not fail by its own rounding
 
 @dataclass(frozen=True)
 class Budget:
-    """How far an export may be from its original.
+    """The largest allowed differences between an export and its original.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Budget:
     sensitivity
         Largest fall of the alert label's sensitivity, 0..1.
     agreement
-        Smallest share of images on which both decide alike.
+        Smallest top-1 agreement: the share of images that both decide alike, 0..1.
     """
 
     probability: float | None = None
@@ -84,16 +84,16 @@ room: 8 images differ, and 8 of 416 may. Float kernels differ in the last bits.
 
 @dataclass(frozen=True)
 class Gate:
-    """One rule, applied.
+    """One rule that was applied to one comparison.
 
     Attributes
     ----------
     name
-        What was measured.
+        Name of the measured value.
     value, bound
         The figure, and the largest or smallest that passes.
     message
-        What was wrong; empty if the rule holds.
+        Description of the failure; empty if the rule holds.
     """
 
     name: str
@@ -121,21 +121,22 @@ def _of_alert(labels: NDArray[np.int64], alert: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Rule:
-    """How the change of one figure is judged.
+    """A rule for the change of one figure.
 
     Attributes
     ----------
     figure
-        Its name.
+        Name of the figure.
     bound
-        Takes its bound from a budget.
+        Function that takes a budget and returns the bound for the figure.
     weights
-        By how much the figure changes when an image turns, shape (n,); of
-        the true label indices and the index of the alert label.
+        Function that takes the true label indices and the index of the alert
+        label. It returns how much the figure changes when an image turns,
+        shape (n,).
     counted
         Whether the figure is counted in images, so that it moves in steps.
     rises_are_bad
-        Whether a rise is bad, and not a fall.
+        Whether a rise is bad. Otherwise a fall is bad.
     """
 
     figure: str
@@ -187,13 +188,13 @@ def judge_change(
     figure
         A key of :data:`RULES`.
     change
-        What was measured.
+        The measured change.
     labels
         True label indices, shape (n,).
     turned
         The images that changed the figure, shape (n,).
     budget
-        What is allowed.
+        The budget of the export.
     point
         Name of the operating point, for the message.
     """
@@ -226,11 +227,11 @@ def judge_agreement(name: str, differing: int, count: int, budget: Budget) -> Ga
     Parameters
     ----------
     name
-        What was measured, for the message.
+        Name of the measured value, for the message.
     differing, count
-        How many images are decided differently, of how many.
+        Number of images that are decided differently, and of all images.
     budget
-        What is allowed.
+        The budget of the export.
     """
     # Compared in images, so that no rounding of a share decides; one may always differ.
     allowed = max(1, int((1 - budget.agreement) * count + _EPSILON))

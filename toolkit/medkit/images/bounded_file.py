@@ -65,11 +65,11 @@ class BoundedFile(io.RawIOBase):
         return self._position
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
+        """Whether the file can be read: always."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can be sought in: yes."""
+        """Whether the file can be sought in: always."""
         return True
 
 

@@ -103,7 +103,7 @@ class InputContract:
         Parameters
         ----------
         stored
-            What :meth:`to_dict` made, read from a model file or a manifest.
+            Result of :meth:`to_dict`, read from a model file or a manifest.
         where
             The file, for the message.
 

@@ -1,4 +1,4 @@
-"""What one image may cost: pixels, time, bytes, and how far it may unpack."""
+"""Limits of one image: its pixels, its time, its bytes and how far it may unpack."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _HIGHEST = 1e6  # of any limit: a thread cannot wait for much longer
 
 @dataclass(frozen=True)
 class Limits:
-    """What one image may cost.
+    """Limits of one image.
 
     Attributes
     ----------
     megapixels
-        Millions of pixels, as the file's header gives its size.
+        Millions of pixels, by the size in the file's header.
     seconds
-        For reading and decoding.
+        Seconds that reading and decoding may take.
     megabytes
         Millions of bytes of the file.
     expansion
-        Bytes of pixels for each byte of a file whose decoding takes more
-        than 64 MB. Pictures have some 10 to 60; what has a thousand is empty,
-        or a bomb.
+        Ratio of unpacked to stored bytes, for a file whose decoding takes
+        more than 64 MB. Pictures have a ratio of some 10 to 60. A file with a
+        ratio of a thousand is empty, or a bomb.
 
     Raises
     ------
     UsageError
-        For a limit that is not above zero, or absurdly high.
+        If a limit is not above zero, or is absurdly high.
     """
 
     megapixels: float = MEGAPIXELS
@@ -55,14 +55,14 @@ GRACE = 1.0
 
 @dataclass
 class Clock:
-    """When the work on an image began. Its time limit is counted from there."""
+    """The time at which the work on an image began. Its time limit starts there."""
 
     limits: Limits
     started: float = field(default_factory=time.monotonic)
 
     @property
     def left(self) -> float:
-        """Seconds until the time is up; negative after."""
+        """The seconds until the time is up; negative afterwards."""
         return self.started + self.limits.seconds - time.monotonic()
 
     def check(self) -> None:

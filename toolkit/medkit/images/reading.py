@@ -1,13 +1,14 @@
-"""From an image file to the tensor that a model takes.
+"""Reading of image files into the tensors that models take.
 
 Training, calibration, parity and classification all read images here, so
-that they see the same pixels. The rules are those of the input contract; see
+that they see the same pixels. The input contract sets the rules; see
 :mod:`medkit.images.contract`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -45,9 +46,9 @@ def read_image(
     source
         A path or a binary stream.
     limits
-        What it may cost.
+        Limits of one image.
     clock
-        When that began; now, if ``None``.
+        Clock of the work on the image; ``None`` starts one now.
     least_side
         Pixels that a decoder which can scale must leave on each side; see
         :attr:`InputContract.least_side`.
@@ -60,7 +61,8 @@ def read_image(
     """
     try:
         with bounded(source, limits, clock) as file:
-            return _format_for(file).decode(file, least_side, limits)
+            known = _format_for(file)
+            return _checked(known, known.decode(file, least_side, limits))
     except ImageError:
         raise
     except FileNotFoundError:
@@ -108,7 +110,7 @@ def load_tensor(
     Raises
     ------
     ImageError
-        As :func:`read_image`.
+        In the same cases as :func:`read_image`.
     """
     image = open_image(source, limits, least_side=contract.least_side)
     return image_to_tensor(image, contract)
@@ -123,6 +125,22 @@ def _format_for(file: BoundedFile) -> ImageFormat:
             return known
     names = ", ".join(known.name for known in image_formats())
     raise ImageError(f"not an image of an accepted format ({names})")
+
+
+def _checked(known: ImageFormat, decoded: Decoded) -> Decoded:
+    """Return what a format decoded, with no other facts than those that it lists."""
+    pixels = decoded.pixels
+    if pixels.mode not in ("L", "RGB") or not all(pixels.size):
+        raise ImageError(
+            f"the format {known.name} gave an image of mode {pixels.mode} and "
+            f"{pixels.width}x{pixels.height} pixels"
+        )
+    facts = {
+        name: text
+        for name, text in decoded.facts.items()
+        if name in known.facts and isinstance(text, str)
+    }
+    return replace(decoded, facts=facts)
 
 
 def _reason(error: Exception) -> str:

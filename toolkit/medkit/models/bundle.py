@@ -32,9 +32,9 @@ class Bundle:
     folder
         The folder.
     task
-        Its task.
+        Task of the models.
     manifest
-        What ``manifest.json`` holds.
+        Content of ``manifest.json``.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Bundle:
 
     @property
     def contract(self) -> InputContract:
-        """How an image file becomes the tensor that the models take."""
+        """The models' input contract."""
         return self.manifest.contract
 
     @property
@@ -112,9 +112,9 @@ class Bundle:
         Parameters
         ----------
         suffix
-            Of a model file, such as ``.tflite``.
+            Suffix of a model file, such as ``.tflite``.
         precision
-            Of an export; ``None`` for the smallest that is there.
+            Precision of an export; ``None`` for the smallest export that is there.
 
         Raises
         ------
@@ -206,7 +206,7 @@ def task_beside(path: Path, name: str) -> Task:
     path
         The file. A ``task.json`` beside it describes a task of its own.
     name
-        What its card calls the task.
+        Name of the task in the file's card.
 
     Raises
     ------

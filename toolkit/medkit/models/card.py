@@ -1,4 +1,4 @@
-"""The model card inside every model file: what a lone file says of itself.
+"""The model card inside every model file: a description that the file carries.
 
 It is the member ``medkit.json`` of a ``.keras`` archive, the metadata buffer
 ``medkit`` of a ``.tflite`` file, and the metadata property ``medkit`` of an
@@ -18,12 +18,12 @@ from medkit.images.contract import InputContract
 from medkit.models.formats import format_of
 from medkit.models.points import OperatingPoints, check_points, check_temperature, name_points
 from medkit.records import read_record
-from medkit.tasks import TASKS
+from medkit.tasks import TASKS, Task
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model file says of itself.
+    """The card of a model file: a description that the file carries.
 
     Attributes
     ----------
@@ -32,18 +32,18 @@ class ModelCard:
     labels
         Class names in output order.
     contract
-        How an image file becomes the tensor that the model takes.
+        The model's input contract: how an image file becomes a tensor.
     temperature
-        Every runtime divides the logits by it, so that the probabilities can
-        be taken at their word; see
+        Temperature that calibrates the probabilities. Every runtime divides
+        the logits by it; see
         :func:`medkit.models.decisions.apply_temperature`.
     operating_points
-        By name; see :class:`medkit.models.points.OperatingPoint`.
+        Operating points by name; see :class:`medkit.models.points.OperatingPoint`.
     precision
         ``original`` for Keras, else one of
         :data:`medkit.models.formats.PRECISIONS`.
     version
-        The medkit that wrote the file.
+        Version of medkit that wrote the file.
     source_sha256
         Hash of the Keras original that an export was made from; empty for
         an original.
@@ -76,6 +76,35 @@ class ModelCard:
             "operating_points": points,
         }
         return json.dumps(stored, sort_keys=True, separators=(",", ":"))
+
+    def check(self, task: Task, contract: InputContract, where: Path) -> None:
+        """Check that a model decides a task as the task is described.
+
+        Parameters
+        ----------
+        task
+            The task whose labels the outputs are taken for.
+        contract
+            Input contract by which images become tensors.
+        where
+            The model file, for the message.
+
+        Raises
+        ------
+        ModelFileError
+            If the card names another task, other labels, another order of
+            labels, or another contract.
+        """
+        for what, mine, wanted in (
+            ("task", self.task, task.name),
+            ("labels", list(self.labels), list(task.labels)),
+            ("input contract", self.contract.hash, contract.hash),
+        ):
+            if mine != wanted:
+                raise ModelFileError(
+                    f"{where}: its {what} {mine} differs from that of task {task.name}, {wanted}; "
+                    "correct the task, or export the model again"
+                )
 
     @classmethod
     def from_json(cls, text: str | bytes, where: Path) -> ModelCard:

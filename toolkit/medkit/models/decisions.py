@@ -1,8 +1,9 @@
-"""From a network's output to a decision: temperature, operating points, labels.
+"""Decisions from a network's output: temperature, operating points, labels.
 
-A network says how sure it is; whether that share can be taken at its word,
-and from which share on a finding is reported, are choices of their own. Both
-are made once, on validation images, and travel with every model file.
+A network gives probabilities. Two choices turn them into decisions. The
+temperature calibrates the probabilities. The operating point sets the
+probability from which a finding is reported. Both are chosen once, on
+validation images, and stored in every model file.
 """
 
 from __future__ import annotations
@@ -142,8 +143,8 @@ def match_points(
     task
         The task.
     decided
-        By name of the operating point, whether the original decides its
-        label, shape (n,).
+        Whether the original decides the operating point's label, shape (n,),
+        by name of the operating point.
     points
         The original's.
     probabilities

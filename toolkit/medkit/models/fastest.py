@@ -54,9 +54,9 @@ def fastest_choice(bundle: Bundle, batch_size: int, threads: int | None) -> Mode
     Parameters
     ----------
     bundle
-        Whose exports.
+        Bundle whose exports are measured.
     batch_size, threads
-        Of an inference, as they will be used.
+        Batch size and number of threads of the later inferences.
 
     Raises
     ------

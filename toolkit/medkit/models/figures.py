@@ -20,7 +20,7 @@ class ReliabilityBin:
     lower, upper
         Ends of the bin, 0..1.
     images
-        How many images are in it.
+        Number of images in the bin.
     confidence
         Their mean confidence, 0..1.
     accuracy
@@ -53,25 +53,25 @@ class Figures:
     Attributes
     ----------
     images
-        How many images were measured.
+        Number of images that were measured.
     operating_point, threshold
         Name and threshold of the operating point; no threshold takes the
         likeliest label.
     accuracy, balanced_accuracy
         0..1.
     auc
-        Of the positive label, or the mean over the labels; ``None`` for
+        AUC of the positive label, or the mean AUC of the labels; ``None`` for
         images of one class.
     calibration_error
         Expected calibration error, 0..1; ``None`` where only decisions are known.
     sensitivity, specificity, class_auc
-        By label, 0..1; ``None`` where no image tells.
+        Figure of each label, 0..1; ``None`` where no image tells.
     confusion
         Counts: rows are true labels, columns decided ones.
     reliability
         The bins that hold an image.
     intervals
-        Of these figures.
+        Intervals of these figures.
     """
 
     images: int

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from medkit.errors import UsageError
+from medkit.errors import ModelFileError, UsageError
 from medkit.extras import require
 
 CARD_NAME = "medkit"
@@ -33,7 +33,7 @@ class ModelFormat:
     name
         The word for it, as ``--format`` takes it.
     suffix
-        Of its files.
+        Suffix of its files.
     seal
         Bytes before the digits of the seal that its files end with; see
         :mod:`medkit.models.seal`. Originals have none.
@@ -58,7 +58,7 @@ class ModelFormat:
         return bool(self.seal)
 
     def require(self) -> None:
-        """Raise :class:`MissingExtraError` unless such files can be looked into."""
+        """Raise :class:`MissingExtraError` if a package for reading such files is missing."""
         require(f"look into {self.suffix} files", *self.needs)
 
     def read_card(self, path: Path) -> str | bytes:
@@ -106,9 +106,12 @@ _FORMATS = [
 
 
 def register_format(added: ModelFormat) -> None:
-    """Make a kind of model file known; raise :class:`ValueError` for a suffix that is."""
-    if added.suffix in suffixes():
-        raise ValueError(f"the suffix {added.suffix} belongs to another format")
+    """Register a kind of model file. Raise :class:`ValueError` if its name or suffix is taken."""
+    for known in _FORMATS:
+        if known.name == added.name:
+            raise ValueError(f"there is a model format {added.name!r} already; choose another name")
+        if known.suffix == added.suffix:
+            raise ValueError(f"{added.suffix} files belong to the model format {known.name!r}")
     _FORMATS.append(added)
 
 
@@ -118,7 +121,7 @@ def suffixes() -> tuple[str, ...]:
 
 
 def format_of(path: Path) -> ModelFormat:
-    """Return the format of a file by its suffix; raise :class:`UsageError` for any other."""
+    """Return the format of a file by its suffix. Raise :class:`UsageError` if there is none."""
     for known in _FORMATS:
         if known.suffix == path.suffix.lower():
             return known
@@ -136,7 +139,13 @@ def export_name(export_format: str, precision: str) -> str:
 
 
 def load(reference: str) -> Callable[..., Any]:
-    """Import what ``module:name`` names."""
+    """Import what ``module:name`` names. Raise :class:`ModelFileError` if it is not there."""
     module, _, name = reference.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), name)
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelFileError(
+            f"{reference}, which such model files need, cannot be imported ({error}); correct the "
+            "plug-in, or install what it needs"
+        ) from error
     return found

@@ -1,4 +1,4 @@
-"""What a model file is: its card, its hash, and what it computes with."""
+"""Inspection of a model file: its card, its hash and its operators."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from medkit.models.seal import is_sealed
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model file, taken apart.
+    """The result of inspecting a model file.
 
     Attributes
     ----------
     path, bytes, sha256
-        Which file.
+        Path, size and hash of the file.
     card
-        What the file says of itself; ``None`` if medkit did not write it, or
-        not for preprocessing that this version performs.
+        Card of the file; ``None`` if medkit did not write it, or if this
+        version does not perform its preprocessing.
     problem
-        Why there is no card; empty if there is one.
+        Reason why there is no card; empty if there is one.
     summary
-        What the file computes.
+        Operators of the file.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Take a ``.tflite``, ``.onnx`` or ``.keras`` file apart, whoever wrote it.
+    """Inspect a ``.tflite``, ``.onnx`` or ``.keras`` file of any origin.
 
     Raises
     ------

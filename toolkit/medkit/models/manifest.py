@@ -1,4 +1,4 @@
-"""The manifest of a bundle: what was trained on what, how well it does, and which files it has."""
+"""The manifest of a bundle: its training, its data, its figures and its files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medkit.errors import ModelFileError
-from medkit.files import read_json, write_json
+from medkit.files import check_sha256, read_json, write_json
 from medkit.images.contract import InputContract
 from medkit.models.figures import Metrics
 from medkit.models.points import OperatingPoints, check_points, check_temperature, name_points
@@ -28,7 +28,7 @@ class FileRecord:
     sha256: str
 
     def __post_init__(self) -> None:
-        bytes.fromhex(self.sha256)
+        check_sha256(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Calibration:
     Attributes
     ----------
     images, seed
-        How many were drawn, and by which seed.
+        Number of images that were drawn, and the seed of the draw.
     sha256
         Over the hashes in ``files``.
     files
         SHA-256 of each image file.
     method
-        How ranges were chosen.
+        Method that chose the ranges.
     """
 
     images: int
@@ -56,16 +56,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """What a comparison of an export with another model came to.
+    """The result of comparing an export with another model.
 
     Attributes
     ----------
     images
-        How many images were compared.
+        Number of images that were compared.
     agreement
-        Share of images on which both decide alike, 0..1.
+        Top-1 agreement: the share of images that both decide alike, 0..1.
     changes
-        By how much each figure changed.
+        Change of each figure.
     """
 
     images: int
@@ -80,7 +80,7 @@ class RungRecord:
     Attributes
     ----------
     rung, precision, method, images
-        How the file was made; see :class:`medkit_exporters.ladder.Attempt`.
+        Settings that made the file; see :class:`medkit_exporters.ladder.Attempt`.
     bytes
         Size of the file; 0 if there is none.
     passed, failures
@@ -90,7 +90,7 @@ class RungRecord:
     spread
         The file against one that other images calibrated.
     skipped
-        What the conversion left as it was, because no pattern fits it.
+        Parts that the conversion left as they were, because no pattern fits them.
     """
 
     rung: str
@@ -112,9 +112,9 @@ class ExportEntry:
     Attributes
     ----------
     bytes, sha256
-        As :class:`FileRecord`.
+        Size and hash; see :class:`FileRecord`.
     precision, format
-        What it is.
+        Precision and format of the file.
     temperature, operating_points
         Its own; ``None`` for those of the original.
     ladder
@@ -136,7 +136,7 @@ class ExportEntry:
     metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
-        bytes.fromhex(self.sha256)
+        check_sha256(self.sha256)
 
     @property
     def has_passed(self) -> bool:
@@ -159,17 +159,17 @@ class DataRecord:
     Attributes
     ----------
     source
-        Where they come from.
+        Origin of the data.
     counts
         Images by split and label.
     on_conflict
-        What was done with contradictions; ``None`` for nothing.
+        Policy for contradictions; ``None`` for none.
     kept_out
         Images that were not trained on.
     audit
         Findings by kind.
     sha256
-        By split, over the names and hashes of its files.
+        Hash of each split, over the names and hashes of its files.
     """
 
     source: str = ""
@@ -195,7 +195,7 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class FoundCount:
-    """How many images there are, and of how many the label is found."""
+    """The number of images, and the number of those whose label is found."""
 
     images: int
     found: int
@@ -214,32 +214,32 @@ class SourceCount:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` holds.
+    """The content of ``manifest.json``.
 
     Attributes
     ----------
     labels, contract
-        Of the task, as the models were made for them.
+        Labels and input contract that the models were made for.
     temperature, operating_points
-        The original's, chosen on validation.
+        Temperature and operating points of the original, chosen on validation.
     files
-        The original, and what was drawn with it, by name.
+        The original and its plots, by file name.
     exports
-        By file name.
+        Exports by file name.
     task, format
         Name of the task, and version of the manifest's form.
     chosen_on
-        What temperature and operating points were chosen on.
+        Images on which temperature and operating points were chosen.
     metrics, by_source
-        The original's figures; images by label and source.
+        Figures of the original, and its images by label and source.
     recipe, seed, compute_type
-        How it was trained; no recipe for a model that was trained elsewhere.
+        Settings of the training. A model that was trained elsewhere has no recipe.
     kept_epoch, epochs, interrupted, history
-        How that went.
+        Course of the training.
     parameters
-        Of the network.
+        Number of parameters of the network.
     data, versions
-        What it was trained on, and with which packages.
+        Training data, and versions of the packages.
     """
 
     labels: tuple[str, ...]

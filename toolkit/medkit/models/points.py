@@ -1,4 +1,4 @@
-"""Operating points: how probabilities become a label. Their names, and how they are stored."""
+"""Operating points: the rules that turn probabilities into a label, and their stored form."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from medkit.errors import UsageError
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How probabilities become a label.
+    """An operating point: the rule that turns probabilities into a label.
 
     Attributes
     ----------
     name
-        The word by which it is asked for.
+        Name of the operating point.
     label
-        The label that ``threshold`` is for; ``None`` without a threshold.
+        Label that ``threshold`` belongs to; ``None`` without a threshold.
     threshold
-        From which probability on ``label`` is decided, 0..1, whatever the
-        others have; below it the likeliest other label is. ``None`` takes
-        the likeliest of all.
+        Probability from which ``label`` is decided, 0..1, even if another
+        label has more. Below it, the likeliest other label is decided.
+        ``None`` always takes the likeliest label.
     """
 
     name: str
@@ -83,7 +83,7 @@ def check_temperature(temperature: float) -> None:
 
 
 def get_point(points: OperatingPoints, name: str) -> OperatingPoint:
-    """Return the operating point of a name; raise :class:`UsageError` for any other word."""
+    """Return the operating point with this name. Raise :class:`UsageError` if there is none."""
     try:
         return points[name]
     except KeyError:

@@ -1,4 +1,4 @@
-"""How a network was, or is to be, trained: the part of a manifest that repeats a run.
+"""Recipes of training: the part of a manifest that is needed to repeat a run.
 
 The recipes themselves are in :mod:`medkit.training.recipes`.
 """
@@ -89,7 +89,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one task's network is trained.
+    """The recipe by which one task's network is trained.
 
     Attributes
     ----------
@@ -98,36 +98,36 @@ class Recipe:
     network
         Name of the architecture in :mod:`medkit.training.networks`.
     batch_size
-        Images a step.
+        Number of images in one step.
     stages
-        Run one after the other.
+        Stages, in the order in which they run.
     augmentation
         ``None`` trains on the images as they are.
     validation_fraction
-        Share of the training images held out to choose epoch and threshold;
-        0 holds out none, keeps the last epoch, and plots the test split's
-        curve beside the training curve, from which nothing is chosen.
+        Share of the training images held out to choose epoch and threshold.
+        0 holds out none and keeps the last epoch. The test split's curve is
+        then plotted beside the training curve, but nothing is chosen on it.
     on_conflict
-        One of :data:`medkit.datasets.conflicts.POLICIES`, for data that hold an image
-        under several labels or in both splits; ``None`` trains on everything
-        as it lies.
+        Policy for an image under several labels or in both splits, one of
+        :data:`medkit.datasets.conflicts.POLICIES`. ``None`` trains on all
+        images as they are.
     known_conflicts, on_known_conflicts
         Digest (:class:`medkit.datasets.conflicts.Conflicts`) of the conflicts in the
-        published data, and the policy for exactly those: they have been
-        looked at.
+        published data, which people have looked at, and the policy for
+        exactly those conflicts.
     weight_cap
         Largest weight of an image when classes are weighted to count alike;
-        1 weights nothing. The cap keeps a class of two images from drowning
-        the rest.
+        1 weights nothing. The cap keeps a class of two images from
+        dominating the other classes.
     balance_sources
         Whether every class of every source counts alike, instead of every
         class.
     label_smoothing, weight_decay, dropout
         Regularisation.
     bfloat16
-        Whether to compute in bfloat16, weights staying float32, on a
-        processor that does so in half the time; see
-        :func:`medkit.training.precision.computes_bfloat16`.
+        Whether to compute in bfloat16 on a processor that does so in half
+        the time; see :func:`medkit.training.precision.computes_bfloat16`. The
+        weights stay float32.
     """
 
     name: str

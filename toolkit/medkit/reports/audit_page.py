@@ -19,7 +19,7 @@ _PICTURES = 4  # of each case
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How many images of a class each split holds, and from which sources they come."""
+    """The number of images of one class in each split, and their sources."""
 
     label: str
     counts: tuple[int, ...]

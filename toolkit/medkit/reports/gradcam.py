@@ -36,7 +36,7 @@ def heat_maps(
         if no place raised the score.
     """
     maps = _last_maps(model)
-    observed = keras.Model(model.input, [maps, model.output])
+    observed = keras.Model(model.inputs[0], [maps, model.outputs[0]])
     with tf.GradientTape() as tape:
         activations, output = observed(images, training=False)
         score = _score(output, labels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medkit.defaults import BALANCED
+from medkit.defaults import BALANCED, RECIPE
 from medkit.files import write_text
 from medkit.models.bundle import KERAS_NAME, Bundle
 from medkit.models.figures import Figures
@@ -77,9 +77,9 @@ def _train_options(recipe: Recipe, policy: str | None) -> str:
     recipe
         The recipe of the run.
     policy
-        What the run did with images under several labels.
+        Policy of the run for images under several labels.
     """
-    options = "" if recipe.name == "default" else f" --recipe {recipe.name}"
+    options = "" if recipe.name == RECIPE else f" --recipe {recipe.name}"
     if policy not in (recipe.on_conflict, recipe.on_known_conflicts):
         options += f" --on-conflict {policy}"
     return options

@@ -33,7 +33,7 @@ class FlipPicture:
 
 @dataclass(frozen=True)
 class ExportSection:
-    """What the page shows of one comparison.
+    """The section of the page on one comparison.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class ExportSection:
     ladder
         The rungs that the export tried.
     flips
-        The flips that are shown.
+        The flips that the page shows.
     """
 
     item: Comparison
@@ -55,7 +55,7 @@ class ExportSection:
 
 @dataclass(frozen=True)
 class TaskSection:
-    """What the page shows of one task; ``roc`` is the address of the plot of ROC curves."""
+    """The section of the page on one task; ``roc`` is the address of the plot of ROC curves."""
 
     task: Task
     roc: str | None

@@ -31,7 +31,7 @@ def plot_curves(history: Sequence[EpochRecord], best: int, watched: str) -> Any:
     Parameters
     ----------
     history
-        What each epoch reached.
+        Figures of each epoch.
     best
         Number of the epoch that was kept.
     watched
@@ -126,9 +126,9 @@ def plot_agreement(
     original, export
         Probabilities of the same images, shape (n, classes).
     thresholds
-        Of the operating point, the original's and the export's; ``None`` for none.
+        Thresholds of the operating point for the original and the export; ``None`` for none.
     turned
-        Which images are decided differently, shape (n,).
+        Whether each image is decided differently, shape (n,).
     """
     alert = task.labels.index(task.alert)
     figure = _figure(4.4, 4.2)
@@ -245,9 +245,9 @@ def plot_rates(rates: dict[str, float], limits: dict[str, float], others: dict[s
     Parameters
     ----------
     rates, limits
-        By name, of medkit's ways to run.
+        Rates and limits of medkit's files and runtimes, by name.
     others
-        By name, of other tools.
+        Rates of other tools, by name.
     """
     names = [*sorted(rates, key=rates.__getitem__, reverse=True)]
     names += sorted(others, key=others.__getitem__, reverse=True)

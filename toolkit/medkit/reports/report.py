@@ -46,7 +46,7 @@ class ReportOptions:
     Attributes
     ----------
     task
-        Whose model.
+        Task of the model.
     out
         The HTML file to write.
     data

@@ -23,7 +23,7 @@ class Column:
     Attributes
     ----------
     name
-        Of the file, for people.
+        Name of the file, for people.
     bytes
         Its size.
     metrics

@@ -1,4 +1,4 @@
-"""How many cores this process may use: in a container, fewer than the machine has."""
+"""The number of cores that this process may use. A container may have fewer than the machine."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     images
         uint8, shape (n, height, width, channels).
     targets
-        What the loss compares with, shape (n, ...).
+        Targets of the loss, shape (n, ...).
     weights
         Weight of each image in the loss, shape (n,).
     batch_size

@@ -24,14 +24,14 @@ _START_ANEW = "start anew with --overwrite"
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to be continued.
+    """The identity of a run. A run is continued only if its identity is the same.
 
     Attributes
     ----------
     task
         Name of the task.
     recipe, seed
-        As given.
+        Recipe and seed of the run.
     data
         Digest of each split; see :func:`medkit.datasets.splits.digest_of`.
     compute_type
@@ -47,7 +47,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class State:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class State:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the state file holds."""
+    """The content of the state file."""
 
     identity: Identity
     state: State
@@ -88,9 +88,9 @@ class Checkpoint:
     Parameters
     ----------
     folder
-        Where it is kept. It need not exist.
+        Folder of the checkpoint. It need not exist.
     identity
-        Of the run.
+        Identity of the run.
     """
 
     def __init__(self, folder: Path, identity: Identity) -> None:

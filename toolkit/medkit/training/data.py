@@ -34,8 +34,8 @@ class TrainingData:
         The images of ``train``, of ``validation`` if the recipe holds images
         out, and of ``test``, in this order.
     policy
-        What was done with conflicts; one of
-        :data:`medkit.datasets.conflicts.POLICIES`, or ``None`` for nothing.
+        Policy that was applied to conflicts; one of
+        :data:`medkit.datasets.conflicts.POLICIES`, or ``None`` for none.
     kept_out
         The training images that are in no split, with reasons.
     audit
@@ -67,7 +67,7 @@ def read_training_data(
     Parameters
     ----------
     task
-        What to learn.
+        Task to learn.
     folder
         The data set's folder, with its split folders.
     recipe
@@ -75,7 +75,7 @@ def read_training_data(
     seed
         Decides the validation split.
     on_conflict
-        What to do with conflicts instead; ``None`` leaves it to the recipe.
+        Another policy for conflicts; ``None`` takes the recipe's policy.
 
     Raises
     ------

@@ -27,21 +27,21 @@ from medkit.training.stages import StepCallback, begin_stage
 
 @dataclass(frozen=True)
 class FitInputs:
-    """What the loop needs besides the model.
+    """The inputs of the training loop, besides the model.
 
     Attributes
     ----------
     task, recipe, seed
-        Of the run.
+        Task, recipe and seed of the run.
     train
-        What to train on.
+        Images to train on.
     watched
-        What is measured after each epoch: the validation split. A recipe
+        Images on which each epoch is measured: the validation split. A recipe
         without one watches the test split, and chooses nothing on it.
     checkpoint
-        Where each epoch is kept.
+        Checkpoint that keeps each epoch.
     observer
-        Told of the progress.
+        Observer of the progress.
     """
 
     task: Task
@@ -90,7 +90,7 @@ def fit(model: Any, inputs: FitInputs, state: State) -> Fitted:
     inputs
         Everything else.
     state
-        Where to begin.
+        State to begin with.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a training run tells about its progress."""
+"""Observers of the progress of a training run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Observer(Protocol):
         Parameters
         ----------
         epoch
-            Its number, from 1.
+            Number of the epoch, from 1.
         epochs
             The most epochs that the run can have.
         steps

@@ -1,4 +1,4 @@
-"""What a training run leaves: figures, plots, the model file, the manifest and the card.
+"""The outcome of a training run: figures, plots, the model file, the manifest and the card.
 
 Importing this module imports Keras and TensorFlow.
 """
@@ -50,16 +50,16 @@ _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "pillow", "scikit
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained on what, and where the files go.
+    """A training run: its task, its images and its output folder.
 
     Attributes
     ----------
     task, recipe, seed
-        As given.
+        Task, recipe and seed of the run.
     weights
         File of ImageNet weights; ``None`` lets Keras download them.
     folder
-        Gets the files.
+        Folder for the files.
     data
         The images.
     compute_type
@@ -105,7 +105,7 @@ def measure(run: Run, model: Any, tensors: dict[str, Tensors]) -> Measured:
     model
         The Keras model with the weights that will be saved.
     tensors
-        By split.
+        Tensors by split.
     """
     task, held_out = run.task, {name: tensors[name] for name in tensors if name != "train"}
     temperature, points = fixed_rules(task)

@@ -7,6 +7,7 @@ are not good.
 
 from __future__ import annotations
 
+from medkit.defaults import RECIPE
 from medkit.errors import UsageError
 from medkit.models.recipe import Augmentation, Recipe, Stage
 from medkit.tasks import PNEUMONIA, SKIN, Task
@@ -25,8 +26,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         batch_size=32,
         stages=(Stage(epochs=10, learning_rate=1e-3, cosine=False, free_from=None),),
     ),
-    (PNEUMONIA.name, "default"): Recipe(
-        name="default",
+    (PNEUMONIA.name, RECIPE): Recipe(
+        name=RECIPE,
         network="compact-cnn",
         batch_size=32,
         # The loss on held-out patients is flat after about 20 epochs.
@@ -53,8 +54,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         weight_decay=1e-3,
         dropout=0.3,
     ),
-    (SKIN.name, "default"): Recipe(
-        name="default",
+    (SKIN.name, RECIPE): Recipe(
+        name=RECIPE,
         network="resnet50",
         batch_size=32,
         # The new head is trained first, on frozen features: its first gradients

@@ -56,7 +56,7 @@ class TrainOptions:
     Attributes
     ----------
     task
-        What to learn.
+        Task to learn.
     data
         The data set's folder, with its split folders.
     recipe
@@ -100,10 +100,10 @@ class TrainResult:
     Attributes
     ----------
     folder
-        Where the files are.
+        Folder with the files.
     manifest
-        What was written as ``manifest.json``; ``None`` if the run was
-        interrupted before its first epoch ended.
+        Content of ``manifest.json``; ``None`` if the run was interrupted
+        before its first epoch ended.
     interrupted
         Whether Ctrl-C ended the run. Then the best epoch so far was written,
         and ``resume`` continues the run.
@@ -122,7 +122,7 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     options
         The arguments.
     observer
-        Told of the progress.
+        Observer of the progress.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a stage of a recipe sets: the layers that learn, optimiser, loss and learning rate.
+"""The settings of a stage of a recipe: layers that learn, optimiser, loss and learning rate.
 
 Importing this module imports Keras.
 """
@@ -55,13 +55,13 @@ class StepCallback(keras.callbacks.Callback):  # type: ignore[misc]
     Parameters
     ----------
     stage
-        Gives the schedule.
+        Stage with the schedule of the learning rate.
     epoch
         Number of the epoch within the stage, from 0.
     steps
         Number of steps in an epoch.
     observer
-        Told of each step.
+        Observer of each step.
     """
 
     def __init__(self, stage: Stage, epoch: int, steps: int, observer: Observer) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from importlib import import_module
+from operator import attrgetter
 from threading import Event
 from typing import Protocol
 
 from medkit.batch.chunk import Chunk, Job
 from medkit.batch.rows import Row
-from medkit.errors import UsageError
+from medkit.errors import MedkitError, UsageError
+from medkit.registry import Registry
+
+
+class WorkersDiedError(MedkitError):
+    """Workers of an engine ended without a result, as when an image crashes the decoder.
+
+    The run can be continued: what was in work is tried out apart first.
+    """
 
 
 class Engine(Protocol):
-    """Spreads chunks over workers.
+    """An engine: it spreads chunks over workers.
 
     Attributes
     ----------
@@ -37,30 +45,28 @@ class Engine(Protocol):
         ------
         MedkitError
             If a model cannot be opened.
+
+        Any other exception is taken for a worker that died; see
+        :class:`WorkersDiedError`.
         """
 
     def most_in_work(self, workers: int) -> int:
         """Return how many chunks may have been begun without rows being given."""
 
 
-_BUILT_IN = ("medkit.batch.engines.threads",)
-"""Modules that register an engine when they are imported."""
-
-_ENGINES: list[Engine] = []
+_ENGINES: Registry[Engine] = Registry(
+    "engine", attrgetter("name"), ("medkit.batch.engines.threads",)
+)
 
 
 def register_engine(added: Engine) -> None:
-    """Make an engine known; raise :class:`ValueError` for a name that is."""
-    if any(known.name == added.name for known in _ENGINES):
-        raise ValueError(f"there is an engine {added.name!r} already")
-    _ENGINES.append(added)
+    """Register an engine. Raise :class:`ValueError` if its name is taken."""
+    _ENGINES.add(added)
 
 
 def get_engine(name: str) -> Engine:
-    """Return the engine of a name; raise :class:`UsageError` for any other word."""
-    for module in _BUILT_IN:
-        import_module(module)
-    known = {engine.name: engine for engine in _ENGINES}
+    """Return the engine with this name. Raise :class:`UsageError` if there is none."""
+    known = _ENGINES.all()
     if name not in known:
         raise UsageError(f"unknown engine {name!r}; accepted: {', '.join(known)}")
     return known[name]

@@ -130,7 +130,8 @@ class _WorkerPool:
                 return work.future.result(timeout=patience + GRACE)
             except TimeoutError:
                 if work.future.done():
-                    raise  # it is not this wait that took too long
+                    # It ended in the moment that the wait did, or it is its own error.
+                    return work.future.result()
 
     def dismiss(self) -> None:
         """End the workers with the image that they are at, if it does not take long."""
@@ -147,7 +148,7 @@ class _WorkerPool:
         worker.start()
 
     def _run(self, work: _Work | None) -> None:
-        while work := work or self._waiting.get():
+        while work := work or self._next():
             work.worker = current_thread()
             try:
                 rows = classify_chunk(work.chunk, self._job, self._models, work)
@@ -158,6 +159,13 @@ class _WorkerPool:
             if work.given_up:
                 return
             work = None
+
+    def _next(self) -> _Work | None:
+        work = self._waiting.get()
+        if work is None:
+            # A worker that was employed in the place of another has no end of its own.
+            self._waiting.put(None)
+        return work
 
     def _without(self, place: int, work: _Work) -> _Work:
         """Give up a worker; let a new one do the chunk again but for the image that held it up."""

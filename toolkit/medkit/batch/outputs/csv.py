@@ -78,7 +78,7 @@ def path_from_csv(cell: str) -> str:
     Parameters
     ----------
     cell
-        As a reader of CSV gives it.
+        Text of the cell, as a CSV reader returns it.
 
     Returns
     -------

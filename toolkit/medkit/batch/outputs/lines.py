@@ -1,4 +1,4 @@
-"""What CSV and JSON Lines share: a row is a line, and reaches the disk."""
+"""The common part of CSV and JSON Lines: a row is a line, and reaches the disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAVE_EVERY = 5.0
 
 
 class Stream(Protocol):
-    """What lines are written to."""
+    """The stream that lines are written to."""
 
     def write(self, content: bytes, /) -> object:
         """Take bytes."""
@@ -86,7 +86,7 @@ def recover_lines(
     path
         The file.
     header
-        What it begins with; nothing if the first line is a row.
+        Header that the file begins with; empty if the first line is a row.
     values_of
         Returns the values of a row's line by column name, ``path`` as Python
         has it; raises :class:`ValueError` for a line that is no row.
@@ -156,7 +156,7 @@ def _checked(
             values[name]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"{path} holds a row that is none of medkit's ({line[:60]!r}); name another output, "
+            f"{path} holds a row that medkit did not write ({line[:60]!r}); name another output, "
             "or replace it with --overwrite"
         ) from error
     return values

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from medkit.batch.columns import Column
 from medkit.batch.rows import Row
 from medkit.defaults import STDOUT
 from medkit.errors import UsageError
+from medkit.registry import Registry
 
 
 class RowSink(Protocol):
@@ -34,7 +35,7 @@ class RowSink(Protocol):
 
 @dataclass(frozen=True)
 class Recovered:
-    """What an output holds already.
+    """The rows that an output already holds.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class Recovered:
     errors
         Rows of images that could not be classified.
     names
-        Gives the names in the rows, in order, as Python has them.
+        Function that yields the names in the rows, in order, as Python strings.
     """
 
     rows: int = 0
@@ -55,12 +56,12 @@ class Recovered:
 
 
 class OutputFormat(Protocol):
-    """How rows are written to a file, and read again when a run is continued.
+    """A format of output files: it writes rows, and reads them when a run is continued.
 
     Attributes
     ----------
     suffix
-        Of such files, in small letters.
+        Suffix of such files, in small letters.
     """
 
     suffix: str
@@ -75,7 +76,7 @@ class OutputFormat(Protocol):
         path
             The file.
         columns
-            What a row has.
+            Columns of a row.
         append
             Keep the rows that are there, else begin with an empty file.
         """
@@ -92,24 +93,21 @@ class OutputFormat(Protocol):
         """
 
 
-_BUILT_IN = ("medkit.batch.outputs.csv", "medkit.batch.outputs.jsonl")
-"""Modules that register a format when they are imported."""
-
-_OUTPUTS: list[OutputFormat] = []
+_OUTPUTS: Registry[OutputFormat] = Registry(
+    "output with the suffix",
+    attrgetter("suffix"),
+    ("medkit.batch.outputs.csv", "medkit.batch.outputs.jsonl"),
+)
 
 
 def register_output(added: OutputFormat) -> None:
-    """Make an output known; raise :class:`ValueError` for a suffix that is."""
-    if any(known.suffix == added.suffix for known in _OUTPUTS):
-        raise ValueError(f"there is an output with the suffix {added.suffix} already")
-    _OUTPUTS.append(added)
+    """Register an output. Raise :class:`ValueError` if its suffix is taken."""
+    _OUTPUTS.add(added)
 
 
 def outputs() -> dict[str, OutputFormat]:
     """Return every known output by its suffix."""
-    for module in _BUILT_IN:
-        import_module(module)
-    return {known.suffix: known for known in _OUTPUTS}
+    return _OUTPUTS.all()
 
 
 def output_for(out: str | Path) -> OutputFormat:

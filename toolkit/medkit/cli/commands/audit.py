@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medkit.cli.options import (
-    check_reports,
+    fresh_reports,
     write_reports,
 )
 
@@ -28,7 +28,7 @@ def audit(
         bool, typer.Option("--strict", help="Exit 1 for duplicates and shared patients, too.")
     ] = False,
 ) -> None:
-    """Look for what is wrong with labelled images, before training on them.
+    """Find problems in labelled images before training on them.
 
     Exit status 1 says that files are unreadable, or that an image lies under
     two labels or in two splits.
@@ -36,12 +36,17 @@ def audit(
     from medkit.cli.console import noting, stderr_console
     from medkit.cli.views.audit import show_audit
     from medkit.datasets.audit import audit_folder, write_audit_json
+    from medkit.extras import require
     from medkit.reports.audit_page import write_audit_page
 
     reports = ((json_path, write_audit_json), (html_path, write_audit_page))
-    check_reports(path for path, _ in reports)
+    if html_path is not None:
+        require("write a page", "jinja2")
     console = stderr_console()
-    with console.status("looking for images") as status:
+    with (
+        fresh_reports(path for path, _ in reports),
+        console.status("looking for images") as status,
+    ):
         found = audit_folder(folder, noting(console, status))
     show_audit(console, found)
     write_reports(found, reports)

@@ -12,7 +12,7 @@ from medkit.cli.options import (
     BatchSizeOption,
     ThreadsOption,
     TrainedOption,
-    check_reports,
+    fresh_reports,
     write_reports,
 )
 from medkit.defaults import AUTO, BATCH_SIZE, BENCHMARK_ROUNDS
@@ -44,7 +44,7 @@ def benchmark(
     ] = None,
     trained: TrainedOption = None,
 ) -> None:
-    """Measure how fast a folder gets through, against what this machine can do at all."""
+    """Measure how fast a folder is classified, and compare that with this machine's limit."""
     from medkit.benchmark.options import BenchmarkOptions
     from medkit.benchmark.result import write_benchmark, write_chart
     from medkit.benchmark.run import run_benchmark
@@ -56,9 +56,8 @@ def benchmark(
     reports = ((json_path, write_benchmark), (svg_path, write_chart))
     if svg_path is not None:
         require("draw the chart", "matplotlib")
-    check_reports(path for path, _ in reports)
     console = stderr_console()
-    with console.status("starting") as status:
+    with fresh_reports(path for path, _ in reports), console.status("starting") as status:
         found = run_benchmark(options, noting(console, status))
     show_benchmark(console, found)
     write_reports(found, reports)

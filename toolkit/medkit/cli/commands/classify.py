@@ -26,7 +26,9 @@ from medkit.defaults import (
     EXPANSION,
     MEGABYTES,
     MEGAPIXELS,
+    RUNTIME,
     SECONDS,
+    STDOUT,
 )
 
 
@@ -69,7 +71,7 @@ def classify(
         typer.Option(
             metavar="NAME",
             help="litert, onnx, openvino or keras. auto: the fastest on this machine that has "
-            "passed parity. [default: litert]",
+            f"passed parity. [default: {RUNTIME}]",
         ),
     ] = None,
     batch_size: BatchSizeOption = BATCH_SIZE,
@@ -88,7 +90,8 @@ def classify(
         float,
         typer.Option(
             metavar="N",
-            help="How many times its size a large file may unpack to. Blank scans need more.",
+            help="Largest ratio of unpacked to stored bytes of a large file. "
+            "Blank scans need more.",
         ),
     ] = EXPANSION,
     engine: Annotated[
@@ -145,7 +148,10 @@ def classify(
         _tell_interrupted(out)
         raise typer.Exit(INTERRUPTED) from None
     if summary.interrupted:
-        _tell_interrupted(out)
+        if summary.ok + summary.errors:
+            _tell_interrupted(out)
+        else:
+            typer.echo("medkit: interrupted before the first row; nothing was written", err=True)
         raise typer.Exit(INTERRUPTED)
     show_summary(console, summary)
     if summary.errors:
@@ -173,7 +179,7 @@ def _ending_at_interrupt() -> Iterator[Event]:
 
 
 def _tell_interrupted(out: str) -> None:
-    if out == "-":
+    if out == STDOUT:
         typer.echo("medkit: interrupted; the rows until then are on standard output", err=True)
         return
     typer.echo(

@@ -11,7 +11,7 @@ from medkit.cli.options import (
     DataOption,
     TasksArgument,
     TrainedOption,
-    check_reports,
+    fresh_reports,
     tasks_of,
 )
 from medkit.cli.status import SOME_ROWS_FAILED
@@ -55,11 +55,10 @@ def evaluate(
         raise UsageError(f"evaluate needs labelled images: give --data DIR, or {HOW_TO_GET_DATA}")
     if model is not None and tasks and len(tasks) > 1:
         raise UsageError("one model file has one task; name that one, or none")
-    check_reports([json_path])
     asked = [None] if model is not None and not tasks else tasks_of(tasks, trained)
     console = stderr_console()
     found = []
-    with console.status("starting") as status:
+    with fresh_reports([json_path]), console.status("starting") as status:
         for task in asked:
             options = EvaluateOptions(
                 task, folder, runtime, precision, model, operating_point, trained

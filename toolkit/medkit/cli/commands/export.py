@@ -49,15 +49,16 @@ def export(
     from medkit.cli.console import noting, stderr_console
     from medkit.cli.views.export import show_exports
     from medkit.datasets.layout import data_folder
-    from medkit.models.formats import export_formats
     from medkit_exporters import ExportOptions, export_models
+    from medkit_exporters.formats.registry import known_exporters
 
     asked = {"int8": int8, "fp16": fp16, "fp32": fp32}
+    chosen = tasks_of(tasks, trained)
     options = ExportOptions(
-        tasks=tasks_of(tasks, trained),
-        formats=tuple(dict.fromkeys(formats or export_formats())),
+        tasks=chosen,
+        formats=tuple(dict.fromkeys(formats or known_exporters())),
         precisions=tuple(name for name, wanted in asked.items() if wanted) or (PRECISION,),
-        data=data_folder(data),
+        data=data_folder(data, chosen),
         trained=trained,
         calibration_images=calibration_images,
         seed=seed,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medkit.cli.options import (
-    check_reports,
+    fresh_reports,
 )
 
 
@@ -23,8 +23,8 @@ def inspect(
     from medkit.cli.views.inspect import show_inspection
     from medkit.models.inspection import inspect_file, write_inspection
 
-    check_reports([json_path])
-    found = inspect_file(file)
+    with fresh_reports([json_path]):
+        found = inspect_file(file)
     show_inspection(stderr_console(), found)
     if json_path is not None:
         write_inspection(found, json_path)

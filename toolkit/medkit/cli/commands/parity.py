@@ -11,7 +11,7 @@ from medkit.cli.options import (
     DataOption,
     TasksArgument,
     TrainedOption,
-    check_reports,
+    fresh_reports,
     tasks_of,
     write_reports,
 )
@@ -50,7 +50,8 @@ def parity(
     from medkit.extras import require
     from medkit.reports.parity_page import write_parity_page
 
-    options = ParityOptions(tasks_of(tasks, trained), data_folder(data), samples, trained)
+    chosen = tasks_of(tasks, trained)
+    options = ParityOptions(chosen, data_folder(data, chosen), samples, trained)
     console = stderr_console()
     if options.data is None and options.samples is not None:
         typer.echo(f"no data sets, so samples only: {HOW_TO_GET_DATA}", err=True)
@@ -61,8 +62,7 @@ def parity(
     )
     if html_path is not None:
         require("write a page", "jinja2", "matplotlib", "sklearn")
-    check_reports(path for path, _ in reports)
-    with console.status("starting") as status:
+    with fresh_reports(path for path, _ in reports), console.status("starting") as status:
         found = check_parity(options, noting(console, status))
     show_parity(console, found.comparisons)
     write_reports(found, reports)

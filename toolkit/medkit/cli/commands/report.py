@@ -11,7 +11,7 @@ from medkit.cli.options import (
     TASK_NAMES,
     DataOption,
     TrainedOption,
-    check_reports,
+    fresh_reports,
 )
 
 
@@ -31,9 +31,8 @@ def report(
 
     chosen = get_task(task, trained)
     path = out or Path(f"{chosen.name}-report.html")
-    check_reports([path])
-    options = ReportOptions(chosen, path, data_folder(data), trained)
+    options = ReportOptions(chosen, path, data_folder(data, [chosen]), trained)
     console = stderr_console()
-    with console.status("starting") as status:
+    with fresh_reports([path]), console.status("starting") as status:
         write_report(options, noting(console, status))
     console.print(f"written to {path}", soft_wrap=True, markup=False)

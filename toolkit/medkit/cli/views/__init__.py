@@ -1,1 +1,1 @@
-"""What a person sees on the terminal, one module for each command."""
+"""Views of results on the terminal, one module for each command."""

@@ -1,4 +1,4 @@
-"""What an audit found, as tables."""
+"""Tables of an audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark found, as tables."""
+"""Tables of a benchmark."""
 
 from __future__ import annotations
 

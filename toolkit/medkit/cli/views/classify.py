@@ -1,4 +1,4 @@
-"""The progress of a batch classification, and what it came to."""
+"""The progress and the result of a batch classification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from medkit.batch.rows import OK
 from medkit.cli.console import DISCLAIMER, table
+from medkit.defaults import STDOUT
 
 if TYPE_CHECKING:
     from medkit.batch.rows import Row
@@ -60,7 +62,7 @@ class ClassifyProgress:
     def row(self, row: Row) -> None:
         """Count a row."""
         self._done += 1
-        self._errors += row.status != "ok"
+        self._errors += row.status != OK
         # Telling the bar of every row would take longer than writing it.
         if time.monotonic() - self._shown >= _SHOWN_EVERY:
             self._show()
@@ -84,7 +86,7 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
     if summary.errors:
         shown.add_row("", "[red]not classified", f"[red]{summary.errors}")
     console.print(shown)
-    where = "standard output" if str(summary.out) == "-" else str(summary.out)
+    where = "standard output" if str(summary.out) == STDOUT else str(summary.out)
     done = summary.ok + summary.errors - summary.kept
     kept = f"{summary.kept:,} kept, " if summary.kept else ""
     console.print(

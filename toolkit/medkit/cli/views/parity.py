@@ -1,4 +1,4 @@
-"""What a parity run found, as tables."""
+"""Tables of a parity run."""
 
 from __future__ import annotations
 

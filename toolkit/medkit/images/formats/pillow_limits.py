@@ -1,7 +1,7 @@
-"""What Pillow must not be asked to decode: bombs, floods and files that end too early.
+"""Limits for Pillow: it must not decode bombs, floods and files that end too early.
 
-These rules have no option. They concern what only hostile or broken files do,
-and are far from anything that a camera, a scanner or an editor writes.
+These rules have no option. Only hostile or broken files reach them. Files
+that a camera, a scanner or an editor writes stay far below.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from medkit.images.bounded_file import BoundedFile
 from medkit.images.limits import Limits
 
 _SMALL_MEMORY = 64 << 20
-"""Bytes of memory that any file may unpack to; for more, a file must have pixels to show for it."""
+"""Bytes of memory that any file may unpack to. A file with enough pixels may unpack to more."""
 
 _MOST_PASSES = 1e9
 """Scans of a JPEG times its pixels, above some twenty scans: a few seconds' worth."""
@@ -115,11 +115,11 @@ def check_content(
     image
         Not decoded yet, at the scale that it will be.
     file
-        What it is read from; its position is kept.
+        File of the image; its position is kept.
     full
         Width and height of a JPEG before scaling.
     limits
-        What it may cost.
+        Limits of one image.
 
     Raises
     ------

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
+from operator import attrgetter
 from typing import Protocol
 
 from PIL import Image
 
 from medkit.images.bounded_file import BoundedFile
 from medkit.images.limits import Limits
+from medkit.registry import Registry
 
 HEAD = 132
 """Bytes of a file by which a format is told: DICOM's mark stands at 128."""
@@ -29,9 +30,8 @@ class Decoded:
     stored_size
         Width and height in the file, before scaling and turning.
     facts
-        What the file says of itself that may go into a row. A format lists
-        the names that it may give; nothing else of a file's metadata is
-        copied.
+        Facts from the file's metadata that may go into a row. A format lists
+        the names of its facts. Nothing else of the metadata is copied.
     """
 
     pixels: Image.Image
@@ -40,11 +40,11 @@ class Decoded:
 
 
 class ImageFormat(Protocol):
-    """How one kind of image file is decoded."""
+    """A format of image files, and its decoder."""
 
     @property
     def name(self) -> str:
-        """What people call the format."""
+        """The common name of the format."""
 
     @property
     def extensions(self) -> tuple[str, ...]:
@@ -52,10 +52,10 @@ class ImageFormat(Protocol):
 
     @property
     def rule(self) -> str:
-        """Name of the decoding rule, for the record of a run.
+        """The name of the decoding rule, for the record of a run.
 
-        Empty if the input contract's ``decoder`` says it. A rule that changes
-        gets a new name.
+        It is empty if the input contract's ``decoder`` already names the rule.
+        A changed rule needs a new name.
         """
 
     @property
@@ -71,11 +71,11 @@ class ImageFormat(Protocol):
         Parameters
         ----------
         file
-            At its start. Its reads are bounded.
+            The file, at its start. Its reads are bounded.
         least_side
             Pixels that a decoder which can scale must leave on each side.
         limits
-            What the image may cost.
+            Limits of one image.
 
         Raises
         ------
@@ -85,25 +85,26 @@ class ImageFormat(Protocol):
         """
 
 
-_BUILT_IN = ("medkit.images.formats.pillow",)
-"""Modules that register a format when they are imported."""
-
-_FORMATS: list[ImageFormat] = []
+_FORMATS: Registry[ImageFormat] = Registry(
+    "image format", attrgetter("name"), ("medkit.images.formats.pillow",)
+)
 
 
 def register_image_format(added: ImageFormat) -> None:
-    """Make a format known, behind those that are; raise :class:`ValueError` for a known name."""
-    if any(known.name == added.name for known in _FORMATS):
-        raise ValueError(f"there is an image format {added.name!r} already")
-    _FORMATS.append(added)
+    """Register a format. It is shown the files that no earlier format accepts.
+
+    Raises
+    ------
+    ValueError
+        If its name is taken.
+    """
+    _FORMATS.add(added)
     extensions.cache_clear()
 
 
 def image_formats() -> tuple[ImageFormat, ...]:
     """Return every known format, in the order in which they are asked."""
-    for module in _BUILT_IN:
-        import_module(module)
-    return tuple(_FORMATS)
+    return tuple(_FORMATS.all().values())
 
 
 @cache

@@ -1,1 +1,1 @@
-"""What a model file computes, and in what numbers; one module for each format."""
+"""Operators of model files, and their types of numbers; one module for each format."""

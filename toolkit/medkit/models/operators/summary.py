@@ -1,4 +1,4 @@
-"""The operators of a model file, and in what numbers they compute.
+"""The operators of a model file, and the types of numbers in which they compute.
 
 A file called int8 may hold 8-bit weights and still multiply in floating
 point. Only its operators and the types of their tensors tell. Work is counted
@@ -42,7 +42,7 @@ class Operator:
     Attributes
     ----------
     name
-        Of its output tensor, or of the layer.
+        Name of its output tensor, or of the layer.
     kind
         The format's own name of the operation.
     computes_in
@@ -51,7 +51,7 @@ class Operator:
         Multiply-accumulates for one image; 0 for all but convolutions and
         matrix products.
     fault
-        What is wrong with a product's weights; empty if nothing is.
+        Fault in a product's weights; empty if there is none.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Operator:
 
     @property
     def reason(self) -> str:
-        """Why the operator of an int8 file may compute in floating point, if it may."""
+        """The reason why this operator of an int8 file may compute in floating point, if any."""
         if self.kind in _PROBABILITIES:
             return "256 probabilities would be too few to rank images by"
         if self.name in (LOGIT_COPIES_NAME, LOGITS_NAME) and self.kind not in PRODUCTS:
@@ -72,15 +72,14 @@ class Operator:
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a file takes as input.
+    """The input of a model file.
 
     Attributes
     ----------
     dtype
-        Of the tensor that is given.
+        Type of the input tensor.
     scale, zero_point
-        By which integers stand for other numbers; ``None`` where they stand
-        for themselves.
+        Quantization of the input; ``None`` if the input is not quantized.
     """
 
     dtype: str
@@ -95,14 +94,14 @@ class Pixels:
 
 @dataclass(frozen=True)
 class OperatorSummary:
-    """What a model file is made of.
+    """The operators, tensors and input of a model file.
 
     Attributes
     ----------
     operators
-        In the order of the file.
+        Operators in the order of the file.
     tensors
-        How many tensors there are of each type.
+        Number of tensors of each type.
     pixels
         The input.
     """
@@ -154,7 +153,8 @@ def check_promise(summary: OperatorSummary, precision: str) -> None:
     Raises
     ------
     ExportError
-        That names what is wrong, and the operator with the most such work.
+        If the file breaks the promise. The error names the fault, and the
+        operator with the most such work.
     """
     pixels = summary.pixels
     if not pixels.raw:
@@ -191,7 +191,7 @@ def check_promise(summary: OperatorSummary, precision: str) -> None:
 
 
 def summarise_operators(path: Path) -> OperatorSummary:
-    """List what a model file computes, whoever wrote it.
+    """List the operators of a model file of any origin.
 
     Raises
     ------

@@ -29,7 +29,7 @@ class Model(Protocol):
     path
         The file it came from.
     card
-        What the file says of itself.
+        Card of the model file.
     runtime
         Name of the library that computes.
     """

@@ -169,7 +169,7 @@ def import_tensorflow(purpose: str) -> Any:
     Parameters
     ----------
     purpose
-        What needs it, for the error.
+        Purpose that needs TensorFlow, for the error.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def load_keras(path: Path, threads: int | None = None) -> Any:
     Raises
     ------
     ModelFileError
-        As :func:`check_archive`, or if Keras refuses the file.
+        In the same cases as :func:`check_archive`, or if Keras refuses the file.
     MissingExtraError
         If TensorFlow is not installed.
     """

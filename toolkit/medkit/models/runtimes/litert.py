@@ -32,7 +32,7 @@ class LiteRTModel:
     path
         The file.
     threads
-        Of one inference; ``None`` leaves it to LiteRT.
+        Number of threads for one inference; ``None`` leaves it to LiteRT.
     xnnpack
         Whether its kernels may be replaced by XNNPACK's, which are several
         times faster; a device without them rounds like those of LiteRT.

@@ -20,18 +20,18 @@ MOST_THREADS = 256
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model is opened from. It can be sent to another process, which opens it.
+    """A specification of a model. It can be sent to another process, which opens the model.
 
     Attributes
     ----------
     path
-        The file.
+        The model file.
     runtime
         Name of the runtime.
     sha256
-        Of the file.
+        Hash of the file.
     threads
-        Of one inference; ``None`` leaves it to the runtime.
+        Number of threads for one inference; ``None`` leaves it to the runtime.
     """
 
     path: Path
@@ -155,7 +155,7 @@ def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> It
     path
         The file.
     note
-        Told of a further runtime that cannot run the file.
+        Function that is told of a further runtime that cannot run the file.
 
     Raises
     ------

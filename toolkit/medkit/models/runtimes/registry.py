@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from medkit.defaults import RUNTIME
+from medkit.defaults import AUTO, RUNTIME
 from medkit.errors import UsageError
 from medkit.extras import is_installed, require
-
-_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+from medkit.models.formats import suffixes
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,9 @@ class Variant:
     Attributes
     ----------
     name
-        For people.
+        Name of the variant, for people.
     options
-        What the runtime's class is given beside path and threads.
+        Arguments of the runtime's class, besides path and threads.
     """
 
     name: str
@@ -39,10 +38,10 @@ class Runtime:
     name
         The word for it, as ``--runtime`` takes it.
     title
-        What people call the library.
+        Common name of the library.
     suffix
-        Of the files that it runs. The first runtime of a suffix is the one
-        that such a file runs on unless another is named.
+        Suffix of the files that it runs. Such a file runs on the first runtime
+        of its suffix, unless another is named.
     loads
         ``module:Class`` of a :class:`medkit.models.runtimes.base.Model`,
         which is given a path and a number of threads.
@@ -69,11 +68,11 @@ class Runtime:
 
     @property
     def installed(self) -> bool:
-        """Whether its library is there. Nothing is imported."""
+        """Whether its library is installed. Nothing is imported."""
         return all(map(is_installed, self.needs))
 
     def require(self) -> None:
-        """Raise :class:`MissingExtraError` unless its library is there."""
+        """Raise :class:`MissingExtraError` if its library is not installed."""
         require(f"run {self.suffix} files on {self.title}", *self.needs)
 
 
@@ -117,9 +116,20 @@ _RUNTIMES: list[Runtime] = [
 
 
 def register_runtime(added: Runtime) -> None:
-    """Make a runtime known; raise :class:`ValueError` for a name that is."""
-    if added.name in runtimes():
-        raise ValueError(f"there is a runtime {added.name!r} already")
+    """Register a runtime.
+
+    Raises
+    ------
+    ValueError
+        If its name is taken, or its suffix is that of no model file.
+    """
+    if added.name in (AUTO, *runtimes()):
+        raise ValueError(f"there is a runtime {added.name!r} already; choose another name")
+    if added.suffix not in suffixes():
+        raise ValueError(
+            f"the runtime {added.name!r} runs {added.suffix} files, which are of no known format; "
+            "call register_format first"
+        )
     _RUNTIMES.append(added)
 
 
@@ -129,7 +139,7 @@ def runtimes() -> dict[str, Runtime]:
 
 
 def get_runtime(name: str) -> Runtime:
-    """Return the runtime of a name; raise :class:`UsageError` for any other word."""
+    """Return the runtime with this name. Raise :class:`UsageError` if there is none."""
     known = runtimes()
     if name not in known:
         raise UsageError(f"unknown runtime {name!r}; accepted: {', '.join(known)}")

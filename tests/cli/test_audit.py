@@ -16,14 +16,6 @@ from medkit.cli.app import app
 from medkit.datasets.audit import PROBLEMS, REMARKS, audit_folder
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the caller's environment out of what is shown."""
-    for name in ("FORCE_COLOR", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-
 def run(*arguments: Any) -> Any:
     """Run ``medkit audit`` in this process."""
     return CliRunner().invoke(app, ["audit", *map(str, arguments)])
