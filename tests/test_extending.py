@@ -127,6 +127,18 @@ def test_a_task_is_one_file_beside_its_models(toys: Path, images: Path, tmp_path
     medkit(toys, "classify", images, "--out", out, "--model", model, "--overwrite")
     assert [row["label"] for row in rows(out)][-1] == "bright"
     assert float(rows(out)[-1]["p_bright"]) > 0.9
+    # The labels of the task in another order would turn every answer around.
+    described = model.with_name("task.json")
+    task = json.loads(described.read_text())
+    described.write_text(json.dumps({**task, "labels": ["bright", "dark"], "positive": "dark"}))
+    told = medkit(toys, "classify", images, "--out", out, "--model", model, "--overwrite", status=1)
+    assert "its labels ['dark', 'bright'] differs from that of task brightness" in told
+    manifest = model.with_name("manifest.json")
+    listed = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**listed, "labels": ["bright", "dark"]}))
+    told = medkit(toys, "classify", images, *asked, "--overwrite", cwd=tmp_path, status=1)
+    assert "its labels ['dark', 'bright'] differs from that of task brightness" in told
+    assert [row["label"] for row in rows(out)][-1] == "bright"
 
 
 def test_an_output_is_one_file(

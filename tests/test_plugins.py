@@ -86,6 +86,7 @@ def classify(tmp_path: Path, code: str, trained: Path) -> subprocess.CompletedPr
         (MODEL_FORMAT, "there is a model format 'onnx' already"),
         (COLUMN, "could be that of a label's probability"),
         ("1 / 0", "division by zero"),
+        ("import sys; sys.exit(5)", "SystemExit: 5"),
     ],
 )
 def test_a_plug_in_that_cannot_be_had_ends_the_run_in_one_line(
@@ -107,3 +108,47 @@ def test_a_format_that_accepts_everything_takes_no_file_from_those_before_it(
     with (tmp_path / "o.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert row["status"] == "ok"
+
+
+KILLER = """
+import os, signal
+from medkit.images.formats.registry import register_image_format
+
+class Killer:
+    name, extensions, rule, facts = "killer", (".kill",), "", ()
+
+    def accepts(self, head):
+        return head.startswith(b"kill")
+
+    def decode(self, file, least_side, limits):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+register_image_format(Killer())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="LOUDLY: crashes were not tried, they are signals")
+@pytest.mark.parametrize("way", ["option", "import"])
+def test_a_run_that_a_plug_ins_format_has_killed_is_continued_without_the_image(
+    tmp_path: Path, pooled_models: Path, way: str
+) -> None:
+    (tmp_path / "killer.py").write_text(KILLER)
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.kill").write_bytes(b"kill")
+    Image.new("L", (30, 30), 90).save(images / "b.png")
+    asked = ["classify", "images", "--out", "o.csv", "--task", "pneumonia"]
+    asked += ["--trained", str(pooled_models)]
+    # The module lies in the folder that the command is called in, and on no path.
+    command = [sys.executable, "-m", "medkit", "--plugin", "killer", *asked]
+    if way == "import":
+        call = f"import killer; from medkit.cli.app import app; app({asked!r} + sys.argv[1:])"
+        command = [sys.executable, "-c", f"import sys; {call}"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert first.returncode == -9, first.stderr
+    done = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 3, done.stderr
+    with (tmp_path / "o.csv").open(newline="") as stream:
+        killed, other = csv.DictReader(stream)
+    assert killed["error"] == "crashes the decoder (SIGKILL)"
+    assert other["status"] == "ok"

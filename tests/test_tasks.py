@@ -61,6 +61,12 @@ def test_an_unknown_task_is_answered_with_the_known_ones(tmp_path: Path) -> None
         ({"screening_sensitivity": 1.5}, "accepted: above 0, up to 1"),
         ({"title": 7}, "title is 7, not a text"),
         ({"name": "../x"}, "name '../x' is not accepted"),
+        ({"name": "auto"}, "name 'auto' is not accepted"),
+        ({"screening_sensitivity": 10**400}, "screening_sensitivity is 1000.*, which is too large"),
+        ({"labels": ["a b", "a_b"]}, "accepted: two or more different ones"),
+        ({"labels": ["a", ""]}, "label ''; accepted: printable characters"),
+        ({"labels": ["a", "b\nc"]}, "label 'b.*c'; accepted: printable characters"),
+        ({"labels": ["a", "b/c"]}, "label 'b/c'; accepted: printable characters without /"),
         ({"name": "other"}, "describes the task 'other'; name it as its folder"),
     ],
 )
@@ -72,6 +78,16 @@ def test_what_is_wrong_with_a_described_task_is_said_in_one_line(
         known_tasks(tmp_path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_neighbour_that_cannot_be_read_keeps_no_task_from_being_used(tmp_path: Path) -> None:
+    described(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/task.json").write_text("{")
+    assert get_task("skin", tmp_path) is SKIN
+    assert get_task("fundus", tmp_path) == FUNDUS
+    with pytest.raises(UsageError, match="accepted: broken, fundus, pneumonia, skin"):
+        get_task("retina", tmp_path)
 
 
 def test_a_task_of_other_preprocessing_is_refused(tmp_path: Path) -> None:

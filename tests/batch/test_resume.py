@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from medkit.batch import columns, quarantine
+from medkit.batch.engines.registry import WorkersDiedError
+from medkit.batch.engines.threads import Threads
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.outputs.lines import LineSink
 from medkit.batch.resume import record_path, sole_writer
@@ -387,6 +390,71 @@ def test_a_run_that_is_told_to_end_finishes_what_is_in_work_and_can_be_continued
     rows = Path(options.out).read_bytes()
     assert whole.startswith(rows)
     assert finish(replace(options, overwrite=False, resume=True))[0] == whole
+
+
+def test_a_run_that_is_told_to_end_before_its_first_row_leaves_the_output_as_it_was(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    record = record_path(Path(options.out)).read_bytes()
+    ending = Event()
+    ending.set()
+    summary = classify_files(replace(options, overwrite=True), Silent(), ending)
+    assert (summary.interrupted, summary.ok, summary.errors) == (True, 0, 0)
+    assert Path(options.out).read_bytes() == whole
+    assert record_path(Path(options.out)).read_bytes() == record
+    new = Path(options.out).with_name("new.csv")
+    assert classify_files(replace(options, out=new), Silent(), ending).interrupted
+    assert not new.exists()
+
+
+def test_a_column_that_fails_at_the_first_row_leaves_the_output_as_it_was(
+    options: ClassifyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = finish(options)
+    record = record_path(Path(options.out)).read_bytes()
+    monkeypatch.setattr(columns, "_ADDED", [])
+    columns.register_column(columns.Column("mine", "number", lambda row: 1 / 0))
+    with pytest.raises(MedkitError, match="the column 'mine' fails for 00.png .ZeroDivisionError"):
+        classify_files(replace(options, overwrite=True))
+    assert Path(options.out).read_bytes() == whole
+    assert record_path(Path(options.out)).read_bytes() == record
+
+
+def test_workers_that_die_before_the_first_row_leave_the_record_that_tells_what_was_in_work(
+    options: ClassifyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying(Threads):
+        def run(self, chunks: Any, job: Any, stop: Any) -> Any:
+            raise RuntimeError("a worker has gone")
+            yield
+
+    monkeypatch.setattr("medkit.batch.plan.get_engine", lambda name: Dying())
+    with pytest.raises(WorkersDiedError, match="the engine threads failed .RuntimeError: a worker"):
+        classify_files(options)
+    monkeypatch.undo()
+    tried: list[int] = []
+
+    def screened(found: Any, count: int, *others: Any) -> Any:
+        tried.append(count)
+        return found
+
+    monkeypatch.setattr(quarantine, "screen_suspects", screened)
+    assert classify_files(replace(options, resume=True)).ok
+    assert tried
+
+
+def test_a_run_whose_record_holds_the_title_of_a_runtime_is_continued(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    path = record_path(Path(options.out))
+    record = json.loads(path.read_text())
+    assert record["models"]["pneumonia"]["runtime"] == "litert"
+    record["models"]["pneumonia"]["runtime"] = "LiteRT"
+    path.write_text(json.dumps(record))
+    Path(options.out).write_bytes(whole[:-30])
+    assert finish(replace(options, resume=True))[0] == whole
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="LOUDLY: there is no /dev/full here")

@@ -16,7 +16,11 @@ from PIL import Image, TiffImagePlugin
 import hostile
 import make_golden as golden
 from imagefiles import RGB, decode, encode, flat, reason
-from medkit.images.formats.registry import image_formats
+from medkit.errors import ImageError
+from medkit.images import reading
+from medkit.images.bounded_file import BoundedFile
+from medkit.images.formats.registry import Decoded, image_formats
+from medkit.images.limits import Limits
 from medkit.images.pixels import image_to_tensor
 from medkit.images.reading import load_tensor, open_image
 
@@ -252,3 +256,37 @@ def test_whatever_a_decoder_raises_is_an_image_error_of_one_line(
     stream = encode(golden.pattern(), "TIFF")
     monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", load)
     assert reason(stream) == message
+
+
+class Careless:
+    """A format that tells more than it lists, and gives whatever pixels it is told to."""
+
+    name, extensions, rule, facts = "careless", (".careless",), "", ("dose",)
+
+    def __init__(self, pixels: Image.Image) -> None:
+        self.pixels = pixels
+
+    def accepts(self, head: bytes) -> bool:
+        return head.startswith(b"careless")
+
+    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+        told: Any = {"dose": "3", "patient": "Doe^John"}
+        return Decoded(self.pixels, self.pixels.size, told)
+
+
+def careless(monkeypatch: pytest.MonkeyPatch, mode: str, size: tuple[int, int]) -> Decoded:
+    kind = Careless(Image.new(mode, size))
+    monkeypatch.setattr(reading, "image_formats", lambda: (kind,))
+    return reading.read_image(io.BytesIO(b"careless"))
+
+
+def test_facts_that_a_format_does_not_list_go_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert careless(monkeypatch, "L", (2, 2)).facts == {"dose": "3"}
+
+
+@pytest.mark.parametrize(("mode", "size"), [("RGBA", (2, 2)), ("I;16", (2, 2)), ("L", (0, 2))])
+def test_pixels_that_no_model_can_take_are_refused(
+    monkeypatch: pytest.MonkeyPatch, mode: str, size: tuple[int, int]
+) -> None:
+    with pytest.raises(ImageError, match="the format careless gave an image of mode"):
+        careless(monkeypatch, mode, size)
