@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from medkit import defaults
 from medkit.cli.app import app
 from medkit.extras import EXTRAS
 
@@ -156,6 +157,22 @@ def test_every_example_of_an_extension_has_a_name_and_a_use() -> None:
     assert len(set(modules)) == len(modules) == 6
     used = {plugin for line in medkit_lines(EXTENDING) for plugin in split_plugins(line)[0]}
     assert used == set(modules) - {"toy_task"}
+
+
+def test_defaults_on_the_pages_are_those_of_the_code() -> None:
+    rows = re.findall(
+        r"\| ([\d,]+)[a-z ]* \| `(--max-\w+)` \|", (DOCS / "reliability.md").read_text()
+    )
+    assert {option: int(number.replace(",", "")) for number, option in rows} == {
+        "--max-megapixels": defaults.MEGAPIXELS,
+        "--max-seconds": defaults.SECONDS,
+        "--max-megabytes": defaults.MEGABYTES,
+        "--max-expansion": defaults.EXPANSION,
+    }
+    page = (DOCS / "parity.md").read_text()
+    (budget,) = re.findall(r"`--max-drop` is [^(]*\(default (\d+)\)", page)
+    assert int(budget) == defaults.MAX_DROP
+    assert f"The default is `{defaults.BALANCED}`." in README.read_text()
 
 
 # Links
