@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -112,7 +113,6 @@ def test_a_format_that_accepts_everything_takes_no_file_from_those_before_it(
 
 KILLER = """
 import os, signal
-from medkit.images.formats.registry import register_image_format
 
 class Killer:
     name, extensions, rule, facts = "killer", (".kill",), "", ()
@@ -122,6 +122,10 @@ class Killer:
 
     def decode(self, file, least_side, limits):
         os.kill(os.getpid(), signal.SIGKILL)
+"""
+REGISTERED = """
+from medkit.images.formats.registry import register_image_format
+from killing import Killer
 
 register_image_format(Killer())
 """
@@ -132,7 +136,8 @@ register_image_format(Killer())
 def test_a_run_that_a_plug_ins_format_has_killed_is_continued_without_the_image(
     tmp_path: Path, pooled_models: Path, way: str
 ) -> None:
-    (tmp_path / "killer.py").write_text(KILLER)
+    (tmp_path / "killing.py").write_text(KILLER)
+    (tmp_path / "killer.py").write_text(REGISTERED)
     images = tmp_path / "images"
     images.mkdir()
     (images / "a.kill").write_bytes(b"kill")
@@ -152,3 +157,10 @@ def test_a_run_that_a_plug_ins_format_has_killed_is_continued_without_the_image(
         killed, other = csv.DictReader(stream)
     assert killed["error"] == "crashes the decoder (SIGKILL)"
     assert other["status"] == "ok"
+    # Nor does it matter that the run has come to its end, and goes on with more images.
+    (images / "c.kill").write_bytes(b"kill")
+    asks: dict[str, Any] = {"cwd": tmp_path, "capture_output": True}
+    assert subprocess.run([*command, "--resume"], check=False, **asks).returncode == 3
+    assert subprocess.run([*command, "--resume"], check=False, **asks).returncode == 3
+    with (tmp_path / "o.csv").open(newline="") as stream:
+        assert [row["path"] for row in csv.DictReader(stream)] == ["a.kill", "b.png", "c.kill"]

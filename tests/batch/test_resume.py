@@ -444,6 +444,36 @@ def test_workers_that_die_before_the_first_row_leave_the_record_that_tells_what_
     assert tried
 
 
+@pytest.mark.parametrize("given", [0, 3])
+def test_an_engine_that_ends_too_early_is_not_taken_for_one_that_has_finished(
+    options: ClassifyOptions, monkeypatch: pytest.MonkeyPatch, given: int
+) -> None:
+    whole, _ = finish(options)
+
+    class Lazy(Threads):
+        def run(self, chunks: Any, job: Any, stop: Any) -> Any:
+            for rows, _ in zip(super().run(chunks, job, stop), range(given), strict=False):
+                yield rows
+
+    monkeypatch.setattr("medkit.batch.plan.get_engine", lambda name: Lazy())
+    with pytest.raises(WorkersDiedError, match="ended before every image had one row"):
+        classify_files(replace(options, overwrite=True))
+    monkeypatch.undo()
+    assert finish(replace(options, resume=True))[0] == whole
+
+
+def test_a_run_that_is_complete_stays_so_if_it_is_told_to_end_while_it_is_continued(
+    options: ClassifyOptions,
+) -> None:
+    whole, _ = finish(options)
+    ending = Event()
+    ending.set()
+    summary = classify_files(replace(options, resume=True), Silent(), ending)
+    assert not summary.interrupted
+    assert Path(options.out).read_bytes() == whole
+    assert json.loads(record_path(Path(options.out)).read_text())["finished"]
+
+
 def test_a_run_whose_record_holds_the_title_of_a_runtime_is_continued(
     options: ClassifyOptions,
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from medkit.cli.options import fresh_reports
 from medkit.errors import MissingExtraError, UsageError
+from medkit.files import write_text
 
 
 def test_an_old_report_is_gone_before_the_work_begins(tmp_path: Path) -> None:
@@ -43,3 +45,33 @@ def test_a_file_that_is_named_twice_is_the_one_in_the_message(tmp_path: Path) ->
         fresh_reports([first, twice, twice]),
     ):
         pass
+
+
+def test_a_report_does_not_replace_the_file_that_is_read(tmp_path: Path) -> None:
+    model, link = tmp_path / "m.tflite", tmp_path / "link.json"
+    model.write_text("model")
+    link.symlink_to(model)
+    with pytest.raises(UsageError, match="m.tflite is read; name another file"):
+        fresh_reports([link], given=model).__enter__()
+    assert model.read_text() == "model"
+
+
+def test_a_report_behind_a_link_is_written_where_the_link_leads(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    real.write_text("old")
+    link.symlink_to(real)
+    with fresh_reports([link]):
+        assert not real.exists()
+        write_text(link, "new")
+    assert (real.read_text(), link.is_symlink()) == ("new", True)
+
+
+def test_places_that_no_report_can_take_are_refused_in_one_line(tmp_path: Path) -> None:
+    circle, pipe = tmp_path / "circle", tmp_path / "pipe"
+    circle.symlink_to(circle)
+    os.mkfifo(pipe)
+    for path in (circle, pipe, tmp_path, tmp_path / ("n" * 300)):
+        with pytest.raises(UsageError) as caught:
+            fresh_reports([path]).__enter__()
+        assert "\n" not in str(caught.value)
+    assert pipe.is_fifo()

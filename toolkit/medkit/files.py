@@ -25,6 +25,7 @@ def replacing(target: Path) -> Iterator[Path]:
     import tempfile
 
     try:
+        target = target.resolve()  # what is written behind a link is written where it leads
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix

@@ -31,9 +31,8 @@ def load_plugins(named: Sequence[str] = ()) -> None:
     UsageError
         If a module cannot be imported.
     """
-    from_environment = os.environ.get(PLUGINS_VARIABLE, "").split(",")
-    modules = [name.strip() for name in (*from_environment, *named) if name.strip()]
-    for name in dict.fromkeys(modules):
+    modules = tuple(dict.fromkeys((*named_plugins(), *filter(None, map(str.strip, named)))))
+    for name in modules:
         try:
             import_module(name)
         except (Exception, SystemExit) as error:
@@ -43,4 +42,10 @@ def load_plugins(named: Sequence[str] = ()) -> None:
                 "correct the module, or name another"
             ) from error
     if named:
-        os.environ[PLUGINS_VARIABLE] = ",".join(dict.fromkeys(modules))
+        os.environ[PLUGINS_VARIABLE] = ",".join(modules)
+
+
+def named_plugins() -> tuple[str, ...]:
+    """Return the modules that the environment names."""
+    names = os.environ.get(PLUGINS_VARIABLE, "").split(",")
+    return tuple(dict.fromkeys(filter(None, map(str.strip, names))))

@@ -44,7 +44,12 @@ class Registry(Generic[Thing]):
     def all(self) -> dict[str, Thing]:
         """Return every thing by its name."""
         self._load()
-        return dict(self._things)
+        places = {module: place for place, module in enumerate(self._built_in)}
+        things = self._things.items()
+        # Somebody may have imported one of the built-in modules before the others.
+        return dict(
+            sorted(things, key=lambda item: places.get(type(item[1]).__module__, len(places)))
+        )
 
     def _load(self) -> None:
         for module in self._built_in:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from medkit.batch.rows import Row
 from medkit.errors import MedkitError
 
@@ -65,7 +67,9 @@ def _guarded(added: Column) -> Callable[[Row], Value]:
     def value_of(row: Row) -> Value:
         try:
             value = added.of(row)
-            if value is None or isinstance(value, str):
+            # A number of NumPy's becomes one of Python's.
+            value = value.item() if isinstance(value, np.generic) else value
+            if value is None or isinstance(value, str | int):
                 return value
             number = float(value)
         except Exception as error:

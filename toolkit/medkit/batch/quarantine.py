@@ -10,8 +10,10 @@ begins, and one for each path that did not crash it.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,9 +27,10 @@ from threading import Event
 
 from medkit.batch.listing import ListedImage
 from medkit.errors import ImageError
-from medkit.images.formats.registry import image_formats
+from medkit.images.formats.registry import image_formats, register_image_format
 from medkit.images.limits import GRACE, Limits, took_too_long
 from medkit.images.reading import open_image
+from medkit.plugins import named_plugins
 
 _GLANCE = 0.2  # seconds between two looks at whether the run is to end
 
@@ -102,8 +105,18 @@ def _decode_apart(
 
 def _arguments(limits: Limits, side: int) -> list[str]:
     """Return what the other process must know, which :func:`main` reads."""
-    modules = dict.fromkeys(type(known).__module__ for known in image_formats())
-    told = {"limits": asdict(limits), "side": side, "path": sys.path, "modules": [*modules]}
+    # A plug-in that was imported in Python is named nowhere, so its formats themselves are sent.
+    formats = []
+    for known in image_formats():
+        with suppress(Exception):  # what cannot be sent is not tried out
+            formats.append(base64.b64encode(pickle.dumps(known)).decode())
+    told = {
+        "limits": asdict(limits),
+        "side": side,
+        "path": [folder for folder in sys.path if isinstance(folder, str)],
+        "modules": named_plugins(),
+        "formats": formats,
+    }
     return [json.dumps(told)]
 
 
@@ -131,6 +144,9 @@ def main() -> None:
         # A plug-in that cannot be had here must not keep the other formats from being tried.
         with suppress(Exception):
             import_module(module)
+    for sent in told["formats"]:
+        with suppress(Exception):  # most are known already
+            register_image_format(pickle.loads(base64.b64decode(sent)))
     print(flush=True)
     for name in sys.stdin.buffer.read().split(b"\0")[:-1]:
         # Nothing handles the signal: it ends the process even if a decoder does not return.

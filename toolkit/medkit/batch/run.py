@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from threading import Event
 from typing import Protocol
@@ -27,6 +27,7 @@ from medkit.batch.resume import (
     has_rows,
     remaining,
     sole_writer,
+    write_record,
 )
 from medkit.batch.routing import least_side
 from medkit.batch.rows import OK, Row
@@ -201,7 +202,16 @@ def _where_to_go_on(plan: Plan, output: Output, stop: Event) -> ResumeState:
         kept = output.format.recover(output.path, output.columns)
         if kept.rows:
             images, again = remaining(images, kept, plan.batch_size)
-    if record is not None and record.finished is None and os.name == "posix":
+            filling = tuple(islice(images, again))
+            first = next(images, None)
+            if first is None:
+                return ResumeState(record, kept, iter(()), 0)
+            images = chain(filling, [first], images)
+    if record is not None and record.finished is not None:
+        # From here on, an image can kill the run, and the next one must know.
+        record = replace(record, finished=None, rows=None, errors=None)
+        write_record(output.path, record)
+    if record is not None and os.name == "posix":
         from medkit.batch.quarantine import screen_suspects
 
         suspects = again + plan.engine.most_in_work(plan.job.workers) * plan.batch_size
@@ -213,15 +223,28 @@ def _where_to_go_on(plan: Plan, output: Output, stop: Event) -> ResumeState:
 def _rows(plan: Plan, images: Iterator[ListedImage], stop: Event) -> Generator[Row, None, None]:
     """Give the rows, as long as the folders are there that the images come from."""
     folders = InputFolders(plan.inputs.paths, plan.job.limits.seconds)
-    chunks = _chunks(images, plan.batch_size)
-    with closing(plan.engine.run(chunks, plan.job, stop)) as done:
-        for row in chain.from_iterable(_of_live_workers(done, plan.engine.name)):
+    taken = given = 0
+
+    def chunks() -> Iterator[Chunk]:
+        nonlocal taken
+        while chunk := tuple(islice(images, plan.batch_size)):
+            taken += len(chunk)
+            yield chunk
+
+    with closing(plan.engine.run(chunks(), plan.job, stop)) as done:
+        for row in chain.from_iterable(_of_live_workers(done, plan)):
+            given += 1
             if row.status != OK:
                 folders.check()
             yield row
+    if not stop.is_set() and (given != taken or next(images, None) is not None):
+        raise WorkersDiedError(
+            f"the engine {plan.engine.name} ended before every image had one row; "
+            f"{_how_to_go_on(plan)}"
+        )
 
 
-def _of_live_workers(done: Iterator[list[Row]], engine: str) -> Iterator[list[Row]]:
+def _of_live_workers(done: Iterator[list[Row]], plan: Plan) -> Iterator[list[Row]]:
     """Give the rows of each chunk; whatever an engine raises beside medkit's errors ends it."""
     try:
         yield from done
@@ -229,14 +252,15 @@ def _of_live_workers(done: Iterator[list[Row]], engine: str) -> Iterator[list[Ro
         raise
     except Exception as error:
         raise WorkersDiedError(
-            f"the engine {engine} failed ({type(error).__name__}: {one_line(error)}); continue "
-            "with --resume, which first tries out the images that were in work"
+            f"the engine {plan.engine.name} failed ({type(error).__name__}: {one_line(error)}); "
+            f"{_how_to_go_on(plan)}"
         ) from error
 
 
-def _chunks(images: Iterator[ListedImage], batch_size: int) -> Iterator[Chunk]:
-    while chunk := tuple(islice(images, batch_size)):
-        yield chunk
+def _how_to_go_on(plan: Plan) -> str:
+    if plan.output is not None and plan.output.is_file:
+        return "continue with --resume, which first tries out the images that were in work"
+    return "name another engine, or correct its plug-in"
 
 
 def _write(

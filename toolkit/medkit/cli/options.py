@@ -54,29 +54,57 @@ def tasks_of(names: list[str] | None, trained: Path | None = None) -> tuple[Task
 
 
 @contextmanager
-def fresh_reports(paths: Iterable[Path | None]) -> Iterator[None]:
+def fresh_reports(paths: Iterable[Path | None], given: Path | None = None) -> Iterator[None]:
     """Refuse reports that cannot be written before any work, and remove what is there.
 
     An old report must not outlive a run that fails. It stays if a package is
     absent, so that no run began.
+
+    Parameters
+    ----------
+    paths
+        The reports; ``None`` for one that is not asked for.
+    given
+        A file that the command reads, and that no report may replace.
+
+    Raises
+    ------
+    UsageError
+        If a report cannot be written, is named twice, or is the given file.
     """
     from medkit.files import check_writable
 
-    named = [path for path in paths if path is not None]
-    for place, path in enumerate(named):
-        if path.resolve() in [other.resolve() for other in named[:place]]:
-            raise UsageError(f"{path} is named for two reports; name two files")
-        check_writable(path.parent)
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; name a file in it")
-    before = {path: path.read_bytes() for path in named if path.is_file()}
-    for path in named:
-        path.unlink(missing_ok=True)
+    before: dict[Path, bytes] = {}
+    seen = {given.resolve(): f"{given} is read; name another file for the report"} if given else {}
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            target = path.resolve()
+            if target in seen:
+                raise UsageError(seen[target])
+            seen[target] = f"{path} is named for two reports; name two files"
+            check_writable(target.parent)
+            if path.is_dir():
+                raise UsageError(f"{path} is a folder; name a file in it")
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{path} is no regular file; name another")
+            if path.is_file():
+                before[target] = path.read_bytes()
+        except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
+            raise UsageError(f"{path} cannot be written: {error}; name another file") from error
+    for target in before:
+        try:
+            target.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"{target} cannot be replaced: {error.strerror}; name another file"
+            ) from error
     try:
         yield
     except MissingExtraError:
-        for path, content in before.items():
-            path.write_bytes(content)
+        for target, content in before.items():
+            target.write_bytes(content)
         raise
 
 

@@ -141,17 +141,15 @@ def classify(
         limits=Limits(max_megapixels, max_seconds, max_megabytes, max_expansion),
     )
     console = stderr_console()
+    progress = ClassifyProgress(console)
     try:
-        with _ending_at_interrupt() as ending, ClassifyProgress(console) as progress:
+        with _ending_at_interrupt() as ending, progress:
             summary = classify_files(options, progress, ending)
     except KeyboardInterrupt:
-        _tell_interrupted(out)
+        _tell_interrupted(out, progress.done)
         raise typer.Exit(INTERRUPTED) from None
     if summary.interrupted:
-        if summary.ok + summary.errors:
-            _tell_interrupted(out)
-        else:
-            typer.echo("medkit: interrupted before the first row; nothing was written", err=True)
+        _tell_interrupted(out, progress.done)
         raise typer.Exit(INTERRUPTED)
     show_summary(console, summary)
     if summary.errors:
@@ -178,7 +176,10 @@ def _ending_at_interrupt() -> Iterator[Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tell_interrupted(out: str) -> None:
+def _tell_interrupted(out: str, rows: int) -> None:
+    if rows == 0:
+        typer.echo("medkit: interrupted; no row was written", err=True)
+        return
     if out == STDOUT:
         typer.echo("medkit: interrupted; the rows until then are on standard output", err=True)
         return

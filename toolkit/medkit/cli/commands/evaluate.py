@@ -58,7 +58,7 @@ def evaluate(
     asked = [None] if model is not None and not tasks else tasks_of(tasks, trained)
     console = stderr_console()
     found = []
-    with fresh_reports([json_path]), console.status("starting") as status:
+    with fresh_reports([json_path], given=model), console.status("starting") as status:
         for task in asked:
             options = EvaluateOptions(
                 task, folder, runtime, precision, model, operating_point, trained

@@ -23,7 +23,7 @@ def inspect(
     from medkit.cli.views.inspect import show_inspection
     from medkit.models.inspection import inspect_file, write_inspection
 
-    with fresh_reports([json_path]):
+    with fresh_reports([json_path], given=file):
         found = inspect_file(file)
     show_inspection(stderr_console(), found)
     if json_path is not None:

@@ -55,6 +55,11 @@ class ClassifyProgress:
         self._show()
         self._progress.stop()
 
+    @property
+    def done(self) -> int:
+        """The number of rows until now."""
+        return self._done
+
     def total(self, count: int) -> None:
         """Take the number of rows to come."""
         self._progress.update(self._bar, total=count)
