@@ -149,7 +149,14 @@ def test_ctrl_c_during_classification_keeps_whole_rows_in_order_and_exits_130(
         os.link(folder / "00000.png", folder / f"{index:05}.png")
     out = tmp_path / "o.csv"
     command = [*PROGRAM, "classify", str(folder), "--out", str(out), *xray_model(tiny_exported)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets what it runs in the background ignore Ctrl-C, and medkit obeys that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     while not out.exists() or out.read_bytes().count(b"\n") < 50:
         assert process.poll() is None
         time.sleep(0.01)
