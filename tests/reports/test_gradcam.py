@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,12 @@ def test_each_image_is_explained_for_its_own_label() -> None:
 def test_an_image_in_which_nothing_speaks_for_the_label_stays_cold() -> None:
     black = np.zeros((1, SIDE, SIDE, 3), np.uint8)
     assert not heat_maps(network(1), black, np.array([1])).any()
+
+
+def test_a_sequential_network_is_explained_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    keras.Sequential(network(1).layers).save(path)
+    model = keras.saving.load_model(path)
+    assert isinstance(model, keras.Sequential)
+    expected = heat_maps(network(1), spots(), np.array([1]))
+    assert heat_maps(model, spots(), np.array([1])) == pytest.approx(expected)
