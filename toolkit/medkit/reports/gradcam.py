@@ -5,6 +5,7 @@ Importing this module imports Keras and TensorFlow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -35,9 +36,7 @@ def heat_maps(
         float32, shape (n, height, width), 0..1 within each image; all zero
         if no place raised the score.
     """
-    model = _functional(model)
-    maps = _last_maps(model)
-    observed = keras.Model(model.inputs[0], [maps, model.outputs[0]])
+    observed = _with_last_maps(model)
     with tf.GradientTape() as tape:
         activations, output = observed(images, training=False)
         score = _score(output, labels)
@@ -51,23 +50,17 @@ def heat_maps(
     return np.stack([one / one.max() if one.max() > 0 else one for one in enlarged])
 
 
-def _functional(model: Any) -> Any:
-    """Return a network whose layers have the outputs of one pass; a sequential one has several."""
-    if not isinstance(model, keras.Sequential):
-        return model
-    output = pixels = keras.Input(model.inputs[0].shape[1:], dtype=model.inputs[0].dtype)
-    outputs = [output := layer(output) for layer in model.layers]
-    maps = [each for each in outputs if len(each.shape) == 4]
-    return keras.Model(pixels, [output, *maps[-1:]], name=model.name)
-
-
-def _last_maps(model: Any) -> Any:
-    """Return the output of the last layer that still has height and width."""
-    if len(model.outputs) > 1:
-        return model.outputs[1]
-    for layer in reversed(model.layers):
-        if len(layer.output.shape) == 4:
-            return layer.output
+def _with_last_maps(model: Any) -> Any:
+    """Return a network that gives the maps of the last layer that has some, and the output."""
+    pixels, output = model.inputs[0], model.outputs[0]
+    backwards: Iterator[Any] = (layer.output for layer in reversed(model.layers))
+    if isinstance(model, keras.Sequential):
+        # Its layers may have been called several times, so they are called once more in a row.
+        output = pixels = keras.Input(pixels.shape[1:], dtype=pixels.dtype)
+        backwards = reversed([output := layer(output) for layer in model.layers])
+    for maps in backwards:
+        if len(maps.shape) == 4:
+            return keras.Model(pixels, [maps, output])
     raise ValueError(f"{model.name} has no layer with maps to explain")
 
 
