@@ -7,6 +7,7 @@ These are the rules ``colour`` and ``resize`` of the input contract; see
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,8 @@ from PIL import Image
 
 from medkit.errors import ImageError
 from medkit.images.contract import InputContract
-
-_DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that a scanner's samples may have."""
+from medkit.images.depth import full_scale
+from medkit.images.notes import ALPHA_IGNORED, DEPTH_CLIPPED, DEPTH_GUESSED
 
 _BAND = 1 << 20
 """Pixels that are changed at a time, so that intermediate copies take little memory."""
@@ -46,21 +46,71 @@ def image_to_tensor(image: Image.Image, contract: InputContract) -> NDArray[np.u
     return np.asarray(resized, dtype=np.uint8).reshape(contract.shape)
 
 
-def to_eight_bits(image: Image.Image) -> Image.Image:
+@dataclass(frozen=True)
+class EightBits:
+    """An image in 8 bits, and what is to be said of the way there."""
+
+    pixels: Image.Image
+    notes: tuple[str, ...] = ()
+
+
+def to_eight_bits(image: Image.Image, largest: float | None = None) -> EightBits:
     """Return an image of any of Pillow's modes as 8-bit ``L`` or ``RGB``.
+
+    Parameters
+    ----------
+    image
+        The image.
+    largest
+        The largest sample that the file says there can be, for samples of
+        more than 8 bits; ``None`` if it says nothing.
 
     Raises
     ------
     ImageError
-        If samples are negative, not finite, or above 65535.
+        As :func:`medkit.images.depth.full_scale`.
     """
     if image.mode.startswith(("I", "F")):
-        scale = _scale(image)
-        return _by_bands(image, "L", lambda band: _scaled(band, scale))
+        return _from_deeper(image, largest)
     target = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return _by_bands(image, target, lambda band: _on_black(band, target))
-    return _in_mode(image, target)
+        if not _any_opaque(image):
+            return EightBits(_without_alpha(image, target), (ALPHA_IGNORED,))
+        return EightBits(_by_bands(image, target, lambda band: _on_black(band, target)))
+    return EightBits(_in_mode(image, target))
+
+
+def _from_deeper(image: Image.Image, largest: float | None) -> EightBits:
+    """Bring samples of more than 8 bits to 8."""
+    bands = (np.asarray(band) for _, band in _bands(image))
+    scale = full_scale(bands, image.width * image.height, largest)
+    notes = (DEPTH_GUESSED,) * scale.guessed + (DEPTH_CLIPPED,) * scale.clipped
+    return EightBits(_by_bands(image, "L", lambda band: _scaled(band, scale.value)), notes)
+
+
+def _any_opaque(image: Image.Image) -> bool:
+    """Whether any pixel is not wholly transparent."""
+    for _, band in _bands(image):
+        if "A" in band.getbands() or "a" in band.getbands():
+            alpha = band.getchannel(len(band.getbands()) - 1)
+        else:
+            alpha = band.convert("RGBA").getchannel("A")
+        if alpha.getextrema() != (0, 0):
+            return True
+    return False
+
+
+def _without_alpha(image: Image.Image, target: str) -> Image.Image:
+    """Return the colours of an image whose alpha is not meant."""
+    if image.mode in ("La", "RGBa"):
+        # Colours that were multiplied by an alpha of zero are gone.
+        raise ImageError("is wholly transparent, and its colours were multiplied by that")
+    if image.mode in ("LA", "RGBA"):
+        colours = [image.getchannel(name) for name in image.getbands()[:-1]]
+        return Image.merge(target, colours) if len(colours) > 1 else colours[0]
+    plain = image.copy()
+    plain.info.pop("transparency", None)
+    return plain.convert(target)
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -94,24 +144,6 @@ def _on_black(image: Image.Image, target: str) -> Image.Image:
     return flat.convert(target)
 
 
-def _scale(image: Image.Image) -> float:
-    """Return what the deeper samples of an image are divided by."""
-    accepted = "accepted: 0 to 65535, or 0.0 to 1.0"
-    peak, is_float = 0.0, False
-    for _, band in _bands(image):
-        samples = np.asarray(band)
-        is_float = samples.dtype.kind == "f"
-        if not np.isfinite(samples).all() or samples.min() < 0:
-            raise ImageError(f"has negative or not-finite samples; {accepted}")
-        peak = max(peak, float(samples.max()))
-    if is_float and peak <= 1.0:
-        return 1.0
-    scale = next((2.0**depth - 1 for depth in _DEPTHS if peak < 2**depth), None)
-    if scale is None:
-        raise ImageError(f"has samples up to {peak:g}; {accepted}")
-    return scale
-
-
 def _scaled(image: Image.Image, scale: float) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
-    return Image.fromarray(np.rint(values * (255.0 / scale)).astype(np.uint8))
+    return Image.fromarray(np.rint(np.clip(values * (255.0 / scale), 0, 255)).astype(np.uint8))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, cast
 
 from PIL import (
@@ -22,9 +24,13 @@ from PIL import (
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
+from medkit.images.formats.jpeg_end import PADDINGS, has_end, padded
+from medkit.images.formats.pillow_globals import as_pillow_comes
 from medkit.images.formats.pillow_limits import BoundedTiff, check_content, check_pixels
+from medkit.images.formats.png_chunks import read_chunks
 from medkit.images.formats.registry import Decoded, register_image_format
 from medkit.images.limits import Limits
+from medkit.images.notes import END_MISSING, SEVERAL_FRAMES
 from medkit.images.pixels import to_eight_bits
 from medkit.system.quiet import silence_libtiff
 
@@ -37,6 +43,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 _DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 """What Pillow raises for EXIF that it cannot make sense of."""
 
+_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE = 281, 341
+"""Tags of TIFF (6.0, 1992) for the largest sample, of integers and of any type."""
+
 
 @dataclass(frozen=True)
 class PillowFormat:
@@ -46,11 +55,15 @@ class PillowFormat:
     ----------
     plugin
         Pillow's class.
+    known
+        Tells its files by their first bytes. It is Pillow's own function, and
+        not what another package may have registered in its place.
     extensions
         Suffixes of such files.
     """
 
     plugin: type[ImageFile.ImageFile]
+    known: Callable[[bytes], bool | str]
     extensions: tuple[str, ...]
     rule: str = ""
     facts: tuple[str, ...] = ()
@@ -62,25 +75,79 @@ class PillowFormat:
 
     def accepts(self, head: bytes) -> bool:
         """Whether Pillow's plug-in takes a file with these first bytes."""
-        accepts = Image.OPEN[self.name][1]
-        return accepts is not None and accepts(head) is True
+        return self.known(head) is True
 
     def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
         """Decode the first frame, upright and with 8 bits; see the input contract's rules."""
+        with as_pillow_comes():
+            if self.name == "JPEG" and not has_end(file):
+                return _without_end(file, lambda end: self._decode(file, end, least_side, limits))
+            if self.name == "PNG":
+                chunks = read_chunks(file)
+                bits = chunks.significant_bits
+                return self._decode(file, chunks.file, least_side, limits, bits)
+            return self._decode(file, file, least_side, limits)
+
+    def _decode(
+        self,
+        file: BoundedFile,
+        stream: IO[bytes] | io.RawIOBase,
+        least_side: int,
+        limits: Limits,
+        bits: int | None = None,
+    ) -> Decoded:
+        """Decode a stream of what matters in a file."""
         # Pillow's own function compares the size with a limit that is one for the whole
         # process. It would also open what follows a JPEG's first frame.
-        with self.plugin(cast(IO[bytes], file)) as image:
+        with self.plugin(cast(IO[bytes], stream)) as image:
             check_pixels(image, limits)
-            full = image.size
+            full, several = image.size, _has_several_frames(image)
             image.draft(image.mode, (least_side, least_side))
             check_content(image, file, full, limits)
             image.load()
             if image.mode.startswith(("I", "F")) and _zero_is_white(image):
                 raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
             _turn_upright(image)
-            decoded = to_eight_bits(image)
-            decoded.info = {}  # or its comment and profile would go into pictures made of it
-            return Decoded(decoded, full)
+            found = to_eight_bits(image, _largest_sample(image, bits))
+            found.pixels.info = {}  # or comment and profile would go into pictures made of it
+            notes = (*found.notes, *((SEVERAL_FRAMES,) * several))
+            return Decoded(found.pixels, full, notes=notes)
+
+
+def _without_end(file: BoundedFile, decode: Callable[[IO[bytes]], Decoded]) -> Decoded:
+    """Decode a JPEG without its end marker, if all its pixels are there.
+
+    Raises
+    ------
+    ImageError
+        If they are not.
+    """
+    first, second = (decode(padded(file, padding)) for padding in PADDINGS)
+    if first.pixels.tobytes() != second.pixels.tobytes():
+        raise ImageError("ends before its pixels do")
+    return replace(first, notes=(*first.notes, END_MISSING))
+
+
+def _largest_sample(image: Image.Image, bits: int | None) -> float | None:
+    """Return the largest sample that a file says there can be, of more than 8 bits."""
+    tags = getattr(image, "tag_v2", {})
+    if bits is None:
+        for tag in (_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE):
+            value = tags.get(tag)
+            value = value[0] if isinstance(value, tuple) and value else value
+            if isinstance(value, int | float) and 1 <= value <= 65535:
+                return float(value)
+        stored = tags.get(TiffImagePlugin.BITSPERSAMPLE)
+        bits = stored[0] if isinstance(stored, tuple) and stored else None
+    # 16 and 32 bits are what any depth is stored in.
+    return 2.0**bits - 1 if bits is not None and 8 < bits < 16 else None
+
+
+def _has_several_frames(image: ImageFile.ImageFile) -> bool:
+    """Whether a file holds more than its first frame or page."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return bool(image.tag_v2.next)
+    return int(getattr(image, "n_frames", 1)) > 1
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -96,11 +163,13 @@ def _zero_is_white(image: Image.Image) -> bool:
 
 
 # The plug-ins are named here, because Pillow would import all its forty to look for them.
-for _plugin, _extensions in (
-    (JpegImagePlugin.JpegImageFile, (".jpg", ".jpeg", ".jfif")),
-    (PngImagePlugin.PngImageFile, (".png",)),
-    (BmpImagePlugin.BmpImageFile, (".bmp",)),
-    (BoundedTiff, (".tif", ".tiff")),
-    (WebPImagePlugin.WebPImageFile, (".webp",)),
+for _format in (
+    PillowFormat(
+        JpegImagePlugin.JpegImageFile, JpegImagePlugin._accept, (".jpg", ".jpeg", ".jfif")
+    ),
+    PillowFormat(PngImagePlugin.PngImageFile, PngImagePlugin._accept, (".png",)),
+    PillowFormat(BmpImagePlugin.BmpImageFile, BmpImagePlugin._accept, (".bmp",)),
+    PillowFormat(BoundedTiff, TiffImagePlugin._accept, (".tif", ".tiff")),
+    PillowFormat(WebPImagePlugin.WebPImageFile, WebPImagePlugin._accept, (".webp",)),
 ):
-    register_image_format(PillowFormat(_plugin, _extensions))
+    register_image_format(_format)

@@ -32,11 +32,14 @@ class Decoded:
     facts
         Facts from the file's metadata that may go into a row. A format lists
         the names of its facts. Nothing else of the metadata is copied.
+    notes
+        Doubts about how the file was read; see :mod:`medkit.images.notes`.
     """
 
     pixels: Image.Image
     stored_size: tuple[int, int]
     facts: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class ImageFormat(Protocol):
