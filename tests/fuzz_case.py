@@ -24,14 +24,14 @@ LONGEST = 1 << 14  # bytes of a case
 def check(content: bytes) -> bool:
     """Check that a file gives a tensor, or an error of one short line; return which."""
     try:
-        name, tensor = BY_COLOUR.choose(open_image(io.BytesIO(content), LIMITS))
+        routed = BY_COLOUR.choose(open_image(io.BytesIO(content), LIMITS))
     except ImageError as error:
         text = str(error)
         assert text.isprintable(), repr(text)
         assert 0 < len(text) < 300, repr(text)
         return False
-    assert tensor.shape == (128, 128, TASKS[name].channels)
-    assert tensor.dtype == "uint8"
+    assert routed.tensor.shape == (128, 128, TASKS[routed.task].channels)
+    assert routed.tensor.dtype == "uint8"
     return True
 
 

@@ -191,7 +191,7 @@ def test_a_column_is_one_file(
     out = tmp_path / "o.csv"
     asked = ["classify", images, "--out", out, "--task", "pneumonia", "--trained", pooled_models]
     medkit(toys, *asked, MEDKIT_PLUGINS="toy_format,toy_column")
-    names = "path,status,task,label,confidence,p_NORMAL,p_PNEUMONIA,error,levels"
+    names = "path,status,task,label,confidence,p_NORMAL,p_PNEUMONIA,error,notes,levels"
     assert out.read_text().splitlines()[0] == names
     assert {row["path"]: row["levels"] for row in rows(out)} == {
         **{f"{number}.png": "" for number in range(3)},

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import make_golden as golden
 from medkit.batch.routing import (
-    COLOUR_THRESHOLD,
+    HUE_THRESHOLD,
     ByColour,
     OneTask,
     Route,
     colourfulness,
+    hue_spread,
     least_side,
 )
 from medkit.images.contract import InputContract
 from medkit.images.pixels import image_to_tensor
-from medkit.tasks import PNEUMONIA, SKIN
+from medkit.tasks import PNEUMONIA, SKIN, Task
 
 BY_COLOUR = ByColour(*(Route(task.name, task.contract) for task in (PNEUMONIA, SKIN)))
 
@@ -29,19 +31,63 @@ def flat(colour: tuple[int, ...], mode: str = "RGB") -> Image.Image:
     return Image.new(mode, (8, 8), colour)
 
 
+def seen(image: Image.Image) -> NDArray[np.uint8]:
+    return image_to_tensor(image, SKIN.contract)
+
+
+def lit(red: float, green: float, blue: float) -> Image.Image:
+    """Return the grey pattern in the light of one colour."""
+    grey = np.asarray(Image.fromarray(golden.grey_pattern()).convert("RGB"))
+    return Image.fromarray((grey * np.array([red, green, blue])).round().astype(np.uint8))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_grey_image_goes_to_the_x_rays_in_one_channel_or_three(mode: str) -> None:
     grey = Image.fromarray(golden.grey_pattern())
-    task, tensor = BY_COLOUR.choose(grey.convert(mode))
-    assert task == PNEUMONIA.name
-    np.testing.assert_array_equal(tensor, image_to_tensor(grey, PNEUMONIA.contract))
+    routed = BY_COLOUR.choose(grey.convert(mode))
+    assert (routed.task, routed.notes) == (PNEUMONIA.name, ())
+    np.testing.assert_array_equal(routed.tensor, image_to_tensor(grey, PNEUMONIA.contract))
 
 
 def test_a_coloured_image_goes_to_dermoscopy() -> None:
     coloured = Image.fromarray(golden.pattern())
-    task, tensor = BY_COLOUR.choose(coloured)
-    assert task == SKIN.name
-    np.testing.assert_array_equal(tensor, image_to_tensor(coloured, SKIN.contract))
+    routed = BY_COLOUR.choose(coloured)
+    assert (routed.task, routed.notes) == (SKIN.name, ())
+    np.testing.assert_array_equal(routed.tensor, image_to_tensor(coloured, SKIN.contract))
+
+
+@pytest.mark.parametrize(
+    "light", [(1, 1, 0.96), (1, 1, 0.94), (0.8, 0.92, 1), (1, 0.93, 0.8)],
+    ids=["4 %", "6 %", "blue film", "sepia"],
+)  # fmt: skip
+def test_a_tint_does_not_make_an_x_ray_dermoscopy_and_is_noted(
+    light: tuple[float, float, float],
+) -> None:
+    routed = BY_COLOUR.choose(lit(*light))
+    assert (routed.task, routed.notes) == (PNEUMONIA.name, ("colour unexpected",))
+
+
+@pytest.mark.parametrize("box", [(25, 38, 64, 77), (0, 0, 128, 7)], ids=["red box", "bar"])
+def test_an_annotation_does_not_make_an_x_ray_dermoscopy(box: tuple[int, int, int, int]) -> None:
+    image = Image.fromarray(golden.grey_pattern()).convert("RGB").resize((128, 128))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle(box, outline=(255, 0, 0), width=2, fill=(0, 90, 180) if box[0] == 0 else None)
+    assert BY_COLOUR.choose(image).task == PNEUMONIA.name
+
+
+def test_a_picture_of_one_strong_hue_is_no_tinted_x_ray() -> None:
+    assert BY_COLOUR.choose(lit(1, 0.4, 0.2)).task == SKIN.name
+
+
+def test_a_colour_that_the_model_has_not_seen_is_noted() -> None:
+    grey, coloured = Image.fromarray(golden.grey_pattern()), Image.fromarray(golden.pattern())
+    xray, skin = OneTask(BY_COLOUR.grey), OneTask(BY_COLOUR.coloured)
+    noted = ("colour unexpected",)
+    assert (xray.choose(grey).notes, xray.choose(grey.convert("RGB")).notes) == ((), ())
+    assert xray.choose(coloured).notes == noted
+    assert xray.choose(lit(1, 1, 0.9)).notes == noted
+    assert (skin.choose(grey).notes, skin.choose(grey.convert("RGB")).notes) == (noted, noted)
+    assert skin.choose(coloured).notes == ()
 
 
 def test_colourfulness_is_the_mean_chroma() -> None:
@@ -51,23 +97,35 @@ def test_colourfulness_is_the_mean_chroma() -> None:
 
 def test_noise_of_single_pixels_is_not_taken_for_colour() -> None:
     noise = np.random.default_rng(0).normal(120, 2, (128, 128, 3)).astype(np.uint8)
-    plain = float((noise.max(axis=2) - noise.min(axis=2)).mean())
-    assert colourfulness(noise) < 0.6 * plain < COLOUR_THRESHOLD
+    assert hue_spread(noise) < HUE_THRESHOLD / 2
 
 
-def test_a_faint_tint_is_below_the_threshold_of_colour() -> None:
-    assert 0 < colourfulness(seen(flat((120, 119, 117)))) < COLOUR_THRESHOLD
-    assert BY_COLOUR.choose(flat((120, 119, 117)))[0] == PNEUMONIA.name
-
-
-def seen(image: Image.Image) -> NDArray[np.uint8]:
-    return image_to_tensor(image, SKIN.contract)
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "light", "task"),
+    [
+        ("chest_xray/test", (1, 1, 1), PNEUMONIA),
+        ("chest_xray/test", (1, 1, 0.96), PNEUMONIA),
+        ("chest_xray/test", (0.8, 0.92, 1), PNEUMONIA),
+        ("chest_xray/test", (1, 0.93, 0.8), PNEUMONIA),
+        ("skin_cancer_isic/Test", (1, 1, 1), SKIN),
+    ],
+)
+def test_colour_tells_the_real_data_sets_apart_in_any_light(
+    real_data: Path, folder: str, light: tuple[float, float, float], task: Task
+) -> None:
+    paths = sorted(path for path in (real_data / folder).rglob("*.jp*g"))[::5]
+    assert len(paths) > 20
+    for path in paths:
+        pixels = np.asarray(Image.open(path).convert("RGB")) * np.array(light)
+        image = Image.fromarray(pixels.round().astype(np.uint8))
+        assert BY_COLOUR.choose(image).task == task.name, path
 
 
 def test_one_task_takes_every_image_in_its_own_size() -> None:
     routing = OneTask(Route("mine", InputContract(width=64, height=32, channels=3)))
-    task, tensor = routing.choose(flat((1, 2, 3)))
-    assert (task, tensor.shape) == ("mine", (32, 64, 3))
+    routed = routing.choose(flat((1, 2, 3)))
+    assert (routed.task, routed.tensor.shape) == ("mine", (32, 64, 3))
     assert least_side(routing) == 128
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from datafiles import lay_out, picture
-from medkit.batch.routing import COLOUR_THRESHOLD, colourfulness
 from medkit.datasets.layout import (
     Dataset,
     check_layout,
@@ -20,7 +19,6 @@ from medkit.datasets.layout import (
 )
 from medkit.datasets.sampling import class_counts
 from medkit.errors import DatasetLayoutError, UsageError
-from medkit.images.reading import load_tensor
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -302,14 +300,3 @@ def test_the_real_skin_images_are_complete(skin: Dataset) -> None:
         114, 378, 95, 438, 357, 462, 77, 181, 139,
     ]  # fmt: skip
     assert list(class_counts(SKIN, skin.test).values()) == [16, 16, 16, 16, 16, 16, 3, 16, 3]
-
-
-@pytest.mark.data
-def test_colour_tells_the_real_data_sets_apart(xrays: Dataset, skin: Dataset) -> None:
-    def sample(dataset: Dataset) -> list[float]:
-        items = (dataset.train + dataset.test)[::20]
-        contract = SKIN.contract
-        return [colourfulness(load_tensor(each.path, contract)) for each in items]
-
-    assert max(sample(xrays)) == 0.0
-    assert min(sample(skin)) > 2 * COLOUR_THRESHOLD

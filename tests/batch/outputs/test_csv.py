@@ -35,9 +35,9 @@ def read_csv(content: bytes) -> list[dict[str, str]]:
 def test_csv_bytes(tmp_path: Path) -> None:
     failed = Row("b.png", "error", error="file not found")
     assert write(tmp_path / "o.csv", [row(), failed]) == (
-        b"path,status,task,label,confidence,p_NORMAL,p_basal_cell_carcinoma,error\n"
-        b"a.png,ok,skin,NORMAL,0.25,0.25,0.123457,\n"
-        b"b.png,error,,,,,,file not found\n"
+        b"path,status,task,label,confidence,p_NORMAL,p_basal_cell_carcinoma,error,notes\n"
+        b"a.png,ok,skin,NORMAL,0.25,0.25,0.123457,,\n"
+        b"b.png,error,,,,,,file not found,\n"
     )
 
 
@@ -177,4 +177,4 @@ def test_dash_is_csv_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes
         sink.write(row(os.fsdecode(b"\xff.png")))
     written = capfdbinary.readouterr().out
     assert written.startswith(b"path,status,")
-    assert written.endswith(b"\\udcff.png,ok,skin,NORMAL,0.25,0.25,0.123457,\n")
+    assert written.endswith(b"\\udcff.png,ok,skin,NORMAL,0.25,0.25,0.123457,,\n")

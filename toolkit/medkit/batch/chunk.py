@@ -21,12 +21,16 @@ from medkit.batch.rows import ERROR, OK, Row
 from medkit.errors import ImageError, MedkitError
 from medkit.images.contract import InputContract
 from medkit.images.limits import Clock, Limits
+from medkit.images.notes import SHAPE_UNUSUAL
 from medkit.images.reading import read_image
 from medkit.models.decisions import decide
 from medkit.models.points import get_point
 from medkit.models.runtimes.base import Model, one_line
 from medkit.models.runtimes.loading import ModelSpec
 from medkit.tasks import Task
+
+_LONGEST_SHAPE = 2
+"""Sides of the training images are at most twice as long as one another."""
 
 Chunk = tuple[ListedImage, ...]
 """Images that go through a model together."""
@@ -118,6 +122,7 @@ class _Image:
     name: str
     tensor: NDArray[np.uint8]
     facts: Mapping[str, str]
+    notes: tuple[str, ...]
 
 
 def classify_chunk(chunk: Chunk, job: Job, models: ModelPool, watch: Watch) -> list[Row]:
@@ -155,7 +160,7 @@ def _decode(place: int, listed: ListedImage, job: Job, clock: Clock) -> tuple[st
         return _error_row(listed.name, job.fixed, listed.error)
     try:
         decoded = read_image(listed.path, clock.limits, clock, least_side(job.routing))
-        task, tensor = job.routing.choose(decoded.pixels)
+        routed = job.routing.choose(decoded.pixels)
         # What came too late is an error, whether or not somebody was waiting for it.
         clock.check()
     except ImageError as error:
@@ -165,7 +170,13 @@ def _decode(place: int, listed: ListedImage, job: Job, clock: Clock) -> tuple[st
     except Exception as error:
         # Whatever a strange file sets off costs its own row and no other.
         return _error_row(listed.name, job.fixed, f"{type(error).__name__}: {one_line(error)}")
-    return task, _Image(place, listed.name, tensor, decoded.facts)
+    notes = (*decoded.notes, *routed.notes, *_notes_of_shape(decoded.stored_size))
+    return routed.task, _Image(place, listed.name, routed.tensor, decoded.facts, notes)
+
+
+def _notes_of_shape(size: tuple[int, int]) -> tuple[str, ...]:
+    """Return the note for a shape that squashing distorts beyond what models have seen."""
+    return (SHAPE_UNUSUAL,) if max(size) > _LONGEST_SHAPE * min(size) else ()
 
 
 def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[Row]:
@@ -187,7 +198,16 @@ def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[R
             by_label = dict(zip(task.labels, values.tolist(), strict=True))
             label = task.labels[index]
             rows.append(
-                Row(image.name, OK, name, label, by_label[label], by_label, facts=image.facts)
+                Row(
+                    image.name,
+                    OK,
+                    name,
+                    label,
+                    by_label[label],
+                    by_label,
+                    notes=image.notes,
+                    facts=image.facts,
+                )
             )
         else:
             rows.append(_error_row(image.name, name, "the model's output is not finite"))

@@ -11,6 +11,7 @@ import numpy as np
 
 from medkit.batch.rows import Row
 from medkit.errors import MedkitError
+from medkit.images.notes import joined
 
 Value = str | float | None
 
@@ -97,6 +98,7 @@ def columns_for(labels: Sequence[str]) -> tuple[Column, ...]:
         Column("confidence", "number", lambda row: _rounded(row.confidence)),
         *(_probability(label) for label in labels),
         Column("error", "text", lambda row: row.error or None),
+        Column("notes", "text", lambda row: joined(row.notes) or None),
         *_ADDED,
     )
 

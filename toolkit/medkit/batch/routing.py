@@ -10,20 +10,33 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.images.contract import InputContract
+from medkit.images.notes import COLOUR_UNEXPECTED
 from medkit.images.pixels import image_to_tensor
 from medkit.tasks import PNEUMONIA, SKIN
 
-COLOUR_THRESHOLD = 4.0
-"""Mean chroma, in grey levels, from which an image counts as coloured.
+HUE_THRESHOLD = 2.15
+"""Hue spread, in grey levels, from which an image counts as coloured.
 
-Measured on both data sets with :func:`colourfulness`: all 5,840 X-rays have
-0.0, the least colourful of 2,359 dermoscopy images 8.3. The threshold lies
-between, at half of the latter, so that a faint tint or the chroma noise of a
-re-encoded X-ray does not make it dermoscopy.
+Measured with :func:`hue_spread` on training images. Of 1,000 dermoscopy images (ISIC) the
+least has 2.3. Of 120 X-rays (Kermany et al. 2018) with a tint of 2 to 20 %, in sepia, on blue
+film or with a red box the most has 0.3, and 2.0 as a JPEG in sepia of quality 60. With a blue
+bar over 6 % of the picture, one of 120 lies above, at 3.0.
 """
 
 BY_COLOUR = (PNEUMONIA, SKIN)
 """The tasks that an image's colour tells apart: first the one of grey images."""
+STRONGEST_TINT = 60.0
+"""Mean chroma, in grey levels, above which a picture of one hue is no tinted X-ray either:
+sepia and blue film reach 41."""
+
+_FAINT = 1.0
+"""Mean chroma, in grey levels, below which an image is grey but for its file format."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
+
+_CELLS = 16
+"""Cells on each side of an image, over which colours are averaged: noise and the blocks of a
+JPEG are smaller."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,25 @@ class Route:
     contract: InputContract
 
 
+@dataclass(frozen=True)
+class Routed:
+    """An image on its way to a model.
+
+    Attributes
+    ----------
+    task
+        Name of the task.
+    tensor
+        What its model takes, uint8 of the contract's shape.
+    notes
+        What was doubtful; see :mod:`medkit.images.notes`.
+    """
+
+    task: str
+    tensor: NDArray[np.uint8]
+    notes: tuple[str, ...] = ()
+
+
 class Routing(Protocol):
     """Decides which task an image is for. It can be sent to another process."""
 
@@ -49,8 +81,8 @@ class Routing(Protocol):
     def routes(self) -> tuple[Route, ...]:
         """Every task that can be chosen."""
 
-    def choose(self, image: Image.Image) -> tuple[str, NDArray[np.uint8]]:
-        """Return the name of the task, and the image's tensor for it.
+    def choose(self, image: Image.Image) -> Routed:
+        """Choose the task of an image, and make its tensor.
 
         Parameters
         ----------
@@ -70,9 +102,20 @@ class OneTask:
         """The only route."""
         return (self.route,)
 
-    def choose(self, image: Image.Image) -> tuple[str, NDArray[np.uint8]]:
-        """Return the task's name and the image's tensor."""
-        return self.route.task, image_to_tensor(image, self.route.contract)
+    def choose(self, image: Image.Image) -> Routed:
+        """Make the image's tensor; a colour that the model has not seen is noted."""
+        contract = self.route.contract
+        tensor = image_to_tensor(image, contract)
+        if image.mode == "L":
+            unexpected = contract.channels == 3
+        elif contract.channels == 3:
+            unexpected = not is_coloured(tensor)
+        else:
+            # A sample of the pixels is enough, and costs next to nothing.
+            side = 4 * _CELLS
+            sample = np.asarray(image.resize((side, side), Image.Resampling.NEAREST))
+            unexpected = colourfulness(sample) >= _FAINT
+        return Routed(self.route.task, tensor, (COLOUR_UNEXPECTED,) * unexpected)
 
 
 @dataclass(frozen=True)
@@ -87,13 +130,19 @@ class ByColour:
         """The routes for grey and for coloured images."""
         return (self.grey, self.coloured)
 
-    def choose(self, image: Image.Image) -> tuple[str, NDArray[np.uint8]]:
-        """Return the name of the task for the image's colour, and the tensor for it."""
+    def choose(self, image: Image.Image) -> Routed:
+        """Choose the task that the image's colour tells, and make its tensor.
+
+        A grey image with a tint is still grey, and the tint is noted.
+        """
+        tinted = False
         if image.mode != "L":
             tensor = image_to_tensor(image, self.coloured.contract)
-            if colourfulness(tensor) >= COLOUR_THRESHOLD:
-                return self.coloured.task, tensor
-        return self.grey.task, image_to_tensor(image, self.grey.contract)
+            if is_coloured(tensor):
+                return Routed(self.coloured.task, tensor)
+            tinted = colourfulness(tensor) >= _FAINT
+        tensor = image_to_tensor(image, self.grey.contract)
+        return Routed(self.grey.task, tensor, (COLOUR_UNEXPECTED,) * tinted)
 
 
 def least_side(routing: Routing) -> int:
@@ -115,3 +164,40 @@ def colourfulness(tensor: NDArray[np.uint8]) -> float:
     rows = even[0::2].astype(np.uint16) + even[1::2]
     sums = rows[:, 0::2] + rows[:, 1::2]
     return float((sums.max(axis=2) - sums.min(axis=2)).mean()) / 4
+
+
+def is_coloured(tensor: NDArray[np.uint8]) -> bool:
+    """Whether a picture has colours of its own, and not just a tint.
+
+    Parameters
+    ----------
+    tensor
+        uint8, shape (height, width, 3).
+    """
+    return hue_spread(tensor) >= HUE_THRESHOLD or colourfulness(tensor) > STRONGEST_TINT
+
+
+def hue_spread(tensor: NDArray[np.uint8]) -> float:
+    """Return by how much colours differ that are equally bright, in grey levels 0..255.
+
+    A tint, sepia or a blue film makes colour a function of brightness. That
+    function (of second order) is fitted, and what is left over it counts, in
+    seven tenths of the cells: a marker or a box does not.
+
+    Parameters
+    ----------
+    tensor
+        uint8, shape (height, width, 3), each side at least 16.
+    """
+    high, wide = (side // _CELLS for side in tensor.shape[:2])
+    cells = tensor[: high * _CELLS, : wide * _CELLS].reshape(_CELLS, high, _CELLS, wide, 3)
+    colours = cells.mean(axis=(1, 3)).reshape(-1, 3)
+    brightness = colours @ _LUMA
+    powers = np.stack([np.ones_like(brightness), brightness, brightness**2], axis=1)
+    kept = np.ones(len(colours), dtype=bool)
+    for _ in range(2):
+        fitted, *_ = np.linalg.lstsq(powers[kept], colours[kept], rcond=None)
+        left = colours - powers @ fitted
+        spread = left.max(axis=1) - left.min(axis=1)
+        kept = spread <= np.percentile(spread, 85)
+    return float(np.percentile(spread, 70))

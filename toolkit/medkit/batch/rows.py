@@ -29,6 +29,8 @@ class Row:
         Probability of each label of the task, 0..1; empty after an error.
     error
         The error, in one line; empty if there was none.
+    notes
+        Doubts about the row, in words of :mod:`medkit.images.notes`.
     facts
         Facts about the file that its image format reports; see
         :class:`medkit.images.formats.registry.Decoded`.
@@ -41,4 +43,5 @@ class Row:
     confidence: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    notes: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)

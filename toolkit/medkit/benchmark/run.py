@@ -280,7 +280,7 @@ def _task_of(options: BenchmarkOptions, listed: Sequence[ListedImage]) -> Task:
     by_colour = ByColour(grey, coloured)
     for item in listed:
         try:
-            return get_task(by_colour.choose(open_image(item.path))[0])
+            return get_task(by_colour.choose(open_image(item.path)).task)
         except ImageError:
             continue
     raise UsageError("none of the images can be decoded; name a folder of others")

@@ -10,15 +10,15 @@ The rules, in order:
    the scales 1, 1/2, 1/4, 1/8 that keeps both sides at least twice the
    tensor's.
 2. ``orientation``: turn the image upright by its EXIF orientation.
-3. ``colour``: make samples 8-bit. Deeper integer samples are divided by the
-   largest value of the smallest depth among 8, 10, 12, 14 and 16 bits that
-   holds the image's maximum (scanners store 12 bits in 16). Floating-point
-   samples in 0..1 are multiplied by 255; larger ones follow the integer rule.
-   Of deeper samples with colour or transparency Pillow keeps the high byte. A
-   deep TIFF whose zero means white is refused: its pixels would be a
-   negative. Transparency is laid onto black; palettes and CMYK become RGB;
-   colour profiles are ignored. For one channel, luma (ITU-R 601) is taken;
-   for three, grey is repeated.
+3. ``colour``: make samples 8-bit. The full scale of deeper ones is what the
+   file says (BitsPerSample of 9 to 15, MaxSampleValue, sBIT). Otherwise it is
+   told from the samples, so that a few bright pixels do not move it; see
+   :mod:`medkit.images.depth`. Floats in 0..1 are multiplied by 255. Of deeper
+   samples with colour or transparency Pillow keeps the high byte. A deep TIFF
+   whose zero means white is refused: its pixels would be a negative.
+   Transparency is laid onto black, unless every pixel is transparent: then it
+   is not meant. Palettes and CMYK become RGB; colour profiles are ignored. For
+   one channel, luma (ITU-R 601) is taken; for three, grey is repeated.
 4. ``resize``: squash to the tensor's size with Pillow's antialiased bilinear
    kernel.
 
@@ -37,13 +37,20 @@ from medkit.records import read_record
 RULES: dict[str, tuple[str, ...]] = {
     "decoder": ("pillow:first-frame:jpeg-scale-to-2x",),
     "orientation": ("exif",),
-    "colour": ("depth-by-maximum:alpha-on-black:luma-601",),
+    "colour": (
+        "depth-declared-or-by-percentile:alpha-on-black-if-any:luma-601",
+        # Of 8-bit images, which all models were trained on, both make the same pixels.
+        "depth-by-maximum:alpha-on-black:luma-601",
+    ),
     "resize": ("squash:pillow-bilinear-antialias",),
     "dtype": ("uint8",),
     "layout": ("NHWC",),
 }
-"""The rules that this version performs, by the contract's field. A rule that
-changes gets a new name."""
+"""The rules that this version performs, by the contract's field; new models get the first.
+
+A rule that changes gets a new name. The older one stays accepted only where it makes the
+same pixels of all images that models were trained on.
+"""
 
 SMALLEST_SIDE, LARGEST_SIDE = 32, 1024
 """Pixels that a side of a tensor may have."""

@@ -18,10 +18,24 @@ ALPHA_IGNORED = "alpha ignored"
 END_MISSING = "end marker missing"
 """The file stops before its end marker; all pixels are there."""
 
+COLOUR_UNEXPECTED = "colour unexpected"
+"""A coloured image for a model of grey ones, or a grey image for a model of coloured ones."""
+
+SHAPE_UNUSUAL = "shape unusual"
+"""The image is more than twice as long as it is wide, and squashed to the model's shape."""
+
 SEVERAL_FRAMES = "several frames"
 """The file holds more frames or pages than the one that was read."""
 
-NOTES = (DEPTH_GUESSED, DEPTH_CLIPPED, ALPHA_IGNORED, END_MISSING, SEVERAL_FRAMES)
+NOTES = (
+    DEPTH_GUESSED,
+    DEPTH_CLIPPED,
+    ALPHA_IGNORED,
+    END_MISSING,
+    SEVERAL_FRAMES,
+    COLOUR_UNEXPECTED,
+    SHAPE_UNUSUAL,
+)
 """Every note, in the order in which a row gives them."""
 
 
