@@ -46,6 +46,7 @@ FACADES = ("medkit",)
 """Packages for users, which no module imports from."""
 
 HEAVY = {
+    "imagecodecs",
     "imagehash",
     "jinja2",
     "keras",
@@ -53,9 +54,11 @@ HEAVY = {
     "onnx",
     "onnxruntime",
     "pandas",
+    "pillow_heif",
     "scipy",
     "sklearn",
     "tensorflow",
+    "tifffile",
 }
 
 CLASSIFYING = {

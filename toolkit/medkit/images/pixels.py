@@ -18,6 +18,17 @@ from medkit.images.contract import InputContract
 from medkit.images.depth import full_scale
 from medkit.images.notes import ALPHA_IGNORED, DEPTH_CLIPPED, DEPTH_GUESSED
 
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How an image becomes upright, by its EXIF orientation (EXIF 3.0, 4.6.5.1)."""
+
 _BAND = 1 << 20
 """Pixels that are changed at a time, so that intermediate copies take little memory."""
 
@@ -54,6 +65,12 @@ class EightBits:
     notes: tuple[str, ...] = ()
 
 
+def turned(image: Image.Image, orientation: object) -> Image.Image:
+    """Return an image upright, by its EXIF orientation; what is no such number does nothing."""
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
 def to_eight_bits(image: Image.Image, largest: float | None = None) -> EightBits:
     """Return an image of any of Pillow's modes as 8-bit ``L`` or ``RGB``.
 
@@ -85,7 +102,11 @@ def _from_deeper(image: Image.Image, largest: float | None) -> EightBits:
     bands = (np.asarray(band) for _, band in _bands(image))
     scale = full_scale(bands, image.width * image.height, largest)
     notes = (DEPTH_GUESSED,) * scale.guessed + (DEPTH_CLIPPED,) * scale.clipped
-    return EightBits(_by_bands(image, "L", lambda band: _scaled(band, scale.value)), notes)
+
+    def shown(band: Image.Image) -> Image.Image:
+        return Image.fromarray(scaled(np.asarray(band), scale.value))
+
+    return EightBits(_by_bands(image, "L", shown), notes)
 
 
 def _any_opaque(image: Image.Image) -> bool:
@@ -144,6 +165,7 @@ def _on_black(image: Image.Image, target: str) -> Image.Image:
     return flat.convert(target)
 
 
-def _scaled(image: Image.Image, scale: float) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    return Image.fromarray(np.rint(np.clip(values * (255.0 / scale), 0, 255)).astype(np.uint8))
+def scaled(values: NDArray[np.generic], scale: float) -> NDArray[np.uint8]:
+    """Return samples as bytes: ``scale`` becomes 255, what lies outside is clipped."""
+    wide = values.astype(np.float64)
+    return np.rint(np.clip(wide * (255.0 / scale), 0, 255)).astype(np.uint8)
