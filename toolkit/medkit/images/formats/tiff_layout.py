@@ -190,6 +190,8 @@ class TiffLayout:
                 f"a TIFF whose compression, number {self.compression}, is not read with such "
                 "samples; save it with LZW or without compression"
             )
+        if self.compression in JPEG_2000 and self.bits > 16:
+            raise ImageError("a TIFF of JPEG 2000 with more than 16 bits; save it with LZW")
         named = {CIELAB: "Lab", YCBCR: "YCbCr without JPEG"}
         if self.photometric == CIELAB or (self.photometric == YCBCR and self.compression != JPEG):
             raise ImageError(
