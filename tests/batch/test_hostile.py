@@ -257,7 +257,8 @@ def test_a_folder_that_vanishes_stops_the_run_and_leaves_what_can_be_continued(
     out = tmp_path / "o.csv"
     with pytest.raises(MedkitError, match=r"share has gone; once it is back, .* --resume"):
         classify_files(replace(options, out=out), Unmounting())
-    assert b"error," not in out.read_bytes().replace(b"error\n", b"")
+    with out.open(newline="") as stream:
+        assert {row["status"] for row in csv.DictReader(stream)} == {"ok"}
     if left == "an empty folder":
         folder.rmdir()
     away.rename(folder)

@@ -97,7 +97,7 @@ def test_columns_are_those_of_the_tasks_in_play(
     grey(tmp_path / "a.png", 10)
     classify_files(options(tmp_path, out=tmp_path / "o.csv", task=task), Watcher())
     header = (tmp_path / "o.csv").read_text().splitlines()[0].split(",")
-    assert header[5:-1] == [f"p_{label.replace(' ', '_')}" for label in labels]
+    assert header[5:-2] == [f"p_{label.replace(' ', '_')}" for label in labels]
 
 
 def test_without_an_image_no_model_is_loaded_and_nothing_written(

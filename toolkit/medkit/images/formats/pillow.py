@@ -24,6 +24,7 @@ from PIL import (
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
+from medkit.images.depth import Declared
 from medkit.images.formats.jpeg_end import PADDINGS, has_end, padded
 from medkit.images.formats.pillow_globals import as_pillow_comes
 from medkit.images.formats.pillow_limits import BoundedTiff, check_content, check_pixels
@@ -43,8 +44,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 _DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 """What Pillow raises for EXIF that it cannot make sense of."""
 
-_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE = 281, 341
-"""Tags of TIFF (6.0, 1992) for the largest sample, of integers and of any type."""
+_MIN_SAMPLE_VALUE, _MAX_SAMPLE_VALUE, _S_MIN_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE = 280, 281, 340, 341
+"""Tags of TIFF (6.0, 1992) for the least and the largest sample, of integers and of any type."""
+
+_SAMPLE_FORMAT, _SIGNED = 339, 2
+_SIXTEEN_BITS = 2.0**16 - 1
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class PillowFormat:
             if image.mode.startswith(("I", "F")) and _zero_is_white(image):
                 raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
             _turn_upright(image)
-            found = to_eight_bits(image, _largest_sample(image, bits))
+            found = to_eight_bits(image, _declared(image, bits))
             found.pixels.info = {}  # or comment and profile would go into pictures made of it
             notes = (*found.notes, *((SEVERAL_FRAMES,) * several))
             return Decoded(found.pixels, full, notes=notes)
@@ -128,19 +132,31 @@ def _without_end(file: BoundedFile, decode: Callable[[IO[bytes]], Decoded]) -> D
     return replace(first, notes=(*first.notes, END_MISSING))
 
 
-def _largest_sample(image: Image.Image, bits: int | None) -> float | None:
-    """Return the largest sample that a file says there can be, of more than 8 bits."""
+def _declared(image: Image.Image, significant_bits: int | None) -> Declared:
+    """Return what a file of more than 8 bits says of its samples."""
+    if significant_bits is not None:
+        # A PNG of 12 significant bits fills 16 by its standard; not all writers obey.
+        white = 2.0**significant_bits - 1
+        return Declared((white, _SIXTEEN_BITS)) if 8 < significant_bits < 16 else Declared()
     tags = getattr(image, "tag_v2", {})
-    if bits is None:
-        for tag in (_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE):
-            value = tags.get(tag)
-            value = value[0] if isinstance(value, tuple) and value else value
-            if isinstance(value, int | float) and 1 <= value <= 65535:
-                return float(value)
-        stored = tags.get(TiffImagePlugin.BITSPERSAMPLE)
-        bits = stored[0] if isinstance(stored, tuple) and stored else None
-    # 16 and 32 bits are what any depth is stored in.
-    return 2.0**bits - 1 if bits is not None and 8 < bits < 16 else None
+    blacks = (_first_number(tags.get(tag)) for tag in (_MIN_SAMPLE_VALUE, _S_MIN_SAMPLE_VALUE))
+    # Above zero, it is the least sample that occurs, and not black.
+    black = min((value for value in blacks if value is not None), default=0.0)
+    whites = [_first_number(tags.get(tag)) for tag in (_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE)]
+    bits = _first_number(tags.get(TiffImagePlugin.BITSPERSAMPLE))
+    if bits is not None and 8 < bits < 16:
+        whites.append(2.0**bits - 1)
+    # 16 and 32 bits are what any depth is stored in, and so is their largest value.
+    signed = _first_number(tags.get(_SAMPLE_FORMAT)) == _SIGNED
+    container = _SIXTEEN_BITS // 2 if signed else _SIXTEEN_BITS
+    said = (white for white in whites if white and 0 < white < _SIXTEEN_BITS and white != container)
+    return Declared(tuple(said)[:1], min(black, 0.0))
+
+
+def _first_number(value: object) -> float | None:
+    """Return the first value of a TIFF tag, if it is a number."""
+    first = value[0] if isinstance(value, tuple) and value else value
+    return float(first) if isinstance(first, int | float) else None
 
 
 def _has_several_frames(image: ImageFile.ImageFile) -> bool:
