@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from medkit.batch.listing import (
-    InputFolders,
+    Inputs,
     ListedImage,
     check_inputs,
     count_images,
@@ -20,7 +20,7 @@ from medkit.batch.listing import (
     find_images,
     walk,
 )
-from medkit.errors import MedkitError, NoImagesError, UsageError
+from medkit.errors import NoImagesError, UsageError
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -31,7 +31,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def names(*inputs: Path, **patterns: tuple[str, ...]) -> list[str]:
-    return [found.name for found in walk(inputs, **patterns)]
+    return [found.name for found in walk(Inputs(inputs, **patterns))]
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -61,7 +61,7 @@ def test_files_and_folders_are_sorted_together_by_code_point(tmp_path: Path) -> 
 
 def test_paths_can_be_opened(tmp_path: Path) -> None:
     touch(tmp_path, "a/b.png")
-    assert list(walk([tmp_path])) == [ListedImage(tmp_path / "a/b.png", "a/b.png")]
+    assert list(walk(Inputs((tmp_path,)))) == [ListedImage(tmp_path / "a/b.png", "a/b.png")]
 
 
 def test_suffix_decides_in_a_folder_but_not_for_an_argument(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_pipes_are_not_listed_and_not_accepted(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     assert names(tmp_path) == ["a.png"]
     with pytest.raises(UsageError, match="neither a file nor a folder"):
-        check_inputs([tmp_path / "pipe.png"])
+        check_inputs(Inputs((tmp_path / "pipe.png",)))
 
 
 def test_an_unreadable_sub_folder_is_an_entry_in_its_place(
@@ -151,7 +151,7 @@ def test_an_unreadable_sub_folder_is_an_entry_in_its_place(
 ) -> None:
     touch(tmp_path, "a.png", "b/x.png", "c.png")
     forbid(monkeypatch, tmp_path / "b")
-    assert [(found.name, found.error) for found in walk([tmp_path])] == [
+    assert [(found.name, found.error) for found in walk(Inputs((tmp_path,)))] == [
         ("a.png", ""),
         ("b", "folder cannot be read: Permission denied"),
         ("c.png", ""),
@@ -175,7 +175,7 @@ def test_folders_are_read_when_their_turn_comes(
 ) -> None:
     touch(tmp_path, "a/1.png", "b/1.png", "c/1.png")
     forbid(monkeypatch, tmp_path / "c")
-    found = walk([tmp_path])
+    found = walk(Inputs((tmp_path,)))
     assert next(found).name == "a/1.png"
     monkeypatch.undo()
     assert [entry.error for entry in found] == ["", ""]
@@ -186,22 +186,22 @@ def test_arguments_are_checked_before_anything_is_listed(
 ) -> None:
     touch(tmp_path, "a.png", "locked/b.png")
     with pytest.raises(UsageError, match="no file or folder .*missing"):
-        find_images([tmp_path, tmp_path / "missing"])
+        find_images(Inputs((tmp_path, tmp_path / "missing")))
     with pytest.raises(UsageError, match="give image files or folders"):
-        find_images([])
+        find_images(Inputs())
     forbid(monkeypatch, tmp_path / "locked")
     with pytest.raises(UsageError, match="locked cannot be read"):
-        find_images([tmp_path / "locked"])
+        find_images(Inputs((tmp_path / "locked",)))
 
 
 def test_no_image_is_an_error_of_the_call(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt")
     with pytest.raises(NoImagesError, match=r"no image in .*accepted in a folder: \.bmp"):
-        find_images([tmp_path])
+        find_images(Inputs((tmp_path,)))
     touch(tmp_path, "a.png")
     with pytest.raises(NoImagesError, match="include and exclude patterns"):
-        find_images([tmp_path], exclude=("*",))
-    assert [found.name for found in find_images([tmp_path])] == ["a.png"]
+        find_images(Inputs((tmp_path,), exclude=("*",)))
+    assert [found.name for found in find_images(Inputs((tmp_path,)))] == ["a.png"]
 
 
 def test_names_that_are_not_utf8_are_listed(tmp_path: Path) -> None:
@@ -216,72 +216,22 @@ def test_names_that_are_not_utf8_are_listed(tmp_path: Path) -> None:
 def test_counting_agrees_with_the_walk_and_can_be_stopped(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b/c.png", "d.txt")
     stop = Event()
-    assert count_images([tmp_path], stop=stop) == 2
+    assert count_images(Inputs((tmp_path,)), stop=stop) == 2
     stop.set()
-    assert count_images([tmp_path], stop=stop) == 0
-    with counting([tmp_path], exclude=("b",)) as total:
+    assert count_images(Inputs((tmp_path,)), stop=stop) == 0
+    with counting(Inputs((tmp_path,), exclude=("b",))) as total:
         assert total.result(timeout=10) == 1
 
 
 def test_every_argument_must_hold_an_image(tmp_path: Path) -> None:
     touch(tmp_path, "full/a.png", "empty/notes.txt")
     with pytest.raises(NoImagesError, match="no image in .*empty; accepted in a folder"):
-        find_images([tmp_path / "full", tmp_path / "empty"])
+        find_images(Inputs((tmp_path / "full", tmp_path / "empty")))
 
 
 @pytest.mark.parametrize("pattern", ["b/", "./b", "./b/"])
 def test_patterns_may_be_written_as_shells_write_folders(tmp_path: Path, pattern: str) -> None:
     touch(tmp_path, "a.png", "b/c.png")
-    assert [found.name for found in find_images([tmp_path], exclude=[pattern])] == ["a.png"]
-
-
-# Folders that go
-
-
-def test_folders_that_are_there_pass_and_files_are_not_looked_after(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png", "b.png")
-    whereabouts = InputFolders([tmp_path / "a", tmp_path / "b.png"], 10)
-    (tmp_path / "b.png").unlink()
-    whereabouts.check()
-
-
-def test_a_folder_that_has_gone_or_is_empty_where_another_was_is_told(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png", "z/1.png")
-    whereabouts = InputFolders([tmp_path / "z", tmp_path / "a"], 10)
-    (tmp_path / "a").rename(tmp_path / "away")
-    with pytest.raises(MedkitError, match="a has gone; once it is back, continue with --resume"):
-        whereabouts.check()
-    (tmp_path / "a").mkdir()
-    with pytest.raises(MedkitError, match="a has gone"):
-        whereabouts.check()
-
-
-def test_a_folder_that_was_mounted_again_has_not_gone(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png")
-    whereabouts = InputFolders([tmp_path / "a"], 10)
-    (tmp_path / "a").rename(tmp_path / "away")
-    touch(tmp_path, "a/1.png")
-    whereabouts.check()
-
-
-def test_a_folder_whose_images_are_deleted_has_not_gone(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png")
-    whereabouts = InputFolders([tmp_path / "a"], 10)
-    (tmp_path / "a/1.png").unlink()
-    whereabouts.check()
-
-
-def test_a_folder_that_does_not_answer_has_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    touch(tmp_path, "a/1.png")
-    whereabouts, back = InputFolders([tmp_path / "a"], 0.1), Event()
-
-    def hang(*_: Any) -> Any:
-        back.wait(60)
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "stat", hang)
-    with pytest.raises(MedkitError, match="a has gone; once it is back, continue with --resume"):
-        whereabouts.check()
-    back.set()
+    assert [found.name for found in find_images(Inputs((tmp_path,), exclude=(pattern,)))] == [
+        "a.png"
+    ]

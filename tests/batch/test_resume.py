@@ -20,11 +20,13 @@ from PIL import Image
 from medkit.batch import columns, quarantine
 from medkit.batch.engines.registry import WorkersDiedError
 from medkit.batch.engines.threads import Threads
+from medkit.batch.observers import Silent
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.outputs.lines import LineSink
-from medkit.batch.resume import record_path, sole_writer
+from medkit.batch.resume import sole_writer
 from medkit.batch.rows import Row
-from medkit.batch.run import ClassifySummary, Silent, classify_files
+from medkit.batch.run import ClassifySummary, classify_files
+from medkit.batch.run_record import record_path
 from medkit.errors import MedkitError, UsageError
 
 NAMES = [
