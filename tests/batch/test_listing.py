@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from medkit.batch import listing
+from medkit.batch.entries import PassedOver
 from medkit.batch.listing import (
     Inputs,
     ListedImage,
@@ -225,13 +230,179 @@ def test_counting_agrees_with_the_walk_and_can_be_stopped(tmp_path: Path) -> Non
 
 def test_every_argument_must_hold_an_image(tmp_path: Path) -> None:
     touch(tmp_path, "full/a.png", "empty/notes.txt")
-    with pytest.raises(NoImagesError, match="no image in .*empty; accepted in a folder"):
+    with pytest.raises(NoImagesError, match=r"in .*empty \(passed over: 1 \.txt\); accepted"):
         find_images(Inputs((tmp_path / "full", tmp_path / "empty")))
 
 
 @pytest.mark.parametrize("pattern", ["b/", "./b", "./b/"])
 def test_patterns_may_be_written_as_shells_write_folders(tmp_path: Path, pattern: str) -> None:
     touch(tmp_path, "a.png", "b/c.png")
-    assert [found.name for found in find_images(Inputs((tmp_path,), exclude=(pattern,)))] == [
-        "a.png"
+    assert names(tmp_path, exclude=(pattern,)) == ["a.png"]
+
+
+# What a name does not tell
+
+
+def made(path: Path, kind: str = "JPEG") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8)).save(path, kind)
+
+
+def passed_over(*inputs: Path, **others: Any) -> dict[str, int]:
+    passed = PassedOver()
+    list(walk(Inputs(inputs, **others), passed))
+    return dict(passed)
+
+
+def test_images_without_a_suffix_or_with_another_one_are_taken_and_the_rest_is_counted(
+    tmp_path: Path,
+) -> None:
+    for name in ("IM_0001", "1.2.840.113619.2.55.3", "scan.jpe", "photo.heic", "view.dcm"):
+        made(tmp_path / "series" / name)
+    touch(tmp_path, "a.png", "real.dcm", "IM_9", "notes.txt", "n.TXT", ".a.png", ".git/b.png")
+    (tmp_path / "shortcut").symlink_to(tmp_path / "series", target_is_directory=True)
+    (tmp_path / "text.txt").write_bytes((tmp_path / "series/scan.jpe").read_bytes())
+    assert names(tmp_path) == [
+        "a.png",
+        "series/1.2.840.113619.2.55.3",
+        "series/IM_0001",
+        "series/photo.heic",
+        "series/scan.jpe",
+        "series/view.dcm",
     ]
+    assert passed_over(tmp_path) == {
+        ".txt": 3,
+        ".dcm": 1,
+        "without a suffix": 1,
+        "hidden": 1,
+        "hidden folders": 1,
+        "links to folders": 1,
+    }
+    assert count_images(Inputs((tmp_path,))) == 6
+
+
+def test_files_with_an_images_suffix_or_that_of_another_file_are_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(listing, "may_be_image", lambda path: bool(opened.append(path)))
+    touch(tmp_path, "a.png", "b.txt", "c.zip", "d.json", ".e", "f", "g.dcm")
+    assert names(tmp_path) == ["a.png"]
+    assert [Path(path).name for path in opened] == ["f", "g.dcm"]
+
+
+def test_on_request_every_file_that_is_found_is_listed_once(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.txt", "c", ".d", ".e/x.png", "f/g.zip", "h.png")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing")
+    inputs = Inputs((tmp_path,), all_files=True)
+    found = list(walk(inputs))
+    assert [(each.name, each.error, each.skipped) for each in found] == [
+        (".d", "a hidden file", True),
+        (".e", "a hidden folder", True),
+        ("a.png", "", False),
+        ("b.txt", "no image, by its suffix", True),
+        ("c", "no image of an accepted format, by its first bytes", True),
+        ("f/g.zip", "no image, by its suffix", True),
+        ("gone", "a link that leads nowhere", True),
+        ("h.png", "", False),
+        ("pipe", "neither a file nor a folder", True),
+    ]
+    assert count_images(inputs) == len(found)
+    assert passed_over(tmp_path, all_files=True) == passed_over(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("include", "expected", "passed"),
+    [
+        (("*",), ["a.png"], {".txt": 1, "without a suffix": 1, "hidden": 1, "hidden folders": 1}),
+        (("*.txt",), ["b.txt"], {"hidden folders": 1}),
+        (("*.txt", "c"), ["b.txt", "c"], {"hidden folders": 1}),
+        ((".d*",), [".d.png"], {"hidden folders": 1}),
+        ((".e/*.png", "a*"), [".e/x.png", "a.png"], {}),
+        (("sub/*",), [], {"hidden folders": 1}),
+    ],
+)
+def test_a_pattern_brings_in_any_name_that_it_spells(
+    tmp_path: Path, include: tuple[str, ...], expected: list[str], passed: dict[str, int]
+) -> None:
+    touch(tmp_path, "a.png", "b.txt", "c", ".d.png", ".e/x.png")
+    assert names(tmp_path, include=include) == expected
+    assert passed_over(tmp_path, include=include) == passed
+
+
+def test_what_patterns_leave_out_is_not_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.txt", "sub/c.txt", "d.zip")
+    assert passed_over(tmp_path, exclude=("*.txt",)) == {".zip": 1}
+    assert passed_over(tmp_path, exclude=("sub",)) == {".txt": 1, ".zip": 1}
+
+
+# Lists
+
+
+def listed(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\n".join(map(os.fsencode, lines)))
+    return path
+
+
+def test_a_list_has_an_entry_for_each_line_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "a.png", "b.txt", "sub/c.png", "empty/d.txt", ".e.png")
+    lines = ["./a.png", "b.txt", "", "sub", "missing.png", "a.png", "empty", ".e.png", "\udcff"]
+    inputs = Inputs(from_file=listed(tmp_path, *lines))
+    found = list(find_images(inputs))
+    assert [(each.name, each.error) for each in found] == [
+        ("./a.png", ""),
+        ("b.txt", ""),
+        ("sub/c.png", ""),
+        ("missing.png", ""),
+        ("a.png", ""),
+        ("empty", "the folder holds no image"),
+        (".e.png", ""),
+        ("\udcff", ""),
+    ]
+    assert count_images(inputs) == len(found)
+    assert all(inputs.path_of(each.name) == each.path for each in found if not each.error)
+
+
+def test_a_list_stands_behind_the_arguments_and_patterns_hold_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "x/a.png", "y/b.png", "y/c.png")
+    path = listed(tmp_path, "y/b.png", "y/c.png")
+    inputs = Inputs((Path("x"),), exclude=("y/b*",), from_file=path)
+    assert [each.name for each in find_images(inputs)] == ["x/a.png", "y/c.png"]
+
+
+def test_a_list_without_a_path_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(NoImagesError, match="no path in the list .*list.txt; check the list"):
+        find_images(Inputs(from_file=listed(tmp_path, "", "  ")))
+    with pytest.raises(UsageError, match="nothing.txt cannot be read"):
+        find_images(Inputs(from_file=tmp_path / "nothing.txt"))
+
+
+def test_standard_input_is_read_once_and_its_paths_are_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a.png\0b.png")))
+    inputs = Inputs(from_file=Path("-"))
+    assert [each.name for each in find_images(inputs)] == ["a.png", "b.png"]
+    assert count_images(inputs) is None
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_absolute_names_lead_to_the_files_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "x/a.png", "b.png")
+    paths = (Path("x"), Path("b.png")) if several else (Path("x"),)
+    inputs = Inputs(paths, absolute=True)
+    found = [each.name for each in walk(inputs)]
+    assert found[0] == f"{tmp_path.as_posix()}/x/a.png"
+    monkeypatch.chdir("/")
+    assert all(inputs.path_of(name).is_file() for name in found)
