@@ -254,7 +254,7 @@ class _Lister:
             empty = True
             for relative, error, skipped in self._in_folder(argument.path):
                 empty = False
-                name = name_in_rows(f"{argument.prefix}{relative}") if relative else argument.name
+                name = argument.prefix + name_in_rows(relative) if relative else argument.name
                 yield ListedImage(argument.path / relative, name, error, skipped)
             if empty and argument.from_list:
                 yield ListedImage(argument.path, argument.name, "the folder holds no image")
