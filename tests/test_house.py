@@ -101,6 +101,7 @@ PUBLIC = [
     "PNEUMONIA",
     "Parity",
     "ParityOptions",
+    "ProgressLine",
     "ReportOptions",
     "Row",
     "SKIN",
@@ -122,6 +123,7 @@ PUBLIC = [
     "path_from_csv",
     "predict_paths",
     "run_benchmark",
+    "to_frame",
     "train_model",
     "write_report",
 ]

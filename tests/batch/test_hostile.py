@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 import hostile
+from medkit.batch.observers import Silent
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.outputs.csv import path_from_csv
 from medkit.batch.rows import Row
-from medkit.batch.run import Silent, classify_files, predict_paths
+from medkit.batch.run import classify_files, predict_paths
 from medkit.errors import MedkitError
 from medkit.images.bounded_file import bounded
 from medkit.images.limits import Limits

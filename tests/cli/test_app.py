@@ -52,6 +52,7 @@ OPTIONS = {
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
         *("runtime", "engine", "threads", "trained", "resume", "overwrite"),
         *("max-megapixels", "max-seconds", "max-megabytes", "max-expansion"),
+        *("from-file", "all-files", "absolute-paths", "retry-errors", "excel"),
     ],
     "benchmark": [
         *("task", "peers", "repeats", "batch-size", "threads", "json", "svg", "trained"),

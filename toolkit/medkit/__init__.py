@@ -11,6 +11,7 @@ The command line in a few names::
     options = medkit.ClassifyOptions(inputs=(Path("images"),))
     for row in medkit.predict_paths(options):
         print(row.path, row.label, row.confidence)
+    table = medkit.to_frame(medkit.predict_paths(options, medkit.ProgressLine()))
 
     medkit.audit_folder(Path("data/skin_cancer_isic"))
     medkit.export_models(medkit.ExportOptions(data=Path("data")))
@@ -26,6 +27,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "medkit.batch.frames": ("to_frame",),
+    "medkit.batch.observers": ("ProgressLine",),
     "medkit.batch.options": ("ClassifyOptions",),
     "medkit.batch.outputs.csv": ("path_from_csv",),
     "medkit.batch.rows": ("Row",),

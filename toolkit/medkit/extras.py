@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "evaluate": {"scipy": "scipy", "sklearn": "scikit-learn"},
         "report": {"jinja2": "jinja2", "matplotlib": "matplotlib"},
         "audit": {"imagehash": "imagehash"},
+        "pandas": {"pandas": "pandas"},
         "onnx": {"onnxruntime": "onnxruntime"},
         "inspect": {"onnx": "onnx"},
         "openvino": {"openvino": "openvino"},

@@ -1,7 +1,7 @@
 """The command line as a whole: its commands, its exit statuses, and how errors are told.
 
 Exit status: 0 done; 1 could not run, parity failed, or an audit found a problem; 2 wrong usage;
-3 some images could not be classified; 130 interrupted.
+3 some images could not be classified; 130 interrupted, 143 terminated.
 
 Libraries are imported inside the commands, so that ``medkit --help`` answers
 at once and ``medkit classify`` never pays for TensorFlow.

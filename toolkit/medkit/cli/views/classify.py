@@ -15,7 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from medkit.batch.rows import OK
+from medkit.batch.observers import Silent
+from medkit.batch.rows import ERROR
 from medkit.cli.console import DISCLAIMER, table
 from medkit.defaults import STDOUT
 
@@ -27,7 +28,7 @@ _SHOWN_EVERY = 0.1
 """Seconds between two changes of a progress bar."""
 
 
-class ClassifyProgress:
+class ClassifyProgress(Silent):
     """Progress of a batch classification: done of total, rate, time left, errors."""
 
     def __init__(self, console: Console) -> None:
@@ -45,7 +46,7 @@ class ClassifyProgress:
         )
         self._bar = self._progress.add_task("", total=None, rate="", errors="")
         self._started = self._shown = time.monotonic()
-        self._done = self._errors = 0
+        self._kept = self._done = self._errors = 0
 
     def __enter__(self) -> ClassifyProgress:
         self._progress.start()
@@ -57,24 +58,29 @@ class ClassifyProgress:
 
     @property
     def done(self) -> int:
-        """The number of rows until now."""
+        """The number of rows until now, those kept from an earlier run included."""
         return self._done
 
+    def kept(self, count: int) -> None:
+        """Take the number of rows kept from an earlier run; they say nothing of the speed."""
+        self._kept = self._done = count
+        self._progress.reset(self._bar, completed=count)
+
     def total(self, count: int) -> None:
-        """Take the number of rows to come."""
+        """Take the number of all rows."""
         self._progress.update(self._bar, total=count)
 
     def row(self, row: Row) -> None:
         """Count a row."""
         self._done += 1
-        self._errors += row.status != OK
+        self._errors += row.status == ERROR
         # Telling the bar of every row would take longer than writing it.
         if time.monotonic() - self._shown >= _SHOWN_EVERY:
             self._show()
 
     def _show(self) -> None:
         self._shown = time.monotonic()
-        rate = self._done / max(time.monotonic() - self._started, 1e-6)
+        rate = (self._done - self._kept) / max(time.monotonic() - self._started, 1e-6)
         self._progress.update(
             self._bar,
             completed=self._done,
@@ -90,16 +96,21 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
         shown.add_row(task, label, str(count))
     if summary.errors:
         shown.add_row("", "[red]not classified", f"[red]{summary.errors}")
+    if summary.skipped:
+        shown.add_row("", "skipped", str(summary.skipped))
     console.print(shown)
     where = "standard output" if str(summary.out) == STDOUT else str(summary.out)
-    done = summary.ok + summary.errors - summary.kept
+    done = summary.rows - summary.kept
     kept = f"{summary.kept:,} kept, " if summary.kept else ""
     console.print(
-        f"{kept}{done:,} images in {summary.seconds:.1f} s "
+        f"{kept}{done:,} {'files' if summary.skipped else 'images'} in {summary.seconds:.1f} s "
         f"({summary.images_per_second:,.0f} images/s), {summary.errors} errors; rows in {where}",
         soft_wrap=True,
         markup=False,  # a path may hold brackets
     )
+    if summary.passed_over:
+        listed = "" if summary.skipped else "; --all-files gives them rows"
+        console.print(f"passed over: {summary.passed_over}{listed}", soft_wrap=True, markup=False)
     models = "; ".join(f"{task}: {model}" for task, model in sorted(summary.models.items()))
     if models:
         console.print(models, soft_wrap=True, markup=False)
