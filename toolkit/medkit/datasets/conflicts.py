@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from medkit.datasets.layout import Dataset, Item
 from medkit.errors import DatasetConflictError, UsageError
 from medkit.models.manifest import KeptOut
+from medkit.wording import unknown
 
 POLICIES = ("error", "drop", "keep-first", "keep-rarer")
 """What to do with an image that lies under several labels.
@@ -139,6 +140,4 @@ def deduplicated_mask(dataset: Dataset) -> list[bool]:
 def check_policy(policy: str) -> None:
     """Raise :class:`UsageError` unless ``policy`` is one of :data:`POLICIES`."""
     if policy not in POLICIES:
-        raise UsageError(
-            f"unknown policy {policy!r} for conflicts; accepted: {', '.join(POLICIES)}"
-        )
+        raise UsageError(unknown("policy", policy, POLICIES, of="conflicts"))
