@@ -28,6 +28,7 @@ from medkit.cli.commands import (
     report,
     train,
 )
+from medkit.cli.options import drop_stdout
 from medkit.cli.status import INTERRUPTED, PIPE_CLOSED
 from medkit.errors import MedkitError
 from medkit.version import __version__
@@ -40,8 +41,7 @@ class _ErrorsAsLines(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Nobody reads on: what is still buffered must not raise again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_stdout()  # nobody reads on
             raise typer.Exit(PIPE_CLOSED) from None
         except KeyboardInterrupt:
             typer.echo("medkit: interrupted", err=True)

@@ -33,7 +33,8 @@ def audit(
     Exit status 1 says that files are unreadable, or that an image lies under
     two labels or in two splits.
     """
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import result_console
+    from medkit.cli.progress import Steps
     from medkit.cli.views.audit import show_audit
     from medkit.datasets.audit import audit_folder, write_audit_json
     from medkit.extras import require
@@ -42,12 +43,12 @@ def audit(
     reports = ((json_path, write_audit_json), (html_path, write_audit_page))
     if html_path is not None:
         require("write a page", "jinja2")
-    console = stderr_console()
+    console = result_console(json_path, html_path)
     with (
         fresh_reports(path for path, _ in reports),
-        console.status("looking for images") as status,
+        Steps() as note,
     ):
-        found = audit_folder(folder, noting(console, status))
+        found = audit_folder(folder, note)
     show_audit(console, found)
     write_reports(found, reports)
     if found.problems or (strict and found.findings):

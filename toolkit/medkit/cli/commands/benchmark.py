@@ -48,7 +48,8 @@ def benchmark(
     from medkit.benchmark.options import BenchmarkOptions
     from medkit.benchmark.result import write_benchmark, write_chart
     from medkit.benchmark.run import run_benchmark
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import result_console
+    from medkit.cli.progress import Steps
     from medkit.cli.views.benchmark import show_benchmark
     from medkit.extras import require
 
@@ -56,8 +57,8 @@ def benchmark(
     reports = ((json_path, write_benchmark), (svg_path, write_chart))
     if svg_path is not None:
         require("draw the chart", "matplotlib")
-    console = stderr_console()
-    with fresh_reports(path for path, _ in reports), console.status("starting") as status:
-        found = run_benchmark(options, noting(console, status))
+    console = result_console(json_path, svg_path)
+    with fresh_reports(path for path, _ in reports), Steps() as note:
+        found = run_benchmark(options, note)
     show_benchmark(console, found)
     write_reports(found, reports)

@@ -46,7 +46,8 @@ def export(
     A file is kept only if it decides like its original. If not, the next rung of
     the ladder quantises less. Exit status 1 says that no rung was good enough.
     """
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import stderr_console
+    from medkit.cli.progress import Steps
     from medkit.cli.views.export import show_exports
     from medkit.datasets.layout import data_folder
     from medkit_exporters import ExportOptions, export_models
@@ -64,7 +65,6 @@ def export(
         seed=seed,
         max_drop=max_drop,
     )
-    console = stderr_console()
-    with console.status("starting") as status:
-        files = export_models(options, noting(console, status))
-    show_exports(console, files, options)
+    with Steps() as note:
+        files = export_models(options, note)
+    show_exports(stderr_console(), files, options)

@@ -42,7 +42,8 @@ def parity(
     ] = None,
 ) -> None:
     """Show that the exported files decide like their originals; exit 1 if one does not."""
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import result_console
+    from medkit.cli.progress import Steps
     from medkit.cli.views.parity import show_parity
     from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.junit import write_junit
@@ -52,7 +53,7 @@ def parity(
 
     chosen = tasks_of(tasks, trained)
     options = ParityOptions(chosen, data_folder(data, chosen), samples, trained)
-    console = stderr_console()
+    console = result_console(json_path, junit_path, html_path)
     if options.data is None and options.samples is not None:
         typer.echo(f"no data sets, so samples only: {HOW_TO_GET_DATA}", err=True)
     reports = (
@@ -62,8 +63,8 @@ def parity(
     )
     if html_path is not None:
         require("write a page", "jinja2", "matplotlib", "sklearn")
-    with fresh_reports(path for path, _ in reports), console.status("starting") as status:
-        found = check_parity(options, noting(console, status))
+    with fresh_reports(path for path, _ in reports), Steps() as note:
+        found = check_parity(options, note)
     show_parity(console, found.comparisons)
     write_reports(found, reports)
     if not found.passed:

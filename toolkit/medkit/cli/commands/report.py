@@ -12,6 +12,8 @@ from medkit.cli.options import (
     DataOption,
     TrainedOption,
     fresh_reports,
+    is_stdout,
+    report_file,
 )
 
 
@@ -24,15 +26,16 @@ def report(
     trained: TrainedOption = None,
 ) -> None:
     """Write one HTML page that shows how good a model is and where it fails."""
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import stderr_console
+    from medkit.cli.progress import Steps
     from medkit.datasets.layout import data_folder
     from medkit.reports.report import ReportOptions, write_report
     from medkit.tasks import get_task
 
     chosen = get_task(task, trained)
     path = out or Path(f"{chosen.name}-report.html")
-    options = ReportOptions(chosen, path, data_folder(data, [chosen]), trained)
-    console = stderr_console()
-    with fresh_reports([path]), console.status("starting") as status:
-        write_report(options, noting(console, status))
-    console.print(f"written to {path}", soft_wrap=True, markup=False)
+    source = data_folder(data, [chosen])
+    with fresh_reports([path]), report_file(path) as target, Steps() as note:
+        write_report(ReportOptions(chosen, target, source, trained), note)
+    where = "standard output" if is_stdout(path) else str(path)
+    stderr_console().print(f"written to {where}", soft_wrap=True, markup=False)
