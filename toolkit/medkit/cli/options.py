@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from medkit.cli import completion
 from medkit.defaults import PNEUMONIA_NAME, SKIN_NAME, STDOUT
 from medkit.errors import MedkitError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from medkit.tasks import Task
+
+IMAGES, MODEL, OUTPUT = "Images", "Model", "Output"
+SPEED, LIMITS, TRAINING = "Speed", "Limits of an image", "Training"
+"""Panels of the help, which an option names as its ``rich_help_panel``."""
 
 TASK_NAMES = f"{PNEUMONIA_NAME} or {SKIN_NAME}"
 
@@ -25,7 +30,12 @@ Report = tuple[Path | None, Callable[[Result, Path], object]]
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder with the data sets. [env: MEDKIT_DATA]"),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder with the data sets. [env: MEDKIT_DATA]",
+        rich_help_panel=IMAGES,
+    ),
 ]
 TrainedOption = Annotated[
     Path | None,
@@ -33,18 +43,29 @@ TrainedOption = Annotated[
         "--trained",
         metavar="DIR",
         help="Folder with a model folder for each task. [default: the shipped models]",
+        rich_help_panel=MODEL,
     ),
 ]
 TasksArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TASK ...]", help=f"{TASK_NAMES}. [default: both]"),
+    typer.Argument(
+        metavar="[TASK ...]", help=f"{TASK_NAMES}. [default: both]", autocompletion=completion.tasks
+    ),
 ]
 BatchSizeOption = Annotated[
-    int, typer.Option("--batch-size", metavar="N", help="Images in one inference.")
+    int,
+    typer.Option(
+        "--batch-size", metavar="N", help="Images in one inference.", rich_help_panel=SPEED
+    ),
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", help="Number of cores to use. [default: all]"),
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="Number of cores to use. [default: all]",
+        rich_help_panel=SPEED,
+    ),
 ]
 
 

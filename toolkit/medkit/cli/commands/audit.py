@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medkit.cli.options import (
+    OUTPUT,
     fresh_reports,
     write_reports,
 )
@@ -18,14 +19,30 @@ def audit(
         Path, typer.Argument(metavar="DIR", help="Holds CLASS/IMAGE, or SPLIT/CLASS/IMAGE.")
     ],
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every finding as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write every finding as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     html_path: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page with the worst cases' pictures."),
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with the worst cases' pictures.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 for duplicates and shared patients, too.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit 1 for duplicates and shared patients, too.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
 ) -> None:
     """Find problems in labelled images before training on them.

@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
+from medkit.cli import completion
 from medkit.cli.options import (
+    MODEL,
+    OUTPUT,
+    SPEED,
     TASK_NAMES,
     BatchSizeOption,
     ThreadsOption,
@@ -26,21 +30,40 @@ def benchmark(
         ),
     ] = None,
     task: Annotated[
-        str, typer.Option(help=f"{TASK_NAMES}, or auto: by the first image's colour.")
+        str,
+        typer.Option(
+            help=f"{TASK_NAMES}, or auto: by the first image's colour.",
+            metavar="NAME",
+            autocompletion=completion.tasks_or_auto,
+            rich_help_panel=MODEL,
+        ),
     ] = AUTO,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Also run other tools that are installed.")
+        bool,
+        typer.Option(
+            "--peers", help="Also run other tools that are installed.", rich_help_panel=SPEED
+        ),
     ] = False,
     repeats: Annotated[
-        int, typer.Option(metavar="N", help="Number of rounds. The best one counts.")
+        int,
+        typer.Option(
+            metavar="N", help="Number of rounds. The best one counts.", rich_help_panel=SPEED
+        ),
     ] = BENCHMARK_ROUNDS,
     batch_size: BatchSizeOption = BATCH_SIZE,
     threads: ThreadsOption = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every figure as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write every figure as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     svg_path: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Write a bar chart.")
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="Write a bar chart.", rich_help_panel=OUTPUT),
     ] = None,
     trained: TrainedOption = None,
 ) -> None:

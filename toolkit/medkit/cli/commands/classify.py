@@ -11,7 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from medkit.cli import completion
 from medkit.cli.options import (
+    IMAGES,
+    LIMITS,
+    MODEL,
+    OUTPUT,
+    SPEED,
     TASK_NAMES,
     BatchSizeOption,
     ThreadsOption,
@@ -37,33 +43,56 @@ def classify(
         list[Path], typer.Argument(metavar="PATH ...", help="Images, and folders of them.")
     ],
     out: Annotated[
-        str, typer.Option("--out", "-o", help="FILE.csv, FILE.jsonl, or - for standard output.")
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="FILE.csv, FILE.jsonl, or - for standard output.",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     task: Annotated[
         str,
         typer.Option(
-            help=f"{TASK_NAMES}, a task in --trained, or auto: grey images are X-rays, others skin."
+            help=f"{TASK_NAMES}, a task in --trained, or auto: grey images are X-rays, "
+            "others skin.",
+            metavar="NAME",
+            autocompletion=completion.tasks_or_auto,
+            rich_help_panel=MODEL,
         ),
     ] = AUTO,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+        typer.Option(
+            metavar="FILE",
+            help="A .tflite, .onnx or .keras file to use instead.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     operating_point: Annotated[
         str,
         typer.Option(
             metavar="NAME",
             help="balanced, or high-sensitivity: fewer missed cases, more false alarms.",
+            autocompletion=completion.operating_points,
+            rich_help_panel=MODEL,
         ),
     ] = BALANCED,
     include: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Take only images that match; repeat for several."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Take only images that match; repeat for several.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATTERN", help="Leave out images and folders that match; repeat for several."
+            metavar="PATTERN",
+            help="Leave out images and folders that match; repeat for several.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     runtime: Annotated[
@@ -72,19 +101,31 @@ def classify(
             metavar="NAME",
             help="litert, onnx, openvino or keras. auto: the fastest on this machine that has "
             f"passed parity. [default: {RUNTIME}]",
+            autocompletion=completion.runtimes_or_auto,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     batch_size: BatchSizeOption = BATCH_SIZE,
     threads: ThreadsOption = None,
     max_megapixels: Annotated[
-        float, typer.Option(metavar="N", help="Millions of pixels that an image may have.")
+        float,
+        typer.Option(
+            metavar="N", help="Millions of pixels that an image may have.", rich_help_panel=LIMITS
+        ),
     ] = MEGAPIXELS,
     max_seconds: Annotated[
         float,
-        typer.Option(metavar="N", help="Seconds that reading and decoding an image may take."),
+        typer.Option(
+            metavar="N",
+            help="Seconds that reading and decoding an image may take.",
+            rich_help_panel=LIMITS,
+        ),
     ] = SECONDS,
     max_megabytes: Annotated[
-        float, typer.Option(metavar="N", help="Millions of bytes that a file may have.")
+        float,
+        typer.Option(
+            metavar="N", help="Millions of bytes that a file may have.", rich_help_panel=LIMITS
+        ),
     ] = MEGABYTES,
     max_expansion: Annotated[
         float,
@@ -92,21 +133,32 @@ def classify(
             metavar="N",
             help="Largest ratio of unpacked to stored bytes of a large file. "
             "Blank scans need more.",
+            rich_help_panel=LIMITS,
         ),
     ] = EXPANSION,
     engine: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="How the work is spread: threads, or the engine of a plug-in."
+            metavar="NAME",
+            help="How the work is spread: threads, or the engine of a plug-in.",
+            autocompletion=completion.engines,
+            rich_help_panel=SPEED,
         ),
     ] = ENGINE,
     trained: TrainedOption = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Keep the rows that are there, and add the missing ones."),
+        typer.Option(
+            "--resume",
+            help="Keep the rows that are there, and add the missing ones.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output if it already exists.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the output if it already exists.", rich_help_panel=OUTPUT
+        ),
     ] = False,
 ) -> None:
     """Classify images and write one row for each.

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from medkit.cli import completion
 from medkit.cli.options import (
+    MODEL,
+    OUTPUT,
     DataOption,
     TasksArgument,
     TrainedOption,
@@ -25,20 +28,47 @@ def evaluate(
     data: DataOption = None,
     runtime: Annotated[
         str,
-        typer.Option(help="litert, onnx or openvino run the exported files, keras the original."),
+        typer.Option(
+            help="litert, onnx or openvino run the exported files, keras the original.",
+            metavar="NAME",
+            autocompletion=completion.runtimes,
+            rich_help_panel=MODEL,
+        ),
     ] = RUNTIME,
     precision: Annotated[
-        str, typer.Option(help="Precision of the export: int8, fp16 or fp32.")
+        str,
+        typer.Option(
+            help="Precision of the export: int8, fp16 or fp32.",
+            metavar="NAME",
+            autocompletion=completion.precisions,
+            rich_help_panel=MODEL,
+        ),
     ] = PRECISION,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+        typer.Option(
+            metavar="FILE",
+            help="A .tflite, .onnx or .keras file to use instead.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     operating_point: Annotated[
-        str, typer.Option(metavar="NAME", help="balanced or high-sensitivity.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="balanced or high-sensitivity.",
+            autocompletion=completion.operating_points,
+            rich_help_panel=MODEL,
+        ),
     ] = BALANCED,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write figures and rows as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write figures and rows as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     trained: TrainedOption = None,
 ) -> None:

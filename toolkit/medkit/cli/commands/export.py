@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from medkit.cli import completion
 from medkit.cli.options import (
+    IMAGES,
+    OUTPUT,
     DataOption,
     TasksArgument,
     TrainedOption,
@@ -18,26 +21,48 @@ from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED
 def export(
     tasks: TasksArgument = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit integers, calibrated on training images.")
+        bool,
+        typer.Option(
+            "--int8", help="8-bit integers, calibrated on training images.", rich_help_panel=OUTPUT
+        ),
     ] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Weights in half precision.")] = False,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Single precision, as trained.")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Weights in half precision.", rich_help_panel=OUTPUT)
+    ] = False,
+    fp32: Annotated[
+        bool, typer.Option("--fp32", help="Single precision, as trained.", rich_help_panel=OUTPUT)
+    ] = False,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="tflite or onnx; repeat for both. [default: both]"),
+        typer.Option(
+            "--format",
+            help="tflite or onnx; repeat for both. [default: both]",
+            metavar="NAME",
+            autocompletion=completion.formats,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     data: DataOption = None,
     trained: TrainedOption = None,
     calibration_images: Annotated[
-        int, typer.Option(metavar="N", help="Number of images in the calibration set.")
+        int,
+        typer.Option(
+            metavar="N", help="Number of images in the calibration set.", rich_help_panel=IMAGES
+        ),
     ] = CALIBRATION_IMAGES,
-    seed: Annotated[int, typer.Option(help="Decides which training images calibrate.")] = SEED,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Decides which training images calibrate.", metavar="N", rich_help_panel=IMAGES
+        ),
+    ] = SEED,
     max_drop: Annotated[
         float,
         typer.Option(
             metavar="POINTS",
             help="Largest difference from the original on validation images, in points of accuracy "
             "and hundredths of AUC. Beyond it, the next rung of the ladder is tried.",
+            rich_help_panel=OUTPUT,
         ),
     ] = MAX_DROP,
 ) -> None:

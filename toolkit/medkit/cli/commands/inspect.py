@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medkit.cli.options import (
+    OUTPUT,
     fresh_reports,
     write_reports,
 )
@@ -16,7 +17,13 @@ from medkit.cli.options import (
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .keras file.")],
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every operator as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write every operator as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Show what a model file is: labels, contract, hash, operators, and in what they compute."""

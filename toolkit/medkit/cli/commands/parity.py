@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from medkit.cli.options import (
+    IMAGES,
+    OUTPUT,
     DataOption,
     TasksArgument,
     TrainedOption,
@@ -25,19 +27,32 @@ def parity(
         typer.Option(
             metavar="DIR",
             help="Folder with a folder of images for each task. Used if there are no data sets.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     trained: TrainedOption = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write the figures as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     junit_path: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write them as JUnit XML.")
+        Path | None,
+        typer.Option(
+            "--junit", metavar="FILE", help="Write them as JUnit XML.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     html_path: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE", help="Write a page with plots and the flipped images."
+            "--html",
+            metavar="FILE",
+            help="Write a page with plots and the flipped images.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> None:

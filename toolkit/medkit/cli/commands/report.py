@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from medkit.cli import completion
 from medkit.cli.options import (
+    OUTPUT,
     TASK_NAMES,
     DataOption,
     TrainedOption,
@@ -18,9 +20,18 @@ from medkit.cli.options import (
 
 
 def report(
-    task: Annotated[str, typer.Argument(metavar="TASK", help=f"{TASK_NAMES}.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help=f"{TASK_NAMES}.", autocompletion=completion.tasks)
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="[default: TASK-report.html]")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="[default: TASK-report.html]",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     data: DataOption = None,
     trained: TrainedOption = None,
