@@ -7,8 +7,6 @@ Libraries are imported inside the commands, so that ``medkit --help`` answers
 at once and ``medkit classify`` never pays for TensorFlow.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import warnings
@@ -157,10 +155,10 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (audit.audit, "medkit audit ./labelled --html audit.html"),
     (inspect.inspect, "medkit inspect trained/skin/model-int8.tflite"),
     (benchmark.benchmark, "medkit benchmark ./images"),
-    (report.report, "medkit report skin --data ./data"),
-    (train.train, "medkit train skin --data ./data --out ./models"),
-    (export.export, "medkit export skin --int8 --data ./data --trained ./models"),
-    (parity.parity, "medkit parity skin --data ./data --trained ./models"),
+    (report.report, "medkit report skin --data data --trained mine"),
+    (train.train, "medkit train skin --data data/skin_cancer_isic --out mine"),
+    (export.export, "medkit export skin --int8 --data data --trained mine"),
+    (parity.parity, "medkit parity skin --data data --trained mine"),
 )
 """Each command with the way in which it is called most often."""
 

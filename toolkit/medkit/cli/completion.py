@@ -4,8 +4,6 @@ Each function takes the context and what is typed so far, as typer asks for
 it. The shell completes files itself where nothing else fits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``medkit classify``."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager

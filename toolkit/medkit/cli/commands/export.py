@@ -1,7 +1,5 @@
 """``medkit export``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
