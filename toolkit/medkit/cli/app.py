@@ -29,7 +29,6 @@ from medkit.cli.commands import (
     train,
 )
 from medkit.cli.help import Command, help_of, usage_of
-from medkit.cli.interrupts import interrupt_as_usual
 from medkit.cli.options import drop_stdout
 from medkit.cli.status import INTERRUPTED, PIPE_CLOSED
 from medkit.errors import MedkitError, UsageError
@@ -66,7 +65,6 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         with _errors_as_lines(debugging=bool(ctx.params.get("debug"))):
-            interrupt_as_usual()
             return super().invoke(ctx)
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from medkit.cli.console import duration, stderr_console
+from medkit.cli.interrupts import interrupt_as_usual
 
 EVERY = 30.0
 """Seconds between two lines about the same step."""
@@ -71,6 +72,7 @@ class Steps:
         )
 
     def __enter__(self) -> Callable[[str], None]:
+        interrupt_as_usual()
         self._shown.__enter__()
         return self.note
 

@@ -168,10 +168,12 @@ def classify(
     from medkit.batch.options import ClassifyOptions
     from medkit.batch.run import classify_files
     from medkit.cli.console import stderr_console
+    from medkit.cli.interrupts import interrupt_as_usual
     from medkit.cli.views.classify import ClassifyProgress, show_summary
     from medkit.images.limits import Limits
     from medkit.system.memory import keep_freed_memory
 
+    interrupt_as_usual()
     keep_freed_memory()
     options = ClassifyOptions(
         inputs=tuple(inputs),

@@ -82,10 +82,12 @@ def train(
     Ctrl-C keeps the best epoch so far; --resume continues after it.
     """
     from medkit.cli.console import stderr_console
+    from medkit.cli.interrupts import interrupt_as_usual
     from medkit.cli.views.train import TrainingProgress, show_training
     from medkit.tasks import get_task
     from medkit.training import TrainOptions, train_model
 
+    interrupt_as_usual()
     options = TrainOptions(
         get_task(task, out), data, recipe, out, weights, seed, on_conflict, resume, overwrite
     )
