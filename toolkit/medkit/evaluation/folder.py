@@ -27,7 +27,7 @@ from medkit.models.runtimes.base import Model, predict_all
 from medkit.models.runtimes.loading import load_model, runtime_for
 from medkit.models.runtimes.registry import get_runtime
 from medkit.tasks import Task
-from medkit.wording import unknown
+from medkit.wording import counted, unknown
 
 _IN_MEMORY = 512  # decoded images at a time, so that a large folder does not fill the memory
 
@@ -136,7 +136,8 @@ def evaluate_folder(
     ]
     if not files:
         raise DatasetLayoutError(f"the class folders in {folder} hold no image; check their files")
-    note(f"{task.name}: {len(files):,} images through {model.path.name} on {model.runtime}")
+    images = counted(len(files), "image")
+    note(f"{task.name}: {images} through {model.path.name} on {model.runtime}")
     read = _predict_files(model, files, folder)
     if not read.names:
         raise DatasetLayoutError(f"no image in {folder} can be decoded; check the files")
