@@ -107,7 +107,7 @@ def test_an_image_that_is_held_out_is_refused_by_its_content_and_named(
         calibration.check_hygiene((*splits.train, renamed), splits)
     assert leaked.name in str(refused.value)
     polluted = dataclasses.replace(splits, train=(leaked, leaked))
-    with pytest.raises(ExportError, match=f"2 calibration images in the {held_out} split"):
+    with pytest.raises(ExportError, match=f"in the {held_out} split"):
         calibration.draw_calibration_sets(polluted, CONTRACT, 1, 0)
 
 
