@@ -28,6 +28,7 @@ from medkit.models.runtimes.keras import import_tensorflow
 from medkit.models.runtimes.loading import load_model
 from medkit.reports.modelcard import write_card
 from medkit.tasks import TASKS, Task
+from medkit.wording import unknown
 from medkit_exporters.calibration import check_count
 from medkit_exporters.formats.registry import KnownExporter, get_exporter, known_exporters
 from medkit_exporters.ladder import LADDERS, Attempt
@@ -184,10 +185,11 @@ def _check_arguments(options: ExportOptions) -> list[KnownExporter]:
         (options.formats, tuple(known_exporters()), "format"),
         (options.precisions, tuple(LADDERS), "precision"),
     ):
-        unknown = [word for word in given if word not in known]
-        if unknown or not given:
-            problem = f"unknown {what} {', '.join(map(repr, unknown))}" if unknown else f"no {what}"
-            raise UsageError(f"{problem}; accepted: {', '.join(known)}")
+        for word in given:
+            if word not in known:
+                raise UsageError(unknown(what, word, known))
+        if not given:
+            raise UsageError(f"no {what}; accepted: {', '.join(known)}")
     check_seed(options.seed)
     check_count(options.calibration_images)
     if not 0 <= options.max_drop <= 100:

@@ -112,7 +112,7 @@ def test_standard_output_holds_rows_only_and_no_training_library_is_loaded(
     assert [row["status"] for row in rows] == ["ok"] * 3 + ["error"]
     assert len(ended.stdout.splitlines()) == 5
     assert "rows in standard output" in ended.stderr
-    assert "1 errors" in ended.stderr
+    assert "1 error;" in ended.stderr
     assert DISCLAIMER in ended.stderr
     assert ended.stderr.splitlines()[-1] == "loaded"
 

@@ -23,8 +23,9 @@ nothing. Research software: a prediction is not a diagnosis.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+TYPE_CHECKING = False  # type checkers take it for true; importing typing takes milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
     "medkit.batch.frames": ("to_frame",),
@@ -61,6 +62,8 @@ __all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: P
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(home), name)

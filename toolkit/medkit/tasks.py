@@ -18,6 +18,7 @@ from medkit.errors import ModelFileError, UsageError
 from medkit.files import read_json
 from medkit.images.contract import InputContract
 from medkit.records import read_record
+from medkit.wording import unknown
 
 TASK_NAME = "task.json"
 """File that describes a task in its folder of models."""
@@ -345,5 +346,5 @@ def get_task(name: str, trained: Path | None = None) -> Task:
     # A task beside it that cannot be read is no reason to refuse this one.
     names = task_names(trained)
     if name not in names:
-        raise UsageError(f"unknown task {name!r}; accepted: {', '.join(names)}")
+        raise UsageError(unknown("task", name, names))
     return read_task((trained or trained_folder()) / name / TASK_NAME)

@@ -32,6 +32,7 @@ from medkit.models.runtimes.loading import ModelSpec, check_threads, load_model,
 from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes
 from medkit.system.cores import available_cores
 from medkit.tasks import Task, get_task, task_names
+from medkit.wording import unknown
 
 _MOST_WORKERS = 16
 """Workers, beyond which cores join in inferences: each holds a model of its own, and what is
@@ -149,7 +150,7 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
 def check_task(word: str, trained: Path | None = None) -> None:
     """Raise :class:`UsageError` unless a word names a task, or stands for either."""
     if word not in (AUTO, *(known := task_names(trained))):
-        raise UsageError(f"unknown task {word!r}; accepted: {AUTO}, {', '.join(known)}")
+        raise UsageError(unknown("task", word, (AUTO, *known)))
 
 
 def check_sizes(batch_size: int, threads: int | None) -> None:
@@ -173,9 +174,8 @@ def share_out(threads: int | None) -> Workers:
 
 
 def _check_runtime(word: str | None) -> None:
-    if word not in (None, AUTO, *runtimes()):
-        accepted = ", ".join((AUTO, *runtimes()))
-        raise UsageError(f"unknown runtime {word!r}; accepted: {accepted}")
+    if word is not None and word not in (AUTO, *runtimes()):
+        raise UsageError(unknown("runtime", word, (AUTO, *runtimes())))
 
 
 def _workers(options: ClassifyOptions) -> Workers:

@@ -20,6 +20,7 @@ from PIL import Image
 from medkit.batch.listing import Inputs, walk
 from medkit.defaults import BATCH_SIZE
 from medkit.images.contract import InputContract
+from medkit.models.runtimes.keras_setup import import_keras
 from medkit.tasks import SKIN, TASKS, get_task
 
 
@@ -47,8 +48,7 @@ class Peer:
 
 
 def _keras(folder: Path, model: Path, contract: InputContract, cores: int) -> int:
-    import keras
-
+    keras = import_keras()
     images = keras.utils.image_dataset_from_directory(
         folder,
         labels=None,

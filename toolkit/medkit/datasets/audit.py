@@ -23,6 +23,7 @@ from medkit.errors import DatasetLayoutError, ImageError
 from medkit.extras import require
 from medkit.files import write_json
 from medkit.images.reading import read_image
+from medkit.wording import counted
 
 NEAR_BITS = 16
 """Most bits of 256 by which near duplicates differ.
@@ -178,7 +179,7 @@ def audit_folder(
             f"no class folder with images in {root}; expected {root}/CLASS/IMAGE or "
             f"{root}/SPLIT/CLASS/IMAGE"
         )
-    note(f"reading {len(files):,} images")
+    note(f"reading {counted(len(files), 'image')}")
     with ThreadPoolExecutor() as pool:
         entries = list(pool.map(lambda file: _read(root, *file), files))
     note("comparing them")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from medkit.datasets.layout import Dataset, Item
 from medkit.errors import DatasetConflictError, UsageError
 from medkit.models.manifest import KeptOut
+from medkit.wording import counted, unknown
 
 POLICIES = ("error", "drop", "keep-first", "keep-rarer")
 """What to do with an image that lies under several labels.
@@ -98,9 +99,9 @@ def resolve_conflicts(
     conflicts = find_conflicts(dataset)
     if policy == "error" and conflicts:
         raise DatasetConflictError(
-            f"{dataset.root}: {len(conflicts.mislabelled)} images lie under two labels and "
-            f"{len(conflicts.leaked)} training images in the test split; look at them with "
-            f"'medkit audit', then say what to keep: --on-conflict {', '.join(POLICIES[1:])}"
+            f"{dataset.root}: {counted(len(conflicts.mislabelled), 'image')} under two labels and "
+            f"{counted(len(conflicts.leaked), 'training image')} in the test split; look at them "
+            f"with 'medkit audit', then say what to keep: --on-conflict {', '.join(POLICIES[1:])}"
         )
     in_test = {item.sha256: item.name for item in dataset.test}
     totals = Counter(item.label for item in dataset.train)
@@ -139,6 +140,4 @@ def deduplicated_mask(dataset: Dataset) -> list[bool]:
 def check_policy(policy: str) -> None:
     """Raise :class:`UsageError` unless ``policy`` is one of :data:`POLICIES`."""
     if policy not in POLICIES:
-        raise UsageError(
-            f"unknown policy {policy!r} for conflicts; accepted: {', '.join(POLICIES)}"
-        )
+        raise UsageError(unknown("policy", policy, POLICIES, of="conflicts"))

@@ -27,6 +27,7 @@ from medkit.models.runtimes.base import Model, predict_all
 from medkit.models.runtimes.loading import load_model, runtime_for
 from medkit.models.runtimes.registry import get_runtime
 from medkit.tasks import Task
+from medkit.wording import counted, unknown
 
 _IN_MEMORY = 512  # decoded images at a time, so that a large folder does not fill the memory
 
@@ -135,7 +136,8 @@ def evaluate_folder(
     ]
     if not files:
         raise DatasetLayoutError(f"the class folders in {folder} hold no image; check their files")
-    note(f"{task.name}: {len(files):,} images through {model.path.name} on {model.runtime}")
+    images = counted(len(files), "image")
+    note(f"{task.name}: {images} through {model.path.name} on {model.runtime}")
     read = _predict_files(model, files, folder)
     if not read.names:
         raise DatasetLayoutError(f"no image in {folder} can be decoded; check the files")
@@ -220,9 +222,7 @@ def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
     """Open the model that was asked for, and tell its task."""
     runtime = get_runtime(options.runtime)
     if options.precision not in PRECISIONS:
-        raise UsageError(
-            f"unknown precision {options.precision!r}; accepted: {', '.join(PRECISIONS)}"
-        )
+        raise UsageError(unknown("precision", options.precision, PRECISIONS))
     if options.model is not None:
         return _given_model(options.model, options.task)
     if options.task is None:

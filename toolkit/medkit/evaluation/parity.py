@@ -35,6 +35,7 @@ from medkit.models.runtimes.base import Model, predict_all
 from medkit.models.runtimes.keras import KerasModel
 from medkit.models.runtimes.loading import models_of, runtime_for
 from medkit.tasks import TASKS, Task
+from medkit.wording import counted
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def check_parity(options: ParityOptions, note: Callable[[str], None] = lambda te
         pixels, images, splits = _images(bundle, options)
         if splits is not None and not splits.as_trained:
             note(f"{bundle.task.name}: {FOREIGN_DATA}")
-        note(f"{bundle.task.name}: {len(pixels)} images through the Keras original")
+        note(f"{bundle.task.name}: {counted(len(pixels), 'image')} through the Keras original")
         keras = KerasModel(bundle.keras_path)
         original = Outputs(predict_all(keras, pixels), bundle.operating_points)
         held = Evidence(bundle, pixels, images, original, {})

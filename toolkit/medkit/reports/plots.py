@@ -20,6 +20,7 @@ from medkit.models.figures import Figures
 from medkit.models.manifest import EpochRecord
 from medkit.models.points import OperatingPoints
 from medkit.tasks import Task
+from medkit.wording import counted
 
 _DPI = 110
 _BLUE, _ORANGE, _GREY = "#2459a6", "#d1651f", "#8a8f98"
@@ -99,7 +100,7 @@ def plot_roc(
                 label=f"{point}, from {threshold:.3f}",
             )
     axes.set(
-        title=f"ROC on the official test split ({len(labels)} images)",
+        title=f"ROC on the official test split ({counted(len(labels), 'image')})",
         xlabel="1 - specificity",
         ylabel="sensitivity",
         xlim=(-0.01, 1.01),
@@ -209,7 +210,8 @@ def plot_confusion(task: Task, confusion: Sequence[Sequence[int]]) -> Any:
         ha="center" if task.binary else "right",
     )
     axes.set_yticks(ticks, task.labels)
-    axes.set(title=f"Official test split ({matrix.sum()} images)", xlabel="decided", ylabel="true")
+    images = counted(int(matrix.sum()), "image")
+    axes.set(title=f"Official test split ({images})", xlabel="decided", ylabel="true")
     return figure
 
 

@@ -32,6 +32,7 @@ from medkit.reports.tables import (
     point_rows,
 )
 from medkit.tasks import Task
+from medkit.wording import counted
 
 MISTAKES = 12
 """Mistakes that a page shows."""
@@ -131,7 +132,7 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
     if options.data is not None:
         dataset = read_dataset(task, locate_dataset(task, options.data))
         bundle.verify(bundle.keras_path)
-        note(f"{task.name}: {len(dataset.test)} test images through the original")
+        note(f"{task.name}: {counted(len(dataset.test), 'test image')} through the original")
         images, labels = load_tensors(dataset.test, bundle.contract)
         model = KerasModel(bundle.keras_path)
         probabilities = predict_all(model, images)

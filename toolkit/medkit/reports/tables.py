@@ -11,6 +11,7 @@ from medkit.models.bundle import KERAS_NAME
 from medkit.models.figures import Bounds, Figures, Metrics
 from medkit.models.manifest import Manifest
 from medkit.tasks import Task
+from medkit.wording import counted
 
 Measured = Callable[[Figures], tuple[float | None, Bounds | None]]
 """Takes one figure and its interval from all figures."""
@@ -119,9 +120,13 @@ def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
     ]
     known = [points for column in columns if (points := column.metrics.get(DEDUPLICATED))]
     if known:
-        images = known[0][BALANCED].images
+        images = counted(known[0][BALANCED].images, "image")
         rows += [
-            row(f"accuracy on the {images} images without a twin", _accuracy, DEDUPLICATED),
+            row(
+                f"accuracy on the {images} without a twin",
+                _accuracy,
+                DEDUPLICATED,
+            ),
             row(f"{area} on them", _area, DEDUPLICATED),
         ]
     return rows

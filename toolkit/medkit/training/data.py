@@ -20,6 +20,7 @@ from medkit.images.contract import InputContract
 from medkit.models.manifest import KeptOut
 from medkit.models.recipe import Recipe
 from medkit.tasks import Task
+from medkit.wording import counted
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def read_training_data(
     audit = audit_folder(folder, only=(task.published.train, task.published.test))
     if unreadable := audit.of("unreadable"):
         raise DatasetLayoutError(
-            f"{len(unreadable)} of {audit.images} files cannot be decoded, such as "
+            f"{len(unreadable)} of {counted(audit.images, 'file')} cannot be decoded, such as "
             f"{unreadable[0].images[0]}; remove or replace them ('medkit audit' lists them)"
         )
     splits = {"train": kept, "test": dataset.test}
@@ -115,7 +116,8 @@ def _check_validation(task: Task, validation: Sequence[Item]) -> None:
     alert = sum(task.labels[item.label] == task.alert for item in validation)
     if not 0 < alert < len(validation):
         raise DatasetLayoutError(
-            f"the validation split of {len(validation)} images has {alert} of {task.alert}; "
+            f"the validation split of {counted(len(validation), 'image')} has {alert} of "
+            f"{task.alert}; "
             "give more training images of every class"
         )
 

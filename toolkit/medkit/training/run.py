@@ -31,6 +31,7 @@ from medkit.training.data import Tensors, read_tensors, read_training_data
 from medkit.training.observer import Observer
 from medkit.training.precision import compute_type, computing_in
 from medkit.training.recipes import get_recipe
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.training.fit import Fitted
@@ -142,8 +143,8 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     _check(options)
     data = read_training_data(task, options.data, recipe, options.seed, options.on_conflict)
     if data.kept_out:
-        images = len(data.dataset.train)
-        observer.note(f"{len(data.kept_out)} of {images} training images kept out")
+        images = counted(len(data.dataset.train), "training image")
+        observer.note(f"{len(data.kept_out)} of {images} kept out")
 
     import_tensorflow("train a model")
     from medkit.training.archive import round_weights

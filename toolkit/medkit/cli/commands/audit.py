@@ -1,13 +1,12 @@
 """``medkit audit``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medkit.cli.options import (
+    OUTPUT,
     fresh_reports,
     write_reports,
 )
@@ -18,14 +17,30 @@ def audit(
         Path, typer.Argument(metavar="DIR", help="Holds CLASS/IMAGE, or SPLIT/CLASS/IMAGE.")
     ],
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every finding as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write every finding as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     html_path: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page with the worst cases' pictures."),
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page with the worst cases' pictures.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 for duplicates and shared patients, too.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit 1 for duplicates and shared patients, too.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
 ) -> None:
     """Find problems in labelled images before training on them.
@@ -33,7 +48,8 @@ def audit(
     Exit status 1 says that files are unreadable, or that an image lies under
     two labels or in two splits.
     """
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import result_console
+    from medkit.cli.progress import Steps
     from medkit.cli.views.audit import show_audit
     from medkit.datasets.audit import audit_folder, write_audit_json
     from medkit.extras import require
@@ -42,12 +58,12 @@ def audit(
     reports = ((json_path, write_audit_json), (html_path, write_audit_page))
     if html_path is not None:
         require("write a page", "jinja2")
-    console = stderr_console()
+    console = result_console(json_path, html_path)
     with (
         fresh_reports(path for path, _ in reports),
-        console.status("looking for images") as status,
+        Steps() as note,
     ):
-        found = audit_folder(folder, noting(console, status))
+        found = audit_folder(folder, note)
     show_audit(console, found)
     write_reports(found, reports)
     if found.problems or (strict and found.findings):

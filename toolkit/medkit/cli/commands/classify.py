@@ -1,7 +1,5 @@
 """``medkit classify``."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from medkit.cli import completion
+from medkit.cli.interrupts import interrupt_as_usual
 from medkit.cli.options import (
+    IMAGES,
+    LIMITS,
+    MODEL,
+    OUTPUT,
+    SPEED,
     TASK_NAMES,
     BatchSizeOption,
     ThreadsOption,
@@ -35,7 +40,14 @@ from medkit.defaults import (
 
 def classify(
     out: Annotated[
-        str, typer.Option("--out", "-o", help="FILE.csv, FILE.jsonl, or - for standard output.")
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="FILE.csv, FILE.jsonl, or - for standard output.",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     inputs: Annotated[
         list[Path] | None,
@@ -47,23 +59,34 @@ def classify(
             "--from-file",
             metavar="LIST",
             help="A file with a path a line, or - for standard input: more images and folders.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     task: Annotated[
         str,
         typer.Option(
-            help=f"{TASK_NAMES}, a task in --trained, or auto: grey images are X-rays, others skin."
+            help=f"{TASK_NAMES}, a task in --trained, or auto: grey images are X-rays, "
+            "others skin.",
+            metavar="NAME",
+            autocompletion=completion.tasks_or_auto,
+            rich_help_panel=MODEL,
         ),
     ] = AUTO,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+        typer.Option(
+            metavar="FILE",
+            help="A .tflite, .onnx or .keras file to use instead.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     operating_point: Annotated[
         str,
         typer.Option(
             metavar="NAME",
             help="balanced, or high-sensitivity: fewer missed cases, more false alarms.",
+            autocompletion=completion.operating_points,
+            rich_help_panel=MODEL,
         ),
     ] = BALANCED,
     include: Annotated[
@@ -72,20 +95,32 @@ def classify(
             metavar="PATTERN",
             help="Take only images that match, and any file whose suffix it spells; repeat for "
             "several.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PATTERN", help="Leave out images and folders that match; repeat for several."
+            metavar="PATTERN",
+            help="Leave out images and folders that match; repeat for several.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     all_files: Annotated[
         bool,
-        typer.Option("--all-files", help="Give a row to each file that is passed over as well."),
+        typer.Option(
+            "--all-files",
+            help="Give a row to each file that is passed over as well.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     absolute_paths: Annotated[
-        bool, typer.Option("--absolute-paths", help="Write absolute paths into the rows.")
+        bool,
+        typer.Option(
+            "--absolute-paths",
+            help="Write absolute paths into the rows.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     runtime: Annotated[
         str | None,
@@ -93,19 +128,31 @@ def classify(
             metavar="NAME",
             help="litert, onnx, openvino or keras. auto: the fastest on this machine that has "
             f"passed parity. [default: {RUNTIME}]",
+            autocompletion=completion.runtimes_or_auto,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     batch_size: BatchSizeOption = BATCH_SIZE,
     threads: ThreadsOption = None,
     max_megapixels: Annotated[
-        float, typer.Option(metavar="N", help="Millions of pixels that an image may have.")
+        float,
+        typer.Option(
+            metavar="N", help="Millions of pixels that an image may have.", rich_help_panel=LIMITS
+        ),
     ] = MEGAPIXELS,
     max_seconds: Annotated[
         float,
-        typer.Option(metavar="N", help="Seconds that reading and decoding an image may take."),
+        typer.Option(
+            metavar="N",
+            help="Seconds that reading and decoding an image may take.",
+            rich_help_panel=LIMITS,
+        ),
     ] = SECONDS,
     max_megabytes: Annotated[
-        float, typer.Option(metavar="N", help="Millions of bytes that a file may have.")
+        float,
+        typer.Option(
+            metavar="N", help="Millions of bytes that a file may have.", rich_help_panel=LIMITS
+        ),
     ] = MEGABYTES,
     max_expansion: Annotated[
         float,
@@ -113,30 +160,48 @@ def classify(
             metavar="N",
             help="Largest ratio of unpacked to stored bytes of a large file. "
             "Blank scans need more.",
+            rich_help_panel=LIMITS,
         ),
     ] = EXPANSION,
     engine: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="How the work is spread: threads, or the engine of a plug-in."
+            metavar="NAME",
+            help="How the work is spread: threads, or the engine of a plug-in.",
+            autocompletion=completion.engines,
+            rich_help_panel=SPEED,
         ),
     ] = ENGINE,
     trained: TrainedOption = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Keep the rows that are there, and add the missing ones."),
+        typer.Option(
+            "--resume",
+            help="Keep the rows that are there, and add the missing ones.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     retry_errors: Annotated[
         bool,
         typer.Option(
-            "--retry-errors", help="With --resume, try again what has a row with an error."
+            "--retry-errors",
+            help="With --resume, try again what has a row with an error.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output if it already exists.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the output if it already exists.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     excel: Annotated[
-        bool, typer.Option("--excel", help="Write a CSV that Excel opens with every letter intact.")
+        bool,
+        typer.Option(
+            "--excel",
+            help="Write a CSV that Excel opens with every letter intact.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
 ) -> None:
     """Classify images and write one row for each.
@@ -145,6 +210,7 @@ def classify(
     why. Ctrl-C ends the run after the images in work, and so does SIGTERM. A
     second one ends it at once.
     """
+    interrupt_as_usual()
     # Before anything is imported: to the first process of a container, a signal that nobody
     # handles is nothing.
     with _ending_at_signals() as ending:

@@ -1,49 +1,80 @@
 """``medkit train``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medkit.cli.options import TASK_NAMES
+from medkit.cli import completion
+from medkit.cli.options import IMAGES, OUTPUT, TASK_NAMES, TRAINING
 from medkit.cli.status import INTERRUPTED
 from medkit.defaults import RECIPE, SEED
 
 
 def train(
-    task: Annotated[str, typer.Argument(metavar="TASK", help=f"{TASK_NAMES}.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help=f"{TASK_NAMES}.", autocompletion=completion.tasks)
+    ],
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="DIR", help="The data set, as Kaggle ships it."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="The data set, as Kaggle ships it.",
+            rich_help_panel=IMAGES,
+        ),
     ],
     recipe: Annotated[
-        str, typer.Option(help="default: the recipe of the shipped models. seed: the baseline.")
+        str,
+        typer.Option(
+            help="default: the recipe of the shipped models. seed: the baseline.",
+            metavar="NAME",
+            autocompletion=completion.recipes,
+            rich_help_panel=TRAINING,
+        ),
     ] = RECIPE,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Folder in which a folder TASK is made. [default: that of the shipped models]",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="ImageNet weights of ResNet50. [default: download]"),
+        typer.Option(
+            metavar="FILE",
+            help="ImageNet weights of ResNet50. [default: download]",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Makes a run repeatable on the same machine.")] = SEED,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Makes a run repeatable on the same machine.",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
+    ] = SEED,
     on_conflict: Annotated[
         str | None,
         typer.Option(
             metavar="HOW",
             help="Images under two labels: error, drop, keep-first, keep-rarer. "
             "[default: the recipe's, which refuses unknown ones]",
+            autocompletion=completion.policies,
+            rich_help_panel=IMAGES,
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an unfinished run.", rich_help_panel=OUTPUT)
+    ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the model if it already exists.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace the model if it already exists.", rich_help_panel=OUTPUT
+        ),
     ] = False,
 ) -> None:
     """Train a model and measure it on its official test split.
@@ -51,10 +82,12 @@ def train(
     Ctrl-C keeps the best epoch so far; --resume continues after it.
     """
     from medkit.cli.console import stderr_console
+    from medkit.cli.interrupts import interrupt_as_usual
     from medkit.cli.views.train import TrainingProgress, show_training
     from medkit.tasks import get_task
     from medkit.training import TrainOptions, train_model
 
+    interrupt_as_usual()
     options = TrainOptions(
         get_task(task, out), data, recipe, out, weights, seed, on_conflict, resume, overwrite
     )

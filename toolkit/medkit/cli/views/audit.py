@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from medkit.cli.console import table, visible
+from medkit.cli.console import show_table, table, visible
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.datasets.audit import Audit
@@ -21,19 +22,18 @@ def show_audit(console: Console, audit: Audit) -> None:
     for label in dict.fromkeys(label for classes in audit.counts.values() for label in classes):
         counts = (str(audit.counts[split].get(label, 0)) for split in splits)
         shown.add_row(visible(label), *counts)
-    console.print(shown)
+    show_table(console, shown)
     shown = table("finding", right=("number",))
     for kinds, colour in ((PROBLEMS, "red"), (REMARKS, "yellow")):
         for kind, meaning in kinds.items():
             count = len(audit.of(kind))
             shown.add_row(meaning, f"[{colour}]{count}[/]" if count else "0")
-    console.print(shown)
+    show_table(console, shown)
     for kind in PROBLEMS:
         for finding in audit.of(kind)[:3]:
             console.print(
                 visible(f"{kind}: {'; '.join(finding.images)} ({finding.detail})"),
                 soft_wrap=True,
             )
-    several = "s" if audit.problems > 1 else ""
-    verdict = f"{audit.problems} problem{several}" if audit.problems else "no problem"
-    console.print(f"{audit.images:,} images, {verdict}", soft_wrap=True)
+    verdict = counted(audit.problems, "problem") if audit.problems else "no problem"
+    console.print(f"{counted(audit.images, 'image')}, {verdict}", soft_wrap=True)
