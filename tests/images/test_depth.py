@@ -204,7 +204,9 @@ def test_deep_x_rays_are_decided_as_their_8_bit_originals(real_data: Path) -> No
     paths = [
         path
         for label in bundle.task.labels
-        for path in sorted((folder / label).iterdir())[:: 2 if label == "NORMAL" else 3][: XRAYS // 2]
+        for path in sorted((folder / label).iterdir())[:: 2 if label == "NORMAL" else 3][
+            : XRAYS // 2
+        ]
     ]
     assert len(paths) >= 230
     same: dict[str, list[bool]] = {}
