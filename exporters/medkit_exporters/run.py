@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medkit.datasets.conflicts import deduplicated_mask
-from medkit.datasets.layout import check_layout, locate_dataset
+from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import check_seed, load_tensors
 from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
 from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED

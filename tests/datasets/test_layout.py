@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from datafiles import lay_out, picture
-from medkit.datasets.layout import (
-    Dataset,
-    check_layout,
-    locate_dataset,
-    patient_of,
-    read_dataset,
-    source_of,
-)
+from medkit.datasets.layout import Dataset, patient_of, read_dataset, source_of
+from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import class_counts
 from medkit.errors import DatasetLayoutError, UsageError
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
@@ -130,7 +124,8 @@ def test_a_superfluous_class_is_named(tmp_path: Path, task: Task) -> None:
 def test_a_class_without_an_image_is_named(tmp_path: Path, task: Task) -> None:
     lay_out(tmp_path, task)
     folder = tmp_path / task.published.train / task.labels[0]
-    (folder / f"{task.published.train}_0.png").rename(folder / "notes.txt")
+    (folder / f"{task.published.train}_0.png").unlink()
+    (folder / "notes.txt").write_text("no image")
     message = refusal(task, tmp_path)
     assert f"no image in ['{folder}']" in message
     assert ".jpeg, .jpg, .png" in message
@@ -192,7 +187,10 @@ def test_files_that_a_mac_or_a_desktop_leaves_behind_are_ignored(
         (folder / ".DS_Store").touch()
         (folder / "Thumbs.db").touch()
     (classes / task.labels[0] / "folder.png").mkdir()
-    assert read_dataset(task, tmp_path) == expected
+    found = read_dataset(task, tmp_path)
+    assert (found.train, found.test) == (expected.train, expected.test)
+    assert {Path(each.name).name for each in found.left_out} == {"._train_0.png", "a.png"}
+    assert all(each.reason == "in hidden files and folders" for each in found.left_out)
 
 
 @BOTH

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import medkit.evaluation.parity
-from medkit.datasets.layout import data_folder
+from medkit.datasets.location import data_folder
 from medkit.datasets.splits import FOREIGN_DATA, splits_of
 from medkit.defaults import BALANCED
 from medkit.errors import DatasetLayoutError, MissingExtraError, ModelFileError, UsageError

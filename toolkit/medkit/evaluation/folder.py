@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.layout import class_images, locate_dataset, visible_folders
+from medkit.datasets.layout import class_images, visible_folders
+from medkit.datasets.location import locate_dataset
 from medkit.defaults import BALANCED, PRECISION, RUNTIME
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.metrics import evaluate

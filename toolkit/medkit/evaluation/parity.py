@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.layout import HOW_TO_GET_DATA, check_layout, locate_dataset
+from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate_dataset
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
 from medkit.errors import ExportError, ImageError, ModelFileError, UsageError

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.layout import Dataset, locate_dataset, read_dataset
+from medkit.datasets.layout import Dataset, read_dataset
+from medkit.datasets.location import locate_dataset
 from medkit.datasets.sampling import load_tensors
 from medkit.defaults import BALANCED
 from medkit.extras import require

@@ -47,7 +47,7 @@ def evaluate(
     """
     from medkit.cli.console import noting, stderr_console
     from medkit.cli.views.evaluate import show_evaluation
-    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.datasets.location import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.folder import EvaluateOptions, evaluate_folder, write_evaluations
 
     folder = data_folder(data)

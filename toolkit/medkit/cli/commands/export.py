@@ -48,7 +48,7 @@ def export(
     """
     from medkit.cli.console import noting, stderr_console
     from medkit.cli.views.export import show_exports
-    from medkit.datasets.layout import data_folder
+    from medkit.datasets.location import data_folder
     from medkit_exporters import ExportOptions, export_models
     from medkit_exporters.formats.registry import known_exporters
 

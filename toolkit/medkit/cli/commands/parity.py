@@ -44,7 +44,7 @@ def parity(
     """Show that the exported files decide like their originals; exit 1 if one does not."""
     from medkit.cli.console import noting, stderr_console
     from medkit.cli.views.parity import show_parity
-    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.datasets.location import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.junit import write_junit
     from medkit.evaluation.parity import ParityOptions, check_parity, write_parity_json
     from medkit.extras import require

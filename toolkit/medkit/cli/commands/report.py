@@ -25,7 +25,7 @@ def report(
 ) -> None:
     """Write one HTML page that shows how good a model is and where it fails."""
     from medkit.cli.console import noting, stderr_console
-    from medkit.datasets.layout import data_folder
+    from medkit.datasets.location import data_folder
     from medkit.reports.report import ReportOptions, write_report
     from medkit.tasks import get_task
 
