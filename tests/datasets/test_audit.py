@@ -376,9 +376,7 @@ def test_a_patients_folder_in_two_splits_is_a_shared_patient(tmp_path: Path) -> 
         ("cat/patient1/1.png", "cannot be told whether 'cat' is a class or a split"),
     ],
 )
-def test_what_could_be_a_split_or_a_class_is_refused(
-    tmp_path: Path, name: str, told: str
-) -> None:
+def test_what_could_be_a_split_or_a_class_is_refused(tmp_path: Path, name: str, told: str) -> None:
     drawing(tmp_path / name, 8)
     with pytest.raises(DatasetLayoutError) as caught:
         audit_folder(tmp_path)

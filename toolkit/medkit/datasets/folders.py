@@ -155,7 +155,7 @@ def _read_class(
     root: Path, folder: Path, label: str, labels: Labels, left_out: list[LeftOut]
 ) -> Iterator[LabelledFile]:
     """Yield the images in a class folder, and in the folders below it."""
-    below = [(folder, (folder.resolve(),))]
+    below: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
     while below:
         place, above = below.pop()
         for entry in entries_of(place):

@@ -9,6 +9,7 @@ import typer
 
 from medkit.cli.options import (
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     fresh_reports,
@@ -22,6 +23,7 @@ from medkit.errors import UsageError
 def evaluate(
     tasks: TasksArgument = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     runtime: Annotated[
         str,
         typer.Option(help="litert, onnx or openvino run the exported files, keras the original."),
@@ -43,10 +45,11 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images of your own, or on an official test split.
 
-    The data folder holds a folder of images for each class, or a data set.
+    Of a set with its splits, the test split is measured.
     """
     from medkit.cli.console import noting, stderr_console
     from medkit.cli.views.evaluate import show_evaluation
+    from medkit.datasets.labels import read_labels_map
     from medkit.datasets.location import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.folder import EvaluateOptions, evaluate_folder, write_evaluations
 
@@ -56,12 +59,14 @@ def evaluate(
     if model is not None and tasks and len(tasks) > 1:
         raise UsageError("one model file has one task; name that one, or none")
     asked = [None] if model is not None and not tasks else tasks_of(tasks, trained)
+    known = [task for task in asked if task is not None]
+    spellings = read_labels_map(labels_map or (), known)
     console = stderr_console()
     found = []
     with fresh_reports([json_path], given=model), console.status("starting") as status:
         for task in asked:
             options = EvaluateOptions(
-                task, folder, runtime, precision, model, operating_point, trained
+                task, folder, runtime, precision, model, operating_point, trained, spellings
             )
             found.append(evaluate_folder(options, noting(console, status)))
     for evaluation in found:

@@ -8,6 +8,7 @@ import typer
 
 from medkit.cli.options import (
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     tasks_of,
@@ -27,6 +28,7 @@ def export(
         typer.Option("--format", help="tflite or onnx; repeat for both. [default: both]"),
     ] = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     trained: TrainedOption = None,
     calibration_images: Annotated[
         int, typer.Option(metavar="N", help="Number of images in the calibration set.")
@@ -48,6 +50,7 @@ def export(
     """
     from medkit.cli.console import noting, stderr_console
     from medkit.cli.views.export import show_exports
+    from medkit.datasets.labels import read_labels_map
     from medkit.datasets.location import data_folder
     from medkit_exporters import ExportOptions, export_models
     from medkit_exporters.formats.registry import known_exporters
@@ -63,6 +66,7 @@ def export(
         calibration_images=calibration_images,
         seed=seed,
         max_drop=max_drop,
+        spellings=read_labels_map(labels_map or (), chosen),
     )
     console = stderr_console()
     with console.status("starting") as status:

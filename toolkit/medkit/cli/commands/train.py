@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medkit.cli.options import TASK_NAMES
+from medkit.cli.options import DATA_HELP, TASK_NAMES, LabelsMapOption
 from medkit.cli.status import INTERRUPTED
 from medkit.defaults import RECIPE, SEED
 
@@ -16,8 +16,9 @@ def train(
     task: Annotated[str, typer.Argument(metavar="TASK", help=f"{TASK_NAMES}.")],
     data: Annotated[
         Path,
-        typer.Option("--data", metavar="DIR", help="The data set, as Kaggle ships it."),
+        typer.Option("--data", metavar="DIR", help=f"{DATA_HELP} Training needs the splits."),
     ],
+    labels_map: LabelsMapOption = None,
     recipe: Annotated[
         str, typer.Option(help="default: the recipe of the shipped models. seed: the baseline.")
     ] = RECIPE,
@@ -48,15 +49,27 @@ def train(
 ) -> None:
     """Train a model and measure it on its official test split.
 
-    Ctrl-C keeps the best epoch so far; --resume continues after it.
+    Ctrl-C keeps the best epoch so far, or the last one of a recipe that holds out no
+    validation images; --resume continues after it.
     """
     from medkit.cli.console import stderr_console
-    from medkit.cli.views.train import TrainingProgress, show_training
+    from medkit.cli.views.train import TrainingProgress, kept_of, show_training
+    from medkit.datasets.labels import read_labels_map
     from medkit.tasks import get_task
     from medkit.training import TrainOptions, train_model
 
+    chosen = get_task(task, out)
     options = TrainOptions(
-        get_task(task, out), data, recipe, out, weights, seed, on_conflict, resume, overwrite
+        task=chosen,
+        data=data,
+        recipe=recipe,
+        out=out,
+        weights=weights,
+        seed=seed,
+        on_conflict=on_conflict,
+        resume=resume,
+        overwrite=overwrite,
+        spellings=read_labels_map(labels_map or (), [chosen]),
     )
     console = stderr_console()
     with TrainingProgress(console) as progress:
@@ -64,7 +77,7 @@ def train(
     if result.manifest is not None:
         show_training(console, result.folder, result.manifest)
     if result.interrupted:
-        kept = "the best epoch so far was kept" if result.manifest else "no epoch had ended"
+        kept = kept_of(result.manifest)
         typer.echo(f"medkit: interrupted; {kept}", err=True)
         if result.manifest:
             typer.echo("continue with the same command and --resume", err=True)

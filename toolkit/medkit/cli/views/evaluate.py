@@ -40,6 +40,8 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
             *spread(figures.specificity[label], intervals.specificity[label], digits=2),
         )
     console.print(shown)
+    for line in evaluation.remarks:
+        console.print(visible(line), soft_wrap=True)
     for name, error in evaluation.unreadable:
         console.print(visible(f"left out: {name}: {error}"), soft_wrap=True)
     console.print(DISCLAIMER)
