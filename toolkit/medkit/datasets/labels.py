@@ -103,9 +103,9 @@ class Labels:
         """Return the end of a message on folders that stand for no label: what to do."""
         first, names = folders[0], self.names or ()
         return (
-            f"accepted: {list(names)}{near_miss(first, names)}; rename it, or say what it is with "
-            f"{LABELS_MAP_OPTION} {first + '=LABEL'!r}, or leave it out with "
-            f"{LABELS_MAP_OPTION} {first + '='!r}"
+            f"accepted: {list(names)}; rename it, or say what it is with {LABELS_MAP_OPTION} "
+            f"{first + '=LABEL'!r}, or leave it out with {LABELS_MAP_OPTION} {first + '='!r}"
+            f"{near_miss(first, names)}"
         )
 
 

@@ -62,7 +62,8 @@ def _is_split(root: Path, folder: Path, labels: Labels) -> bool:
         return False
     if any(fold(name) in SPLIT_NAMES for name in inner):
         raise DatasetLayoutError(
-            f"{folder} holds splits of its own, so it is a set; name that folder, or move it away"
+            f"{folder} holds splits of its own, so it is a set; name that folder, or the task with "
+            "--task, or move it away"
         )
     if labels.names:
         return any(_names_class(name, labels) for name in inner)
