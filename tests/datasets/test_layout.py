@@ -281,6 +281,20 @@ def test_the_number_of_an_isic_image_tells_its_source(name: str, source: str) ->
     assert source_of(name) == source
 
 
+def test_images_of_a_patients_folder_are_one_group(tmp_path: Path) -> None:
+    lay_out(tmp_path, PNEUMONIA)
+    for number, name in enumerate(("p1/1.png", "p1/2.png", "p2/1.png", "p2/person5_virus_1.png")):
+        picture(tmp_path / "train/PNEUMONIA" / name, 50 + number)
+    groups = Counter(each.group for each in read_dataset(PNEUMONIA, tmp_path).train)
+    assert groups == {"train_0": 2, "p1": 2, "p2": 1, "person5": 1}
+
+
+def test_images_that_no_class_holds_are_named(tmp_path: Path) -> None:
+    picture(lay_out(tmp_path, PNEUMONIA) / "test/loose.png", 7)
+    dataset = read_dataset(PNEUMONIA, tmp_path)
+    assert dataset.remarks() == ["left out: 1 image beside the class folders: test/loose.png"]
+
+
 # The real data sets
 
 

@@ -107,7 +107,9 @@ def _set_names(task: Task) -> tuple[str, ...]:
 
 def _look(task: Task, folder: Path, labels: Labels) -> Located | None:
     """Say what labelled images a folder holds itself."""
-    classes = [inner.name for inner in visible_folders(folder) if inner.name in labels]
+    inner = [inside for inside in visible_folders(folder) if inside.name in labels]
+    # A set may have a name that is also that of a class.
+    classes = [inside.name for inside in inner if not _holds_classes(task, inside, labels)]
     train, test = (split_folder(folder, name) for name in split_names(task))
     if train and test and classes:
         raise DatasetLayoutError(
@@ -117,6 +119,14 @@ def _look(task: Task, folder: Path, labels: Labels) -> Located | None:
     if train and test:
         return Located(folder, train, test)
     return Located(folder) if classes else None
+
+
+def _holds_classes(task: Task, folder: Path, labels: Labels) -> bool:
+    """Whether a folder holds class folders or splits, so that it is no class folder."""
+    names = {inside.name for inside in visible_folders(folder)}
+    return any(name in labels for name in names) or {fold(name) for name in names} >= {
+        fold(name) for name in split_names(task)
+    }
 
 
 def split_folder(root: Path, name: str) -> Path | None:
