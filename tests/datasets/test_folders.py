@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,19 @@ def test_a_folder_of_no_class_without_an_image_is_no_matter(tmp_path: Path) -> N
         read_labelled_folder(tmp_path, LABELS)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir(mode=0o000)
-    with pytest.raises(DatasetLayoutError, match="cat cannot be read"):
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self.name == "cat":
+            raise PermissionError(13, "Permission denied")
+        return listing(self)
+
+    (tmp_path / "cat").mkdir()
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(DatasetLayoutError, match="cat cannot be read: Permission denied; name"):
         read_labelled_folder(tmp_path, LABELS)
 
 
