@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from datafiles import lay_out, picture
-from medkit.datasets.layout import Dataset, patient_of, read_dataset, source_of
+from medkit.datasets.fingerprints import take_fingerprints
+from medkit.datasets.layout import (
+    labelled_files,
+    patient_of,
+    read_dataset,
+    source_of,
+)
 from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import class_counts
 from medkit.errors import DatasetLayoutError, UsageError
@@ -287,6 +293,14 @@ def test_images_of_a_patients_folder_are_one_group(tmp_path: Path) -> None:
         picture(tmp_path / "train/PNEUMONIA" / name, 50 + number)
     groups = Counter(each.group for each in read_dataset(PNEUMONIA, tmp_path).train)
     assert groups == {"train_0": 2, "p1": 2, "p2": 1, "person5": 1}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, PNEUMONIA)
+    (tmp_path / "train/NORMAL/gone.png").symlink_to(tmp_path / "gone.png")
+    for fingerprints in (None, take_fingerprints(labelled_files(PNEUMONIA, tmp_path))):
+        with pytest.raises(DatasetLayoutError, match=r"gone\.png cannot be read: No such file"):
+            read_dataset(PNEUMONIA, tmp_path, fingerprints=fingerprints)
 
 
 def test_images_that_no_class_holds_are_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from medkit.datasets.fingerprints import Fingerprint
 from medkit.datasets.folders import LabelledFile, LeftOut, read_labelled_folder, summed_up
 from medkit.datasets.labels import Labels, nfc
 from medkit.datasets.location import check_layout, split_names
+from medkit.errors import DatasetLayoutError
 from medkit.tasks import Task
 
 _PATIENT = re.compile(r"^(person\d+)_|^((?:NORMAL2-)?IM-\d+)-")
@@ -172,13 +173,23 @@ def labelled_items(
         As for :func:`read_dataset`.
     split
         The task's name of the split that the files lie in; empty for none.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If a file cannot be read.
     """
     given = list(files)
 
     def hashed(file: LabelledFile) -> tuple[str, str]:
-        if fingerprints is None:
+        if fingerprints is not None and (taken := fingerprints[file.path]).sha256:
+            return taken.sha256, taken.pixels
+        try:
             return hashlib.sha256(file.path.read_bytes()).hexdigest(), ""
-        return fingerprints[file.path].sha256, fingerprints[file.path].pixels
+        except OSError as error:
+            raise DatasetLayoutError(
+                f"{file.path} cannot be read: {error.strerror}; remove or replace the file"
+            ) from error
 
     with ThreadPoolExecutor() as pool:
         hashes = list(pool.map(hashed, given))

@@ -98,14 +98,14 @@ def read_training_data(
     root, labels = locate_dataset(task, folder), Labels.of(task, spellings)
     splits_on_disk = check_layout(task, root, labels)
     audit = audit_folder(root, only=[split.name for split in splits_on_disk], labels=labels)
-    dataset = read_dataset(task, root, labels, audit.fingerprints)
-    policy = choose_policy(recipe, dataset, on_conflict)
-    kept, kept_out = resolve_conflicts(dataset, policy) if policy else (dataset.train, ())
     if unreadable := audit.of("unreadable"):
         raise DatasetLayoutError(
             f"{len(unreadable)} of {audit.images} files cannot be decoded, such as "
             f"{unreadable[0].images[0]}; remove or replace them ('medkit audit' lists them)"
         )
+    dataset = read_dataset(task, root, labels, audit.fingerprints)
+    policy = choose_policy(recipe, dataset, on_conflict)
+    kept, kept_out = resolve_conflicts(dataset, policy) if policy else (dataset.train, ())
     splits = {"train": kept, "test": dataset.test}
     if recipe.validation_fraction:
         train, validation = split_validation(kept, recipe.validation_fraction, seed)
