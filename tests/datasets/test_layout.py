@@ -11,6 +11,7 @@ import pytest
 from datafiles import lay_out, picture
 from medkit.datasets.fingerprints import take_fingerprints
 from medkit.datasets.layout import (
+    Dataset,
     labelled_files,
     patient_of,
     read_dataset,
