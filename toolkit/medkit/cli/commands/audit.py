@@ -60,7 +60,7 @@ def audit(
         fresh_reports(path for path, _ in reports),
         console.status("looking for images") as status,
     ):
-        found = audit_folder(place, noting(console, status), labels=labels)
+        found = audit_folder(place, noting(console, status), None, labels)
     show_audit(console, found)
     write_reports(found, reports)
     if found.problems or (strict and found.findings):
