@@ -277,7 +277,7 @@ def number(cell: str) -> float | None:
     """Return a bound as a plain number: points and per cent are hundredths."""
     if cell == "not bounded":
         return None
-    found = re.fullmatch(r"([\d.]+)( %| points?)?", cell)
+    found = re.fullmatch(r"([-+]?[\d.]+)( %| points?)?", cell)
     assert found, cell
     return float(found[1]) / (100 if found[2] else 1)
 
@@ -288,10 +288,10 @@ def test_the_page_promises_the_budgets_of_an_export_against_its_original() -> No
     for precision, budget in BUDGETS.items():
         assert page[precision] == {
             "largest difference of a probability": budget.probability,
-            "accuracy and balanced accuracy, fall": budget.accuracy,
-            "AUC, fall": budget.auc,
-            "sensitivity, fall": budget.sensitivity,
-            "calibration error, rise": budget.calibration_error,
+            "accuracy and balanced accuracy, change": -budget.accuracy,
+            "AUC, change": -budget.auc,
+            "sensitivity, change": -budget.sensitivity,
+            "calibration error, change": budget.calibration_error,
             "images decided alike": budget.agreement,
         }
 
