@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medkit.datasets.conflicts import deduplicated_mask
-from medkit.datasets.layout import check_layout, locate_dataset
+from medkit.datasets.labels import Labels
+from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import check_seed, load_tensors
 from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
 from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED
@@ -67,6 +68,9 @@ class ExportOptions:
         Points of accuracy, and hundredths of AUC, by which a file may differ
         from the original on validation images. If it differs by more, the
         next rung of the ladder is tried.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
     """
 
     tasks: tuple[Task, ...] = tuple(TASKS.values())
@@ -77,6 +81,7 @@ class ExportOptions:
     calibration_images: int = CALIBRATION_IMAGES
     seed: int = SEED
     max_drop: float = MAX_DROP
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def export_models(
     )
     bundles = _open_bundles(options)
     splits = {
-        bundle.task.name: splits_of(bundle, options.data)
+        bundle.task.name: splits_of(bundle, options.data, options.spellings)
         for bundle in bundles
         if options.data is not None
     }
@@ -162,6 +167,8 @@ def export_models(
         source, divided = open_source(bundle.keras_path), splits.get(task)
         if divided is not None and not divided.as_trained:
             note(f"{task}: {FOREIGN_DATA}")
+        for line in divided.dataset.remarks() if divided is not None else ():
+            note(f"{task}: {line}")
         if divided is None:
             note(f"{task}: without data nothing is compared; medkit parity does it")
         builder = CandidateBuilder(
@@ -206,7 +213,8 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
     """Open the bundles, and check that files and data can be read and written."""
     if options.data is not None:
         for task in options.tasks:
-            check_layout(task, locate_dataset(task, options.data))
+            labels = Labels.of(task, options.spellings)
+            check_layout(task, locate_dataset(task, options.data), labels)
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         bundle.verify(bundle.keras_path)

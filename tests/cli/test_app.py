@@ -36,19 +36,21 @@ from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.version import __version__
 
 OPTIONS = {
-    "audit": ["json", "html", "strict"],
+    "audit": ["task", "labels-map", "json", "html", "strict"],
     "train": [
         *("data", "recipe", "out", "weights", "seed", "on-conflict", "resume", "overwrite"),
+        "labels-map",
     ],
     "evaluate": [
         *("data", "runtime", "precision", "model", "operating-point", "json", "trained"),
+        "labels-map",
     ],
-    "report": ["out", "data", "trained"],
+    "report": ["out", "data", "labels-map", "trained", "against"],
     "export": [
         *("int8", "fp16", "fp32", "format", "data", "trained", "calibration-images", "seed"),
-        "max-drop",
+        *("labels-map", "max-drop"),
     ],
-    "parity": ["data", "samples", "trained", "json", "junit", "html"],
+    "parity": ["data", "labels-map", "samples", "trained", "json", "junit", "html"],
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
         *("runtime", "engine", "threads", "trained", "resume", "overwrite"),

@@ -272,8 +272,11 @@ TASKS: dict[str, Task] = {task.name: task for task in (PNEUMONIA, SKIN)}
 def trained_folder() -> Path:
     """Return the folder of models: ``MEDKIT_TRAINED``, the wheel's own, or the repository's."""
     named = os.environ.get(TRAINED_VARIABLE)
-    if named:
-        return Path(named)
+    return Path(named) if named else shipped_folder()
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the models that ship: the wheel's own, or the repository's."""
     package = Path(__file__).resolve().parent
     installed = package / "trained"
     return installed if installed.is_dir() else package.parents[1] / "trained"

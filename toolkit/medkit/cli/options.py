@@ -28,12 +28,25 @@ Result = TypeVar("Result")
 Report = tuple[Path | None, Callable[[Result, Path], object]]
 """A file, if one was named, and what writes what was found to it."""
 
+DATA_HELP = (
+    "Labelled images: a folder with a folder for each class, a set with such folders in its "
+    "splits, or a folder of sets."
+)
+"""What every command says of labelled images."""
+
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        "--data",
-        metavar="DIR",
-        help="Folder with the data sets. [env: MEDKIT_DATA]",
+        "--data", metavar="DIR", help=f"{DATA_HELP} [env: MEDKIT_DATA]", rich_help_panel=IMAGES
+    ),
+]
+LabelsMapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels-map",
+        metavar="FILE|SPELLING=LABEL",
+        help="What a class folder of another name is; SPELLING= leaves it out. Repeat it, or "
+        "name a file with one such pair a line.",
         rich_help_panel=IMAGES,
     ),
 ]

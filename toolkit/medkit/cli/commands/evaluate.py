@@ -10,6 +10,7 @@ from medkit.cli.options import (
     MODEL,
     OUTPUT,
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     fresh_reports,
@@ -24,6 +25,7 @@ from medkit.errors import UsageError
 def evaluate(
     tasks: TasksArgument = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     runtime: Annotated[
         str,
         typer.Option(
@@ -72,12 +74,13 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images of your own, or on an official test split.
 
-    The data folder holds a folder of images for each class, or a data set.
+    Of a set with its splits, the test split is measured.
     """
     from medkit.cli.console import result_console
     from medkit.cli.progress import Steps
     from medkit.cli.views.evaluate import show_evaluation
-    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.datasets.labels import read_labels_map
+    from medkit.datasets.location import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.folder import EvaluateOptions, evaluate_folder, write_evaluations
 
     folder = data_folder(data)
@@ -86,12 +89,14 @@ def evaluate(
     if model is not None and tasks and len(tasks) > 1:
         raise UsageError("one model file has one task; name that one, or none")
     asked = [None] if model is not None and not tasks else tasks_of(tasks, trained)
+    known = [task for task in asked if task is not None]
+    spellings = read_labels_map(labels_map or (), known)
     console = result_console(json_path)
     found = []
     with fresh_reports([json_path], given=model), Steps() as note:
         for task in asked:
             options = EvaluateOptions(
-                task, folder, runtime, precision, model, operating_point, trained
+                task, folder, runtime, precision, model, operating_point, trained, spellings
             )
             found.append(evaluate_folder(options, note))
     for evaluation in found:

@@ -9,6 +9,7 @@ from medkit.cli.options import (
     IMAGES,
     OUTPUT,
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     tasks_of,
@@ -41,6 +42,7 @@ def export(
         ),
     ] = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     trained: TrainedOption = None,
     calibration_images: Annotated[
         int,
@@ -72,7 +74,8 @@ def export(
     from medkit.cli.console import stderr_console
     from medkit.cli.progress import Steps
     from medkit.cli.views.export import show_exports
-    from medkit.datasets.layout import data_folder
+    from medkit.datasets.labels import read_labels_map
+    from medkit.datasets.location import data_folder
     from medkit_exporters import ExportOptions, export_models
     from medkit_exporters.formats.registry import known_exporters
 
@@ -87,6 +90,7 @@ def export(
         calibration_images=calibration_images,
         seed=seed,
         max_drop=max_drop,
+        spellings=read_labels_map(labels_map or (), chosen),
     )
     with Steps() as note:
         files = export_models(options, note)

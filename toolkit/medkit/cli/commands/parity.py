@@ -9,6 +9,7 @@ from medkit.cli.options import (
     IMAGES,
     OUTPUT,
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     fresh_reports,
@@ -20,6 +21,7 @@ from medkit.cli.options import (
 def parity(
     tasks: TasksArgument = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     samples: Annotated[
         Path | None,
         typer.Option(
@@ -55,17 +57,19 @@ def parity(
     ] = None,
 ) -> None:
     """Show that the exported files decide like their originals; exit 1 if one does not."""
-    from medkit.cli.console import result_console
+    from medkit.cli.console import result_console, visible
     from medkit.cli.progress import Steps
     from medkit.cli.views.parity import show_parity
-    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.datasets.labels import read_labels_map
+    from medkit.datasets.location import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.junit import write_junit
     from medkit.evaluation.parity import ParityOptions, check_parity, write_parity_json
     from medkit.extras import require
     from medkit.reports.parity_page import write_parity_page
 
     chosen = tasks_of(tasks, trained)
-    options = ParityOptions(chosen, data_folder(data, chosen), samples, trained)
+    spellings = read_labels_map(labels_map or (), chosen)
+    options = ParityOptions(chosen, data_folder(data, chosen), samples, trained, spellings)
     console = result_console(json_path, junit_path, html_path)
     if options.data is None and options.samples is not None:
         typer.echo(f"no data sets, so samples only: {HOW_TO_GET_DATA}", err=True)
@@ -78,6 +82,8 @@ def parity(
         require("write a page", "jinja2", "matplotlib", "sklearn")
     with fresh_reports(path for path, _ in reports), Steps() as note:
         found = check_parity(options, note)
+    for line in found.remarks:
+        console.print(visible(line), soft_wrap=True)
     show_parity(console, found.comparisons)
     write_reports(found, reports)
     if not found.passed:

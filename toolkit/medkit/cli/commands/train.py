@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from medkit.cli import completion
-from medkit.cli.options import IMAGES, OUTPUT, TASK_NAMES, TRAINING
+from medkit.cli.options import (
+    DATA_HELP,
+    IMAGES,
+    OUTPUT,
+    TASK_NAMES,
+    TRAINING,
+    LabelsMapOption,
+)
 from medkit.cli.status import INTERRUPTED
 from medkit.defaults import RECIPE, SEED
 
@@ -20,10 +27,11 @@ def train(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="The data set, as Kaggle ships it.",
+            help=f"{DATA_HELP} Training needs the splits.",
             rich_help_panel=IMAGES,
         ),
     ],
+    labels_map: LabelsMapOption = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -79,17 +87,29 @@ def train(
 ) -> None:
     """Train a model and measure it on its official test split.
 
-    Ctrl-C keeps the best epoch so far; --resume continues after it.
+    Ctrl-C keeps the best epoch so far, or the last one of a recipe that holds out no
+    validation images; --resume continues after it.
     """
     from medkit.cli.console import stderr_console
     from medkit.cli.interrupts import interrupt_as_usual
-    from medkit.cli.views.train import TrainingProgress, show_training
+    from medkit.cli.views.train import TrainingProgress, kept_of, show_training
+    from medkit.datasets.labels import read_labels_map
     from medkit.tasks import get_task
     from medkit.training import TrainOptions, train_model
 
     interrupt_as_usual()
+    chosen = get_task(task, out)
     options = TrainOptions(
-        get_task(task, out), data, recipe, out, weights, seed, on_conflict, resume, overwrite
+        task=chosen,
+        data=data,
+        recipe=recipe,
+        out=out,
+        weights=weights,
+        seed=seed,
+        on_conflict=on_conflict,
+        resume=resume,
+        overwrite=overwrite,
+        spellings=read_labels_map(labels_map or (), [chosen]),
     )
     console = stderr_console()
     with TrainingProgress(console) as progress:
@@ -97,7 +117,7 @@ def train(
     if result.manifest is not None:
         show_training(console, result.folder, result.manifest)
     if result.interrupted:
-        kept = "the best epoch so far was kept" if result.manifest else "no epoch had ended"
+        kept = kept_of(result.manifest)
         typer.echo(f"medkit: interrupted; {kept}", err=True)
         if result.manifest:
             typer.echo("continue with the same command and --resume", err=True)

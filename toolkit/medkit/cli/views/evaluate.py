@@ -42,6 +42,8 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
             _in_one(figures.specificity[label], intervals.specificity[label]),
         )
     show_table(console, shown)
+    for line in evaluation.remarks:
+        console.print(visible(line), soft_wrap=True)
     for name, error in evaluation.unreadable:
         console.print(visible(f"left out: {name}: {error}"), soft_wrap=True)
     console.print(DISCLAIMER)

@@ -107,6 +107,14 @@ class TrainingProgress:
         )
 
 
+def kept_of(manifest: Manifest | None) -> str:
+    """Say which epoch an interrupted run has kept."""
+    if manifest is None:
+        return "no epoch had ended"
+    chosen = manifest.recipe is not None and manifest.recipe.validation_fraction
+    return f"the {'best epoch so far' if chosen else 'last epoch that ended'} was kept"
+
+
 def show_training(console: Console, folder: Path, manifest: Manifest) -> None:
     """Show a finished run's figures."""
     console.print(
