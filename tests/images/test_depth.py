@@ -160,7 +160,8 @@ def test_a_black_image_is_black_at_any_depth() -> None:
 
 def test_overshoot_of_a_resize_is_cut_off() -> None:
     samples = enlarged(deep(golden.grey_pattern(), 1, np.float32))
-    assert samples.min() < 0 and samples.max() > 1
+    assert samples.min() < 0
+    assert samples.max() > 1
     found = decode(samples, "TIFF")
     assert (found[samples <= 0] == 0).all()
     assert (found[samples >= 1] == 255).all()

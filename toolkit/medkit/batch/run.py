@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -41,6 +41,7 @@ from medkit.batch.run_record import (
 )
 from medkit.batch.whereabouts import InputFolders
 from medkit.errors import MedkitError
+from medkit.images.notes import NOTES
 from medkit.models.runtimes.base import one_line
 from medkit.models.runtimes.registry import get_runtime
 
@@ -70,6 +71,9 @@ class ClassifySummary:
         hidden, without a suffix and the like. Complete unless interrupted.
     skipped
         Number of rows for these, if they were asked for.
+    notes
+        Number of rows with each note, of those that this run wrote; see
+        :mod:`medkit.images.notes`.
     """
 
     counts: dict[tuple[str, str], int]
@@ -82,6 +86,7 @@ class ClassifySummary:
     interrupted: bool = False
     passed_over: PassedOver = field(default_factory=PassedOver)
     skipped: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -102,10 +107,12 @@ class _Tally:
     errors: int
     skipped: int
     tasks: set[str]
+    notes: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Row) -> None:
         """Count a row."""
         self.tasks.add(row.task)
+        self.notes.update(row.notes)
         self.errors += row.status == ERROR
         self.skipped += row.status == SKIPPED
         if row.status == OK:
@@ -185,6 +192,7 @@ def classify_files(
         interrupted=interrupted,
         passed_over=plan.passed_over,
         skipped=tally.skipped,
+        notes={note: tally.notes[note] for note in NOTES if tally.notes[note]},
     )
 
 

@@ -51,7 +51,7 @@ def classify(
     ],
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH ...", help="Images, and folders of them."),
+        typer.Argument(metavar="[PATH ...]", help="Images, and folders of them."),
     ] = None,
     from_file: Annotated[
         Path | None,

@@ -142,6 +142,9 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
         soft_wrap=True,
         markup=False,  # a path may hold brackets
     )
+    if summary.notes:
+        told = ", ".join(f"{count:,} {note}" for note, count in summary.notes.items())
+        console.print(f"in doubt, by the column notes: {told}", soft_wrap=True, markup=False)
     if summary.passed_over:
         listed = "" if summary.skipped else "; --all-files gives them rows"
         console.print(f"passed over: {summary.passed_over}{listed}", soft_wrap=True, markup=False)
