@@ -116,7 +116,7 @@ def _as_csv(cells: Sequence[object]) -> str:
 
 
 def _cell_of(column: Column, value: Value) -> Value:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or column.kind == "words":
         return value
     return _path_cell(value) if column.kind == "path" else _cell(value)
 
