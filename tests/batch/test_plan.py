@@ -143,7 +143,7 @@ def test_a_missing_named_model_leaves_an_earlier_output_alone(tmp_path: Path) ->
         ({"batch_size": 0}, "batch size 0; accepted: 1 to 1024"),
         ({"batch_size": 10**24}, "accepted: 1 to 1024"),
         ({"threads": 0}, "0 threads; accepted: 1 to 256"),
-        ({"threads": 10**9}, "1000000000 threads; accepted: 1 to 256"),
+        ({"threads": 10**9}, "1,000,000,000 threads; accepted: 1 to 256"),
         ({"out": "o.txt"}, "unknown suffix"),
         ({"out": "a" * 300 + ".csv"}, "cannot be used: File name too long"),
     ],

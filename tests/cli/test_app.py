@@ -263,7 +263,7 @@ def test_ctrl_c_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
             "unknown option --uot; did you mean --out? 'medkit ",
         ),
         ("classify . --zzz", "unknown option --zzz; 'medkit classify -h' explains the options"),
-        ("classify", "missing argument 'PATH ...'; 'medkit classify -h' explains the options"),
+        ("inspect", "missing argument 'FILE'; 'medkit inspect -h' explains the options"),
         ("classify . --out o.csv --task pnuemonia", "unknown task 'pnuemonia'; did you mean pneum"),
         ("classify . --out o.csv --task Skin", "unknown task 'Skin'; did you mean skin?"),
         ("classify . --out o.csv --runtime onxx", "unknown runtime 'onxx'; did you mean onnx?"),

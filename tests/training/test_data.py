@@ -56,8 +56,8 @@ def saved_again(path: Path, target: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("test/NORMAL/again.png", "0 images lie under two labels and 1 training images in"),
-        ("train/PNEUMONIA/again.png", "1 images lie under two labels and 0 training images in"),
+        ("test/NORMAL/again.png", "0 images under two labels and 1 training image in"),
+        ("train/PNEUMONIA/again.png", "1 image under two labels and 0 training images in"),
     ],
 )
 def test_the_same_pixels_in_other_bytes_are_a_conflict(

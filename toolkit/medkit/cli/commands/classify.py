@@ -221,6 +221,9 @@ def classify(
         from medkit.images.limits import Limits
         from medkit.system.memory import keep_freed_memory
 
+        if ending.event.is_set():
+            _tell_ended(ending, out, 0)
+            raise typer.Exit(ending.status)
         keep_freed_memory()
         options = ClassifyOptions(
             inputs=tuple(inputs or ()),
