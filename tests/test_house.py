@@ -34,7 +34,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("medkit.tasks",),
     ("medkit.images",),
     ("medkit.files", "medkit.extras", "medkit.records", "medkit.registry", "medkit.plugins"),
-    ("medkit.system", "medkit.errors", "medkit.defaults", "medkit.version"),
+    ("medkit.system", "medkit.errors", "medkit.defaults", "medkit.version", "medkit.wording"),
 )
 """The rooms, from the top: folders, and modules that stand alone. Each imports from itself and
 from rooms that are lower only."""
@@ -104,6 +104,7 @@ PUBLIC = [
     "PNEUMONIA",
     "Parity",
     "ParityOptions",
+    "ProgressLine",
     "ReportOptions",
     "Row",
     "SKIN",
@@ -125,6 +126,7 @@ PUBLIC = [
     "path_from_csv",
     "predict_paths",
     "run_benchmark",
+    "to_frame",
     "train_model",
     "write_report",
 ]

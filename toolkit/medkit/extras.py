@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "imagecodecs": "imagecodecs",
             "pillow_heif": "pillow-heif",
         },
+        "pandas": {"pandas": "pandas"},
         "onnx": {"onnxruntime": "onnxruntime"},
         "inspect": {"onnx": "onnx"},
         "openvino": {"openvino": "openvino"},

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.errors import ImageError
-from medkit.images.depth import full_scale
+from medkit.images.depth import NOTHING_DECLARED, Declared, FullScale, full_scale
 from medkit.images.notes import ALPHA_IGNORED, DEPTH_CLIPPED, DEPTH_GUESSED
 from medkit.images.pixels import EightBits, scaled, to_eight_bits
 
@@ -43,9 +43,8 @@ class Samples:
         Whether alpha follows the colours.
     premultiplied
         Whether the colours were multiplied by it.
-    largest
-        The largest sample that the file says there can be; ``None`` if it
-        says nothing.
+    declared
+        What the file says of the samples.
     zero_is_white
         Whether samples count darkness.
     """
@@ -54,7 +53,7 @@ class Samples:
     colours: int
     alpha: bool = False
     premultiplied: bool = False
-    largest: float | None = None
+    declared: Declared = NOTHING_DECLARED
     zero_is_white: bool = False
 
     def to_eight_bits(self) -> EightBits:
@@ -71,7 +70,8 @@ class Samples:
         scale, notes = self._scale(values)
 
         def shown(band: Array) -> NDArray[np.uint8]:
-            return scaled(scale - band.astype(np.float64) if self.zero_is_white else band, scale)
+            levels = scale.value - band.astype(np.float64) if self.zero_is_white else band
+            return scaled(levels, scale)
 
         image = _by_bands(values, "CMYK" if self.colours == 4 else _MODES[self.colours], shown)
         if self.colours == 4:
@@ -79,7 +79,7 @@ class Samples:
         if self.alpha:
             alpha = self.values[..., self.colours : self.colours + 1]
             if not self.premultiplied:
-                opaque = _opaque(alpha, self.largest)
+                opaque = _opaque(alpha, self.declared)
                 image.putalpha(_by_bands(alpha, "L", lambda band: scaled(band, opaque)))
             elif not any(band.any() for band in _bands(alpha)):
                 if not any(band.any() for band in _bands(values)):
@@ -91,30 +91,33 @@ class Samples:
         found = to_eight_bits(image)
         return EightBits(found.pixels, (*notes, *found.notes))
 
-    def _scale(self, values: Array) -> tuple[float, tuple[str, ...]]:
+    def _scale(self, values: Array) -> tuple[FullScale, tuple[str, ...]]:
         """Return the full scale of the colours, and notes on it."""
-        largest = self.largest
-        if self.zero_is_white and largest is None:
+        declared = self.declared
+        if self.zero_is_white and not declared.whites:
             raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
-        if self.colours == 4 and largest is None:
+        if self.colours == 4 and not declared.whites:
             # What tells the full scale of light from bright samples says nothing of ink.
-            largest = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
-        if values.dtype == np.uint8 and largest is not None:
-            return largest, ()
-        found = full_scale(_bands(values), values.size, largest)
-        return found.value, (DEPTH_GUESSED,) * found.guessed + (DEPTH_CLIPPED,) * found.clipped
+            most = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+            declared = Declared((most,))
+        if values.dtype == np.uint8 and declared.whites:
+            return FullScale(declared.whites[0], guessed=False, clipped=False), ()
+        found = full_scale(_bands(values), values.size, declared)
+        return found, (DEPTH_GUESSED,) * found.guessed + (DEPTH_CLIPPED,) * found.clipped
 
 
-def _opaque(alpha: Array, largest: float | None) -> float:
+def _opaque(alpha: Array, declared: Declared) -> FullScale:
     """Return the alpha of an opaque pixel: the largest number of the smallest depth that fits."""
-    if largest is not None:
-        return largest
     most = max(float(band.max()) for band in _bands(alpha))
     if not np.isfinite(most):
         raise ImageError("has alpha that is not finite; accepted: 0.0 to 1.0")
-    if alpha.dtype.kind == "f" and most <= 1:
-        return 1.0
-    return next((2.0**bits - 1 for bits in range(8, 17) if most < 2**bits), most)
+    if declared.whites:
+        most = declared.whites[0]
+    elif alpha.dtype.kind == "f" and most <= 1:
+        most = 1.0
+    else:
+        most = next((2.0**bits - 1 for bits in range(8, 17) if most < 2**bits), most)
+    return FullScale(most, guessed=False, clipped=False)
 
 
 def _bands(values: Array) -> Iterator[Array]:

@@ -23,6 +23,7 @@ from PIL import (
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
+from medkit.images.depth import Declared
 from medkit.images.formats.jpeg_end import PADDINGS, has_end, padded
 from medkit.images.formats.pillow_globals import as_pillow_comes
 from medkit.images.formats.pillow_limits import check_content, check_pixels
@@ -39,6 +40,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 _DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 """What Pillow raises for EXIF that it cannot make sense of."""
+
+_SIXTEEN_BITS = 2.0**16 - 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class PillowFormat:
             check_content(image, file, full, limits)
             image.load()
             _turn_upright(image)
-            found = to_eight_bits(image, 2.0**bits - 1 if bits and 8 < bits < 16 else None)
+            found = to_eight_bits(image, _declared(bits))
             found.pixels.info = {}  # or comment and profile would go into pictures made of it
             notes = (*found.notes, *((SEVERAL_FRAMES,) * several))
             return Decoded(found.pixels, full, notes=notes)
@@ -118,6 +121,14 @@ def _without_end(file: BoundedFile, decode: Callable[[IO[bytes]], Decoded]) -> D
     if first.pixels.tobytes() != second.pixels.tobytes():
         raise ImageError("ends before its pixels do")
     return replace(first, notes=(*first.notes, END_MISSING))
+
+
+def _declared(significant_bits: int | None) -> Declared:
+    """Return what a PNG of more than 8 bits says of its samples."""
+    if significant_bits is None or not 8 < significant_bits < 16:
+        return Declared()
+    # Samples of 12 significant bits fill 16, by the standard of PNG; not all writers obey.
+    return Declared((2.0**significant_bits - 1, _SIXTEEN_BITS))
 
 
 def _turn_upright(image: Image.Image) -> None:

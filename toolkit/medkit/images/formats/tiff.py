@@ -13,6 +13,7 @@ from PIL import TiffImagePlugin
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
+from medkit.images.depth import Declared
 from medkit.images.formats import tiff_directory as tiff
 from medkit.images.formats import tiff_layout as kinds
 from medkit.images.formats.extra import need
@@ -37,6 +38,8 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _END_OF_JPEG = b"\xff\xd9"
 _TAIL = 64
 """Bytes at the end of a strip in which a JPEG's end marker is looked for."""
+
+_SIXTEEN_BITS = 2.0**16 - 1
 
 _FORMATS = {kinds.UNSIGNED: "unsigned", kinds.SIGNED: "signed", kinds.FLOAT: "float"}
 
@@ -108,7 +111,7 @@ def _by_pillow(stream: SplicedFile, layout: TiffLayout, directory: TiffDirectory
         elif (layout.sample_format, layout.bits) == (kinds.UNSIGNED, 32):
             values = np.asarray(image).view(np.uint32)[..., None]  # Pillow has no unsigned ones
         if values is None:
-            return to_eight_bits(image, _largest(layout, directory))
+            return to_eight_bits(image, _declared(layout, directory))
         return _samples(values, layout, directory).to_eight_bits()
 
 
@@ -187,7 +190,7 @@ def _colours_of_palette(
     if table.max() > 255:
         table >>= 8
     colours = table[: 3 << layout.bits].reshape(3, -1).T.astype(np.uint8)[values[..., 0]]
-    return Samples(colours, 3, largest=255)
+    return Samples(colours, 3, declared=Declared((255.0,)))
 
 
 def _samples(values: NDArray[Any], layout: TiffLayout, directory: TiffDirectory) -> Samples:
@@ -196,21 +199,31 @@ def _samples(values: NDArray[Any], layout: TiffLayout, directory: TiffDirectory)
         layout.colours,
         alpha=layout.alpha is not None,
         premultiplied=layout.alpha == kinds.PREMULTIPLIED,
-        largest=_largest(layout, directory),
+        declared=_declared(layout, directory),
         zero_is_white=layout.photometric == kinds.ZERO_IS_WHITE,
     )
 
 
-def _largest(layout: TiffLayout, directory: TiffDirectory) -> float | None:
-    """Return the largest sample that the file says there can be; ``None`` if it says nothing."""
+def _declared(layout: TiffLayout, directory: TiffDirectory) -> Declared:
+    """Return what the file says of its samples."""
+    signed = layout.sample_format == kinds.SIGNED
     if layout.sample_format != kinds.FLOAT and layout.bits <= 8:
-        return 2.0 ** (layout.bits - (layout.sample_format == kinds.SIGNED)) - 1
-    for tag in (tiff.MAX_SAMPLE, tiff.S_MAX_SAMPLE):
-        value = directory.values(tag, (0,))[0]
-        if isinstance(value, int | float) and 1 <= value <= 65535:
-            return float(value)
-    # 16 and 32 bits are what any depth is stored in.
-    return 2.0**layout.bits - 1 if 8 < layout.bits < 16 else None
+        return Declared((2.0 ** (layout.bits - signed) - 1,))
+    # Above zero, it is the least sample that occurs, and not black.
+    black = min(0.0, *(_number(directory, tag) for tag in (tiff.MIN_SAMPLE, tiff.S_MIN_SAMPLE)))
+    whites = [_number(directory, tag) for tag in (tiff.MAX_SAMPLE, tiff.S_MAX_SAMPLE)]
+    if 8 < layout.bits < 16:
+        whites.append(2.0**layout.bits - 1)
+    # 16 and 32 bits are what any depth is stored in, and so is the largest value of 16.
+    container = _SIXTEEN_BITS // 2 if signed else _SIXTEEN_BITS
+    said = (white for white in whites if 0 < white < _SIXTEEN_BITS and white != container)
+    return Declared(tuple(said)[:1], black)
+
+
+def _number(directory: TiffDirectory, tag: int) -> float:
+    """Return the first value of a tag; 0 if it is no number."""
+    value = directory.values(tag, (0,))[0]
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
 def _described(layout: TiffLayout) -> str:
