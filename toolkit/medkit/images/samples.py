@@ -70,7 +70,9 @@ class Samples:
         scale, notes = self._scale(values)
 
         def shown(band: Array) -> NDArray[np.uint8]:
-            levels = scale.value - band.astype(np.float64) if self.zero_is_white else band
+            levels = (
+                scale.black + scale.value - band.astype(np.float64) if self.zero_is_white else band
+            )
             return scaled(levels, scale)
 
         image = _by_bands(values, "CMYK" if self.colours == 4 else _MODES[self.colours], shown)
@@ -94,15 +96,19 @@ class Samples:
     def _scale(self, values: Array) -> tuple[FullScale, tuple[str, ...]]:
         """Return the full scale of the colours, and notes on it."""
         declared = self.declared
+        refusal = "a TIFF of more than 8 bits whose zero means white; invert it"
         if self.zero_is_white and not declared.whites:
-            raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
+            raise ImageError(refusal)
         if self.colours == 4 and not declared.whites:
             # What tells the full scale of light from bright samples says nothing of ink.
             most = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
             declared = Declared((most,))
-        if values.dtype == np.uint8 and declared.whites:
-            return FullScale(declared.whites[0], guessed=False, clipped=False), ()
+        if values.dtype == np.uint8:
+            white = declared.whites[0] if declared.whites else 255.0
+            return FullScale(white, guessed=False, clipped=False), ()
         found = full_scale(_bands(values), values.size, declared)
+        if self.zero_is_white and found.guessed:
+            raise ImageError(refusal)  # the file names a white that its samples exceed
         return found, (DEPTH_GUESSED,) * found.guessed + (DEPTH_CLIPPED,) * found.clipped
 
 
@@ -111,13 +117,10 @@ def _opaque(alpha: Array, declared: Declared) -> FullScale:
     most = max(float(band.max()) for band in _bands(alpha))
     if not np.isfinite(most):
         raise ImageError("has alpha that is not finite; accepted: 0.0 to 1.0")
-    if declared.whites:
-        most = declared.whites[0]
-    elif alpha.dtype.kind == "f" and most <= 1:
-        most = 1.0
-    else:
-        most = next((2.0**bits - 1 for bits in range(8, 17) if most < 2**bits), most)
-    return FullScale(most, guessed=False, clipped=False)
+    depths = () if alpha.dtype.kind == "f" else (2.0**bits - 1 for bits in range(8, 17))
+    unit = (1.0,) if alpha.dtype.kind == "f" else ()
+    opaque = next((white for white in (*declared.whites, *unit, *depths) if most <= white), most)
+    return FullScale(opaque, guessed=False, clipped=False)
 
 
 def _bands(values: Array) -> Iterator[Array]:

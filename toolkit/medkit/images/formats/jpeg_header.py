@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_FRAMES = frozenset(
-    (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
-)
-_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
+FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
+"""Markers that start a frame, each for another process (ITU-T T.81, table B.1)."""
+LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
+"""Those of them that start a lossless one."""
 _BARE = (0x01, *range(0xD0, 0xD9))
 """Markers without a segment."""
 _END, _START_OF_SCAN = 0xD9, 0xDA
@@ -35,6 +35,14 @@ class JpegFrame(NamedTuple):
     lossless: bool
 
 
+def frame_of(segment: bytes) -> JpegFrame | None:
+    """Return the frame that a segment starts, from its marker on; ``None`` if it is cut."""
+    if len(segment) < 10:
+        return None
+    height, width = int.from_bytes(segment[5:7]), int.from_bytes(segment[7:9])
+    return JpegFrame(segment[4], width, height, segment[9], segment[1] in LOSSLESS)
+
+
 def read_frame(content: bytes) -> JpegFrame | None:
     """Return the first frame of a JPEG, by its beginning; ``None`` if there is none."""
     place = 2
@@ -46,11 +54,8 @@ def read_frame(content: bytes) -> JpegFrame | None:
             place += 2
         elif marker in (_END, _START_OF_SCAN):
             break
-        elif marker in _FRAMES:
-            height = int.from_bytes(content[place + 5 : place + 7])
-            width = int.from_bytes(content[place + 7 : place + 9])
-            lossless = marker in _LOSSLESS
-            return JpegFrame(content[place + 4], width, height, content[place + 9], lossless)
+        elif marker in FRAMES:
+            return frame_of(content[place : place + 10])
         else:
             place += 2 + int.from_bytes(content[place + 2 : place + 4])
     return None

@@ -1,47 +1,89 @@
-"""JPEG, PNG, BMP and WebP, decoded by Pillow."""
+"""Decoding by one of Pillow's plug-ins, and the formats that need nothing else: BMP and WebP."""
 
 from __future__ import annotations
 
-import io
 import logging
 import struct
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, cast
 
-from PIL import (
-    BmpImagePlugin,
-    Image,
-    ImageFile,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import BmpImagePlugin, Image, ImageFile, WebPImagePlugin
 
-from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
-from medkit.images.depth import Declared
-from medkit.images.formats.jpeg_end import PADDINGS, has_end, padded
+from medkit.images.depth import NOTHING_DECLARED, Declared
 from medkit.images.formats.pillow_globals import as_pillow_comes
 from medkit.images.formats.pillow_limits import check_content, check_pixels
-from medkit.images.formats.png_chunks import read_chunks
 from medkit.images.formats.registry import Decoded, register_image_format
+from medkit.images.formats.webp_chunks import without_side_data
 from medkit.images.limits import Limits
-from medkit.images.notes import END_MISSING, SEVERAL_FRAMES
-from medkit.images.pixels import to_eight_bits
+from medkit.images.notes import SEVERAL_FRAMES
+from medkit.images.pixels import to_eight_bits, turned
 
 # A row says what is wrong with a file; the terminal need not say it too.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-# Pillow warns of each damaged tag of EXIF, and there may be thousands.
-warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 _DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 """What Pillow raises for EXIF that it cannot make sense of."""
 
-_SIXTEEN_BITS = 2.0**16 - 1
+_ORIENTATION = 274
+
+
+def decode_with(
+    plugin: type[ImageFile.ImageFile],
+    stream: IO[bytes],
+    file: BoundedFile,
+    limits: Limits,
+    least_side: int | None = None,
+    declared: Declared = NOTHING_DECLARED,
+) -> Decoded:
+    """Decode the first frame by one of Pillow's plug-ins, upright and with 8 bits.
+
+    Parameters
+    ----------
+    plugin
+        Pillow's class.
+    stream
+        What matters of the file.
+    file, limits
+        The file, and limits of one image.
+    least_side
+        Pixels that a decoder which can scale must leave on each side; ``None``
+        does not scale.
+    declared
+        What the file says of its samples, if they have more than 8 bits.
+    """
+    # Pillow's own function compares the size with a limit that is one for the whole
+    # process. It would also open what follows a JPEG's first frame.
+    with plugin(stream) as image:
+        check_pixels(image, limits)
+        full, several = image.size, bool(getattr(image, "is_animated", False))
+        if least_side is not None:
+            image.draft(image.mode, (least_side, least_side))
+        check_content(image, stream, file, full, limits)
+        image.load()
+        found = to_eight_bits(image, declared)
+        upright = turned(found.pixels, orientation_of(image))
+        upright.info = {}  # or comment and profile would go into pictures made of it
+        notes = (*found.notes, *(SEVERAL_FRAMES,) * several)
+        return Decoded(upright, full, notes=notes)
+
+
+def orientation_of(image: Image.Image) -> object:
+    """Return the EXIF orientation; damaged EXIF has none, and the pixels are good without."""
+    with suppress(*_DAMAGE):
+        return image.getexif().get(_ORIENTATION)
+    return None
+
+
+def orientation_in(exif: bytes) -> object:
+    """Return the orientation of EXIF as a file holds it."""
+    with suppress(*_DAMAGE):
+        found = Image.Exif()
+        found.load(exif)
+        return found.get(_ORIENTATION)
+    return None
 
 
 @dataclass(frozen=True)
@@ -57,11 +99,14 @@ class PillowFormat:
         not what another package may have registered in its place.
     extensions
         Suffixes of such files.
+    prepared
+        Returns what matters of a file.
     """
 
     plugin: type[ImageFile.ImageFile]
     known: Callable[[bytes], bool | str]
     extensions: tuple[str, ...]
+    prepared: Callable[[BoundedFile], object] = lambda file: file
     rule: str = ""
     facts: tuple[str, ...] = ()
 
@@ -77,73 +122,15 @@ class PillowFormat:
     def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
         """Decode the first frame, upright and with 8 bits; see the input contract's rules."""
         with as_pillow_comes():
-            if self.name == "JPEG" and not has_end(file):
-                return _without_end(file, lambda end: self._decode(file, end, least_side, limits))
-            if self.name == "PNG":
-                chunks = read_chunks(file)
-                bits = chunks.significant_bits
-                return self._decode(file, chunks.file, least_side, limits, bits)
-            return self._decode(file, file, least_side, limits)
-
-    def _decode(
-        self,
-        file: BoundedFile,
-        stream: IO[bytes] | io.RawIOBase,
-        least_side: int,
-        limits: Limits,
-        bits: int | None = None,
-    ) -> Decoded:
-        """Decode a stream of what matters in a file."""
-        # Pillow's own function compares the size with a limit that is one for the whole
-        # process. It would also open what follows a JPEG's first frame.
-        with self.plugin(cast(IO[bytes], stream)) as image:
-            check_pixels(image, limits)
-            full, several = image.size, int(getattr(image, "n_frames", 1)) > 1
-            image.draft(image.mode, (least_side, least_side))
-            check_content(image, file, full, limits)
-            image.load()
-            _turn_upright(image)
-            found = to_eight_bits(image, _declared(bits))
-            found.pixels.info = {}  # or comment and profile would go into pictures made of it
-            notes = (*found.notes, *((SEVERAL_FRAMES,) * several))
-            return Decoded(found.pixels, full, notes=notes)
-
-
-def _without_end(file: BoundedFile, decode: Callable[[IO[bytes]], Decoded]) -> Decoded:
-    """Decode a JPEG without its end marker, if all its pixels are there.
-
-    Raises
-    ------
-    ImageError
-        If they are not.
-    """
-    first, second = (decode(padded(file, padding)) for padding in PADDINGS)
-    if first.pixels.tobytes() != second.pixels.tobytes():
-        raise ImageError("ends before its pixels do")
-    return replace(first, notes=(*first.notes, END_MISSING))
-
-
-def _declared(significant_bits: int | None) -> Declared:
-    """Return what a PNG of more than 8 bits says of its samples."""
-    if significant_bits is None or not 8 < significant_bits < 16:
-        return Declared()
-    # Samples of 12 significant bits fill 16, by the standard of PNG; not all writers obey.
-    return Declared((2.0**significant_bits - 1, _SIXTEEN_BITS))
-
-
-def _turn_upright(image: Image.Image) -> None:
-    """Obey the EXIF orientation; damaged EXIF has none, and the pixels are good without."""
-    with suppress(*_DAMAGE):
-        ImageOps.exif_transpose(image, in_place=True)
+            stream = cast(IO[bytes], self.prepared(file))
+            return decode_with(self.plugin, stream, file, limits)
 
 
 # The plug-ins are named here, because Pillow would import all its forty to look for them.
 for _format in (
-    PillowFormat(
-        JpegImagePlugin.JpegImageFile, JpegImagePlugin._accept, (".jpg", ".jpeg", ".jfif")
-    ),
-    PillowFormat(PngImagePlugin.PngImageFile, PngImagePlugin._accept, (".png",)),
     PillowFormat(BmpImagePlugin.BmpImageFile, BmpImagePlugin._accept, (".bmp",)),
-    PillowFormat(WebPImagePlugin.WebPImageFile, WebPImagePlugin._accept, (".webp",)),
+    PillowFormat(
+        WebPImagePlugin.WebPImageFile, WebPImagePlugin._accept, (".webp",), without_side_data
+    ),
 ):
     register_image_format(_format)

@@ -6,12 +6,13 @@ that a camera, a scanner or an editor writes stay far below.
 
 from __future__ import annotations
 
-import re
+from typing import IO
 
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
+from medkit.images.formats.jpeg_end import MARKER
 from medkit.images.limits import Limits
 
 _SMALL_MEMORY = 64 << 20
@@ -35,9 +36,6 @@ _FEWEST_BITS = 2
 of that in a progressive one. libjpeg fills up with grey where a file ends too early."""
 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
-"""What ends the data of a JPEG's scan: any marker but the ones without a segment."""
-
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 3, "RGB": 3, "I;16": 2, "I;16B": 2, "I;16L": 2}
 """Of an image's samples, by Pillow's modes, those of a palette as colours; 4 for every other."""
 
@@ -45,8 +43,12 @@ _MEMORY_PER_PIXEL = {"1": 1, "L": 1, "P": 6, "I;16": 5, "I;16B": 5, "I;16L": 5, 
 """Bytes that decoding takes at its peak, by the same modes; 9 for every other. Measured: see
 docs/reliability.md."""
 
-_USUAL_MEMORY, _WEBP_MEMORY = 9, 18
-"""The same, at most, for any mode, and for WebP: its decoder keeps two pictures beside Pillow's."""
+_USUAL_MEMORY = 9
+"""The same, at most, for any mode."""
+
+_FORMAT_MEMORY = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 28}
+"""The same for formats whose decoders keep two pictures beside Pillow's, or each sample in 4 bytes
+beside them."""
 
 
 def check_size(size: tuple[int, int], limits: Limits, memory: float = _USUAL_MEMORY) -> None:
@@ -94,11 +96,15 @@ def check_expansion(stored: float, memory: float, file: BoundedFile, limits: Lim
 
 def check_pixels(image: Image.Image, limits: Limits) -> None:
     """Raise :class:`ImageError` if the header of an image promises too many pixels."""
-    check_size(image.size, limits, _WEBP_MEMORY if image.format == "WEBP" else _USUAL_MEMORY)
+    check_size(image.size, limits, _FORMAT_MEMORY.get(str(image.format), _USUAL_MEMORY))
 
 
 def check_content(
-    image: ImageFile.ImageFile, file: BoundedFile, full: tuple[int, int], limits: Limits
+    image: ImageFile.ImageFile,
+    stream: IO[bytes],
+    file: BoundedFile,
+    full: tuple[int, int],
+    limits: Limits,
 ) -> None:
     """Refuse a small file of many pixels, or of many passes over them.
 
@@ -106,8 +112,10 @@ def check_content(
     ----------
     image
         Not decoded yet, at the scale that it will be.
+    stream
+        What matters of the file; its position is kept.
     file
-        File of the image; its position is kept.
+        File of the image.
     full
         Width and height of a JPEG before scaling.
     limits
@@ -120,12 +128,10 @@ def check_content(
     """
     pixels = image.width * image.height
     stored = pixels * _BYTES_PER_PIXEL.get(image.mode, 4)
-    is_webp = image.format == "WEBP"
-    memory = pixels * (
-        _WEBP_MEMORY if is_webp else _MEMORY_PER_PIXEL.get(image.mode, _USUAL_MEMORY)
-    )
+    usual = _MEMORY_PER_PIXEL.get(image.mode, _USUAL_MEMORY)
+    memory = pixels * _FORMAT_MEMORY.get(str(image.format), usual)
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        coefficients = _check_jpeg(image, file, full)
+        coefficients = _check_jpeg(image, stream, file.size, full)
         stored, memory = stored + coefficients, memory + coefficients
     elif pixels > _RUN_LENGTH_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
         raise ImageError(f"has {pixels:,} run-length encoded pixels; accepted: BMP without")
@@ -133,15 +139,15 @@ def check_content(
 
 
 def _check_jpeg(
-    image: JpegImagePlugin.JpegImageFile, file: BoundedFile, full: tuple[int, int]
+    image: JpegImagePlugin.JpegImageFile, stream: IO[bytes], size: int, full: tuple[int, int]
 ) -> int:
     """Check that a JPEG is complete and in few scans; return the bytes kept between scans."""
-    pixels, several_scans = full[0] * full[1], _has_several_scans(image, file)
-    if pixels / 64 * _FEWEST_BITS / (2 if several_scans else 1) > 8 * file.size:
+    pixels, several_scans = full[0] * full[1], _has_several_scans(image, stream)
+    if pixels / 64 * _FEWEST_BITS / (2 if several_scans else 1) > 8 * size:
         raise ImageError(f"has too few bytes for {full[0]:,} x {full[1]:,} pixels")
     if not several_scans:
         return 0
-    scans = _count_scans(file)
+    scans = _count_scans(stream)
     if scans > _MOST_SCANS or (scans > 20 and scans * pixels > _MOST_PASSES):
         raise ImageError(f"has too many scans; accepted: up to 20, or {_MOST_SCANS} if it is small")
     # Coefficients of 16 bits, as many for each component as its sampling says.
@@ -149,23 +155,23 @@ def _check_jpeg(
     return 2 * pixels * sum(samplings) // max(*samplings, 1)
 
 
-def _has_several_scans(image: JpegImagePlugin.JpegImageFile, file: BoundedFile) -> bool:
+def _has_several_scans(image: JpegImagePlugin.JpegImageFile, stream: IO[bytes]) -> bool:
     """Whether more than one scan follows; Pillow has read up to the first one's data."""
     header = bytes([0xFF, 0xDA, 0, 6 + 2 * image.layers, image.layers])
-    position = file.tell()
-    file.seek(max(position - len(header) - 2 * image.layers - 3, 0))
-    complete = file.read(len(header)) == header
-    file.seek(position)
+    position = stream.tell()
+    stream.seek(max(position - len(header) - 2 * image.layers - 3, 0))
+    complete = stream.read(len(header)) == header
+    stream.seek(position)
     return "progressive" in image.info or not complete
 
 
-def _count_scans(file: BoundedFile) -> int:
+def _count_scans(stream: IO[bytes]) -> int:
     """Count scans as libjpeg finds them, up to one more than are accepted."""
-    position = file.tell()
-    content = file.read()
-    file.seek(position)
+    position = stream.tell()
+    content = stream.read()
+    stream.seek(position)
     scans, end = 1, 0
-    while scans <= _MOST_SCANS and (found := _MARKER.search(content, end)):
+    while scans <= _MOST_SCANS and (found := MARKER.search(content, end)):
         marker, end = found.group()[1], found.end()
         if marker == _END_OF_IMAGE:
             break

@@ -1,4 +1,4 @@
-"""A PNG file without what no pixel depends on, and what it says of its depth.
+"""A PNG file without what no pixel depends on, and what it says of its samples.
 
 Profiles, text and gamma can be damaged, or larger than Pillow accepts, in a
 file whose pixels are sound. Pillow is given the file without these chunks.
@@ -6,16 +6,23 @@ file whose pixels are sound. Pillow is given the file without these chunks.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 from medkit.images.bounded_file import BoundedFile
-from medkit.images.formats.spliced import SplicedFile
+from medkit.images.formats.spliced import Part, SplicedFile
 
 _SIGNATURE = 8
-_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"eXIf")
-"""Chunks that decide pixels, frames or the orientation."""
+_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""Chunks that decide pixels. Those of further frames do not decide the first one's."""
 
-_LARGEST_EXIF = 1 << 20  # bytes; the orientation is not worth more
+_EXIF, _BITS, _ANIMATION = b"eXIf", b"sBIT", b"acTL"
+_LARGEST = {_EXIF: 1 << 20, _BITS: 4, _ANIMATION: 8}
+"""Bytes of the chunks that may say something useful, and are passed over if they are damaged."""
+
+_DEEP = 16
+_COLOUR_TYPES = {0: (1, False), 2: (3, False), 3: (3, False), 4: (1, True), 6: (3, True)}
+"""Colours and alpha, by the header's colour type (PNG 1.2, 4.1.1)."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +35,86 @@ class PngChunks:
         The chunks that matter, as a file.
     significant_bits
         Bits of the original samples, where the file says so (chunk sBIT).
+    several
+        Whether there are more frames than the first.
+    has_end
+        Whether the end marker is there.
+    deep
+        Whether samples have 16 bits.
+    colours, alpha
+        Colours of a pixel, and whether alpha follows them.
+    colour_key
+        Samples of the colour that is transparent, if samples have 16 bits.
     """
 
     file: SplicedFile
-    significant_bits: int | None
+    significant_bits: int | None = None
+    several: bool = False
+    has_end: bool = False
+    deep: bool = False
+    colours: int = 3
+    alpha: bool = False
+    colour_key: tuple[int, ...] = ()
 
 
 def read_chunks(file: BoundedFile) -> PngChunks:
     """Sort a PNG's chunks. What follows a chunk that ends early is left for the decoder."""
-    segments, bits, place = [(0, _SIGNATURE)], None, _SIGNATURE
-    while place < file.size:
+    parts: list[Part] = [(0, _SIGNATURE)]
+    place, has_end, useful = _SIGNATURE, False, dict[bytes, bytes]()
+    while place < file.size and not has_end:
         file.seek(place)
         head = file.read(8)
-        kind, end = head[4:], place + 12 + int.from_bytes(head[:4])
-        if kind == b"sBIT" and end <= file.size:
-            bits = max(file.read(min(int.from_bytes(head[:4]), 4)), default=None)
-        if kind in _KEPT and not (kind == b"eXIf" and end - place > _LARGEST_EXIF):
-            segments.append((place, min(end, file.size) - place))
+        kind, length = head[4:], int.from_bytes(head[:4])
+        end, has_end = place + 12 + length, kind == b"IEND"
+        if kind in _LARGEST and end <= file.size:
+            content = _content(file, kind, length)
+            if content is not None:
+                useful[kind] = content
+            if content is None or kind != _EXIF:
+                place = end
+                continue
+        if kind in (b"IHDR", b"tRNS") and length <= 16 and end <= file.size:
+            useful.setdefault(kind, file.read(length))
+        if kind in (*_KEPT, _EXIF):
+            parts.append((place, min(end, file.size) - place))
         elif not kind.isalpha() or end > file.size:
-            segments.append((place, file.size - place))  # no chunk: the decoder says why
+            if b"IDAT" in useful:
+                break  # pixels are there or not; what is cut is no more of them
+            parts.append((place, file.size - place))  # no chunk: the decoder says why
             break
-        if kind == b"IEND":
-            break
+        if kind == b"IDAT" or (kind == b"fcTL" and b"IDAT" not in useful):
+            useful[kind] = b""  # the first frame is one of the animation's, or is not
         place = end
-    return PngChunks(SplicedFile(file, segments), bits)
+    return _told(SplicedFile(file, parts), useful, has_end)
+
+
+def _content(file: BoundedFile, kind: bytes, length: int) -> bytes | None:
+    """Return what a chunk holds, from where its content begins; ``None`` if it is damaged."""
+    if not 0 < length <= _LARGEST[kind]:
+        return None
+    content, checksum = file.read(length), file.read(4)
+    return content if zlib.crc32(kind + content) == int.from_bytes(checksum) else None
+
+
+def _told(file: SplicedFile, useful: dict[bytes, bytes], has_end: bool) -> PngChunks:
+    """Return what the chunks say."""
+    header, key = useful.get(b"IHDR", b""), useful.get(b"tRNS", b"")
+    if len(header) != 13 or header[9] not in _COLOUR_TYPES:
+        return PngChunks(file, has_end=has_end)
+    colours, alpha = _COLOUR_TYPES[header[9]]
+    deep = header[8] == _DEEP
+    frames = int.from_bytes(useful.get(_ANIMATION, b"")[:4])
+    return PngChunks(
+        file,
+        significant_bits=max(useful.get(_BITS, b""), default=None),
+        several=frames > 1 or (frames == 1 and b"fcTL" not in useful),
+        has_end=has_end,
+        deep=deep,
+        colours=colours,
+        alpha=alpha,
+        colour_key=tuple(
+            int.from_bytes(key[place : place + 2]) for place in range(0, 2 * colours, 2)
+        )
+        if deep and not alpha and len(key) >= 2 * colours
+        else (),
+    )

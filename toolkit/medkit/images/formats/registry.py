@@ -91,7 +91,7 @@ class ImageFormat(Protocol):
 _FORMATS: Registry[ImageFormat] = Registry(
     "image format",
     attrgetter("name"),
-    ("medkit.images.formats.pillow", "medkit.images.formats.tiff"),
+    tuple(f"medkit.images.formats.{name}" for name in ("jpeg", "png", "pillow", "tiff", "further")),
 )
 
 

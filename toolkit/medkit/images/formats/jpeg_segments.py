@@ -1,0 +1,78 @@
+"""A JPEG file without what no pixel depends on.
+
+Profiles, comments and other programs' segments can be damaged in a file whose
+pixels are sound. Decoders are given the file without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medkit.images.bounded_file import BoundedFile
+from medkit.images.formats.jpeg_header import FRAMES, JpegFrame, frame_of
+from medkit.images.formats.spliced import Part, SplicedFile
+
+_APP0, _APP1, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_FIRST_SEGMENT, _END, _START_OF_SCAN = 0xC0, 0xD9, 0xDA
+_BARE = range(0xD0, 0xD9)
+
+_EXIF = b"Exif\0\0"
+_USED = {_APP0: (b"JFIF\0", 14), _APP1: (_EXIF, len(_EXIF)), _APP14: (b"Adobe", 12)}
+"""What decides the colours or the orientation: how it begins, and the fewest bytes that it has."""
+
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"  # may hold the orientation, too
+_LOOKED_AT = max(32, len(_XMP))
+
+
+@dataclass(frozen=True)
+class JpegSegments:
+    """What matters of a JPEG.
+
+    Attributes
+    ----------
+    file
+        The segments that matter, as a file.
+    frame
+        What its header says of the frame; ``None`` if it has none.
+    exif
+        The first EXIF; empty if there is none.
+    """
+
+    file: SplicedFile
+    frame: JpegFrame | None
+    exif: bytes
+
+
+def read_segments(file: BoundedFile) -> JpegSegments:
+    """Sort the segments before a JPEG's first scan. What is out of order is left as it is."""
+    parts: list[Part] = []
+    begin, place, frame, exif = 0, 2, None, b""
+    while place < file.size:
+        file.seek(place)
+        head = file.read(4 + _LOOKED_AT)
+        if len(head) < 4 or head[0] != 0xFF or head[1] < _FIRST_SEGMENT:
+            break
+        marker, end = head[1], place + 2 + int.from_bytes(head[2:4])
+        if marker in (_END, _START_OF_SCAN, 0xFF, *_BARE) or not place + 4 <= end <= file.size:
+            break
+        if marker in FRAMES and frame is None:
+            frame = frame_of(head)
+        if not _is_used(marker, head[4 : end - place]):
+            parts.append((begin, place - begin))
+            begin = end
+        elif marker == _APP1 and not exif and head[4:].startswith(_EXIF):
+            file.seek(place + 4)
+            exif = file.read(end - place - 4)
+        place = end
+    parts.append((begin, file.size - begin))
+    return JpegSegments(SplicedFile(file, parts), frame, exif)
+
+
+def _is_used(marker: int, content: bytes) -> bool:
+    """Whether a pixel, or where it stands, depends on a segment."""
+    if not (_APP0 <= marker <= _APP15 or marker == _COMMENT):
+        return True
+    start, fewest = _USED.get(marker, (b"", 0))
+    if marker == _APP1 and content.startswith(_XMP):
+        return True
+    return fewest > 0 and content.startswith(start) and len(content) >= fewest
