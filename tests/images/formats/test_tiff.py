@@ -15,6 +15,8 @@ from PIL import Image
 
 from medkit.errors import ImageError
 from medkit.images.formats.registry import Decoded
+from medkit.images.limits import Limits
+from medkit.images.notes import ALPHA_IGNORED, DEPTH_GUESSED
 from medkit.images.reading import read_image
 
 tifffile = pytest.importorskip("tifffile", reason="LOUDLY: tifffile is not installed here")
@@ -161,6 +163,9 @@ def test_every_way_of_storing_the_same_samples_gives_the_same_pixels(
         if kind == "zero is white" and dtype not in ("u1", "i1"):
             assert found == "a TIFF of more than 8 bits whose zero means white; invert it"
             continue
+        if words.startswith("jpeg2000") and dtype in ("u4", "i4"):
+            assert found == "a TIFF of JPEG 2000 with more than 16 bits; save it with LZW"
+            continue
         if isinstance(found, str):
             wrong.append(f"{words}: {found}")
         elif np.abs(np.asarray(found.pixels).astype(int) - expected).max() > most and not (
@@ -178,3 +183,139 @@ def test_every_way_of_storing_the_same_samples_gives_the_same_pixels(
             wrong.append(f"{words}, without the extra: other pixels")
     assert not wrong, f"{len(wrong)} of {count}: " + "; ".join(wrong[:5])
     assert count >= 16
+
+
+PACKED = tuple(range(9, 16))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("bits", PACKED)
+@pytest.mark.parametrize("kind", ["grey", "zero is white", "grey and alpha", "rgb"])
+def test_packed_bits_say_how_deep_samples_are(
+    kind: str, bits: int, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, options = KINDS[kind]
+    picture = with_alpha(kind, levels(count))
+    full = 2**bits - 1
+    # Dark: no largest sample tells the depth.
+    dark = picture if "alpha" in kind else picture // 3
+    samples = np.rint(dark / 255 * full).astype(np.uint16)
+    expected = seen(kind, np.rint(samples / full * 255).astype(np.uint8)).astype(int)
+    for tile, planar in itertools.product((None, (16, 32)), ("contig", "separate")):
+        values = samples[..., 0] if count == 1 else samples
+        chosen = dict(options)
+        if count > 1:
+            chosen["planarconfig"] = planar
+            values = np.moveaxis(samples, -1, 0).copy() if planar == "separate" else samples
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, values, bitspersample=bits, byteorder=order, tile=tile, **chosen)
+        found = outcome(stream.getvalue())
+        assert isinstance(found, Decoded), found
+        assert found.notes == ()
+        assert np.abs(np.asarray(found.pixels).astype(int) - expected).max() <= 1
+        with monkeypatch.context() as absent:
+            absent.setitem(sys.modules, "tifffile", None)
+            without = outcome(stream.getvalue())
+        assert isinstance(without, str) and without.endswith(EXTRA)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "packbits", "adobe_deflate"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_one_bit_is_black_or_white(order: str, compression: str, photometric: str) -> None:
+    picture = levels(1)[..., 0] > 127
+    stream = io.BytesIO()
+    tifffile.imwrite(
+        stream, picture, photometric=photometric, compression=compression, byteorder=order
+    )
+    found = outcome(stream.getvalue())
+    assert isinstance(found, Decoded), found
+    expected = picture if photometric == "minisblack" else ~picture
+    assert np.array_equal(np.asarray(found.pixels), expected * np.uint8(255))
+
+
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+def test_integers_of_64_bits_obey_the_rule_of_depth(dtype: str) -> None:
+    samples = (levels(1)[..., 0].astype(dtype) * 257).astype(dtype)
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, samples, photometric="minisblack")
+    found = outcome(stream.getvalue())
+    assert isinstance(found, Decoded), found
+    assert found.notes == (DEPTH_GUESSED,)
+    assert np.array_equal(np.asarray(found.pixels), levels(1)[..., 0])
+
+
+@pytest.mark.parametrize("kind", ["grey and alpha", "rgb and alpha"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_alpha_that_is_zero_everywhere_is_not_meant(kind: str, dtype: str) -> None:
+    count, options = KINDS[kind]
+    picture = levels(count)
+    picture[..., -1] = 0
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, deepened(kind, picture, dtype), planarconfig="contig", **options)
+    found = outcome(stream.getvalue())
+    assert isinstance(found, Decoded), found
+    assert ALPHA_IGNORED in found.notes
+    expected = picture[..., 0] if count == 2 else picture[..., :3]
+    assert np.array_equal(np.asarray(found.pixels), expected)
+
+
+@pytest.mark.parametrize("kind", ["grey, premultiplied", "rgb, premultiplied"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_colours_that_were_multiplied_by_zero_are_gone(kind: str, dtype: str) -> None:
+    count, options = KINDS[kind]
+    stream = io.BytesIO()
+    empty = np.zeros((*SIZE, count), dtype)
+    tifffile.imwrite(stream, empty, planarconfig="contig", **options)
+    assert outcome(stream.getvalue()) == (
+        "is wholly transparent, and its colours were multiplied by that"
+    )
+    empty[..., :-1] = 9000 if dtype == "u2" else 90
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, empty, planarconfig="contig", **options)
+    found = outcome(stream.getvalue())
+    assert isinstance(found, Decoded), found
+    assert ALPHA_IGNORED in found.notes
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_a_tiff_that_is_cut_is_refused_wherever_its_directory_stands(
+    compression: str | None, dtype: str
+) -> None:
+    picture = levels(3) if dtype == "u1" else levels(3).astype("u2") * 257
+    stream = io.BytesIO()
+    try:
+        tifffile.imwrite(stream, picture, photometric="rgb", compression=compression)
+    except Exception:
+        pytest.skip("there is no such file")
+    content = stream.getvalue()
+    assert isinstance(outcome(content), Decoded)
+    for length in (len(content) - 1, len(content) - 13, len(content) * 2 // 3, len(content) // 3):
+        found = outcome(content[:length])
+        assert isinstance(found, str), length
+
+
+def test_limits_hold_before_anything_is_decoded() -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.zeros((4000, 4000, 3), "u2"), photometric="rgb", compression="zlib")
+    content = stream.getvalue()
+    with pytest.raises(ImageError, match="decompression bomb"):
+        read_image(io.BytesIO(content))
+    with pytest.raises(ImageError, match="has 4,000 x 4,000 pixels"):
+        read_image(io.BytesIO(content), Limits(megapixels=10))
+    with pytest.raises(ImageError, match="megabytes; accepted"):
+        read_image(io.BytesIO(content), Limits(megabytes=0.001))
+
+
+def test_nothing_is_logged_of_a_damaged_file(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, levels(3).astype("u2") * 257, photometric="rgb", compression="zlib")
+    content = stream.getvalue()
+    for place in range(0, len(content), 7):
+        changed = bytearray(content)
+        changed[place] ^= 0xFF
+        outcome(bytes(changed))
+    assert capfd.readouterr() == ("", "")

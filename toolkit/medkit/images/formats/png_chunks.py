@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 from medkit.images.bounded_file import BoundedFile
-from medkit.images.formats.spliced import Part, SplicedFile
+from medkit.images.formats.spliced import SplicedFile
 
 _SIGNATURE = 8
 _KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
@@ -59,7 +59,7 @@ class PngChunks:
 
 def read_chunks(file: BoundedFile) -> PngChunks:
     """Sort a PNG's chunks. What follows a chunk that ends early is left for the decoder."""
-    parts: list[Part] = [(0, _SIGNATURE)]
+    parts = [(0, _SIGNATURE)]
     place, has_end, useful = _SIGNATURE, False, dict[bytes, bytes]()
     while place < file.size and not has_end:
         file.seek(place)
@@ -76,16 +76,25 @@ def read_chunks(file: BoundedFile) -> PngChunks:
         if kind in (b"IHDR", b"tRNS") and length <= 16 and end <= file.size:
             useful.setdefault(kind, file.read(length))
         if kind in (*_KEPT, _EXIF):
-            parts.append((place, min(end, file.size) - place))
+            _add(parts, place, min(end, file.size))
         elif not kind.isalpha() or end > file.size:
             if b"IDAT" in useful:
                 break  # pixels are there or not; what is cut is no more of them
-            parts.append((place, file.size - place))  # no chunk: the decoder says why
+            _add(parts, place, file.size)  # no chunk: the decoder says why
             break
         if kind == b"IDAT" or (kind == b"fcTL" and b"IDAT" not in useful):
             useful[kind] = b""  # the first frame is one of the animation's, or is not
         place = end
     return _told(SplicedFile(file, parts), useful, has_end)
+
+
+def _add(parts: list[tuple[int, int]], start: int, end: int) -> None:
+    """Add a part of a file, to the last one if it follows that."""
+    begin, length = parts[-1]
+    if begin + length == start:
+        parts[-1] = begin, end - begin
+    else:
+        parts.append((start, end - start))
 
 
 def _content(file: BoundedFile, kind: bytes, length: int) -> bytes | None:

@@ -62,14 +62,18 @@ class TiffFormat:
         directory = tiff.read_directory(file)
         layout = kinds.layout_of(directory)
         _check(layout, file, limits)
-        stream = tiff.with_tags(file, directory.order, _tags_for_decoders(directory, layout))
+        stream = tiff.with_tags(
+            file, directory.order, _tags_for_decoders(directory, layout, file.size)
+        )
         if layout.pillow_is_right:
             with as_pillow_comes():
                 found = _by_pillow(stream, layout, directory)
         else:
             layout.check_for_tifffile()
             need(f"read a TIFF of {_described(layout)}", "tifffile", "imagecodecs")
-            samples = _colours_of_palette(_by_tifffile(stream, layout), layout, directory)
+            samples = _colours_of_palette(
+                _by_tifffile(stream, file.size, layout), layout, directory
+            )
             found = samples.to_eight_bits()
         upright = turned(found.pixels, directory.values(tiff.ORIENTATION, (1,))[0])
         upright.info = {}
@@ -84,14 +88,29 @@ def _check(layout: TiffLayout, file: BoundedFile, limits: Limits) -> None:
     memory = stored if stored == 1 else stored + 3 if stored < 4 else stored + 5
     check_size(layout.size, limits, memory)
     layout.check_parts(file)
+    if layout.compression == kinds.JPEG:
+        _check_ends_of_jpeg(layout, file)
     whole = layout.whole_pixels
     check_expansion(stored * whole, memory * whole, file, limits)
 
 
-def _tags_for_decoders(directory: TiffDirectory, layout: TiffLayout) -> dict[int, Tag]:
+def _check_ends_of_jpeg(layout: TiffLayout, file: BoundedFile) -> None:
+    """Check that each strip or tile has its end marker; libjpeg fills up what is missing."""
+    for number, offset in enumerate(layout.offsets):
+        length = layout.length_of(number, file.size)
+        file.seek(offset + max(length - _TAIL, 0))
+        if _END_OF_JPEG not in file.read(min(length, _TAIL)):
+            raise ImageError("ends before its pixels do")
+
+
+def _tags_for_decoders(directory: TiffDirectory, layout: TiffLayout, size: int) -> dict[int, Tag]:
     """Return the tags for a decoder that is to give samples as they are stored."""
     tags = dict(directory.tags)
     tags.pop(tiff.ORIENTATION, None)
+    if len(layout.counts) == 1 == len(layout.offsets) and layout.compression != kinds.NONE:
+        # Behind the file's own end, a decoder would read the directory for pixels.
+        counts = tiff.TILE_COUNTS if layout.tiled else tiff.STRIP_COUNTS
+        tags[counts] = Tag(4, (layout.length_of(0, size),))
     if layout.alpha == kinds.PREMULTIPLIED:
         # Pillow would divide the colours by alpha, and lose those of an alpha of zero.
         tags[tiff.EXTRA_SAMPLES] = Tag(3, (kinds.STRAIGHT, *layout.extra[1:]))
@@ -115,7 +134,7 @@ def _by_pillow(stream: SplicedFile, layout: TiffLayout, directory: TiffDirectory
         return _samples(values, layout, directory).to_eight_bits()
 
 
-def _by_tifffile(stream: SplicedFile, layout: TiffLayout) -> NDArray[Any]:
+def _by_tifffile(stream: SplicedFile, size: int, layout: TiffLayout) -> NDArray[Any]:
     """Return the samples as tifffile reads them: shape (rows, columns, samples)."""
     import tifffile
 
@@ -136,7 +155,7 @@ def _by_tifffile(stream: SplicedFile, layout: TiffLayout) -> NDArray[Any]:
             plane, place = divmod(number, parts)
             top, left = place // columns * down, place % columns * across
             rows, wide = min(down, height - top), min(across, width - left)
-            content = _content(stream, layout, number, page.jpegtables)
+            content = _content(stream, size, layout, number)
             segment = page.decode(content, number, jpegtables=page.jpegtables)[0]
             if segment is None or segment.shape[1] < rows or segment.shape[2] < wide:
                 raise ImageError("has a strip or tile that is smaller than its size says")
@@ -145,32 +164,18 @@ def _by_tifffile(stream: SplicedFile, layout: TiffLayout) -> NDArray[Any]:
     return values.view(np.uint8) if values.dtype == np.bool_ else values
 
 
-def _content(stream: SplicedFile, layout: TiffLayout, number: int, tables: bytes | None) -> bytes:
+def _content(stream: SplicedFile, size: int, layout: TiffLayout, number: int) -> bytes:
     """Return the bytes of a strip or tile, which are all there and unpack to no more than it."""
-    (across, down), offset = layout.part, layout.offsets[number]
-    if layout.counts:
-        count = layout.counts[number]
-    elif layout.compression == kinds.NONE:
-        together = 1 if layout.separate else layout.samples
-        rows = down
-        if not layout.tiled:
-            rows = min(down, layout.size[1] - number % -(-layout.size[1] // down) * down)
-        count = rows * -(-across * together * layout.bits // 8)
-    else:
-        count = stream.size - offset
-    stream.seek(offset)
-    content = stream.read(count)
-    if not content or (len(content) < count and layout.counts):
-        raise ImageError("ends before its pixels do")
+    across, down = layout.part
+    stream.seek(layout.offsets[number])
+    content = stream.read(layout.length_of(number, size))
     frame: tuple[int, int] | None = None
     if layout.compression == kinds.JPEG:
         found = read_frame(content)
         frame = (found.width, found.height) if found else None
-        if _END_OF_JPEG not in content[-_TAIL:]:
-            raise ImageError("ends before its pixels do")
     elif layout.compression in kinds.JPEG_2000:
-        size = read_size(content)
-        frame = (size.width, size.height) if size else None
+        codestream = read_size(content)
+        frame = (codestream.width, codestream.height) if codestream else None
     else:
         return content
     if frame is None or not (0 < frame[0] <= across and 0 < frame[1] <= down):

@@ -52,7 +52,7 @@ _MOST_PARTS = 1 << 18
 _MOST_VALUES = 3 << 16
 """Values of any other tag: a palette of 16 bits has that many."""
 
-_MOST_TAGS = 4096
+_MOST_TAGS = 65_535  # as many as a classic TIFF can have
 _LARGEST = 2**32 - 2**26
 """Bytes of a file whose every place a classic directory behind it can still name."""
 
@@ -129,7 +129,9 @@ def read_directory(file: BoundedFile) -> TiffDirectory:
     first = struct.calcsize(order + counting)
     (count,) = struct.unpack(order + counting, _read(file, start, first))
     if not 0 < count <= _MOST_TAGS:
-        raise ImageError(f"a TIFF whose first page has {count:,} tags; accepted: 1 to {_MOST_TAGS}")
+        raise ImageError(
+            f"a TIFF whose first page has {count:,} tags; accepted: 1 to {_MOST_TAGS:,}"
+        )
     room = struct.calcsize(order + link)
     size = struct.calcsize(order + entry) + room
     entries = _read(file, start + first, count * size)

@@ -131,13 +131,25 @@ class TiffLayout:
             raise ImageError(
                 f"has {len(self.offsets):,} strips or tiles; its size needs {expected:,}"
             )
-        if len(self.counts) != len(self.offsets):
-            if self.compression == NONE or len(self.offsets) == 1:
-                return  # their length follows from their size, or is that of the rest
+        if len(self.counts) != len(self.offsets) and self.compression != NONE and expected > 1:
             raise ImageError("does not tell how long its strips or tiles are")
-        # A single strip may claim more than there is; libtiff reads up to the end.
         if len(self.counts) > 1 and self.compression != NONE and sum(self.counts) > 2 * file.size:
             raise ImageError("refers to the same bytes too often")
+        for number in range(expected):
+            if self.offsets[number] + self.length_of(number, file.size) > file.size:
+                raise ImageError("ends before its pixels do")
+
+    def length_of(self, number: int, size: int) -> int:
+        """Return how many bytes a strip or tile has, in a file of so many bytes."""
+        (_, height), (across, down) = self.size, self.part
+        if self.compression == NONE:
+            together = 1 if self.separate else self.samples
+            rows = down if self.tiled else min(down, height - number % -(-height // down) * down)
+            return rows * -(-across * together * self.bits // 8)
+        rest = max(size - self.offsets[number], 1)
+        count = self.counts[number] if len(self.counts) == len(self.offsets) else rest
+        # A single strip may claim more than there is: decoders read up to the end.
+        return min(count, rest) if len(self.offsets) == 1 else count
 
     @cached_property
     def pillow_is_right(self) -> bool:
