@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medkit.batch.observers import Silent
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.rows import Row
 from medkit.defaults import BALANCED, HIGH_SENSITIVITY
@@ -70,7 +71,7 @@ class FakeModel:
 Models = dict[str, FakeModel]
 
 
-class Watcher:
+class Watcher(Silent):
     """Keeps what it is told."""
 
     def __init__(self) -> None:

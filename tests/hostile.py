@@ -22,6 +22,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 OK = ""
 FOREIGN = "not an image of an accepted format"
 BROKEN = "cannot be decoded: "
+CUT = "ends before its pixels do"
 SHORT = "has too few bytes"
 BOMB = "is empty or a decompression bomb"
 MANY_SCANS = "has too many scans"
@@ -172,7 +173,8 @@ def truncated() -> Members:
     for name, content in kinds.items():
         stem, _, suffix = name.rpartition(".")
         for end in range(512, len(content), 512):
-            yield f"{stem}-{end:05}.{suffix}", content[:end], BROKEN
+            reason = CUT if suffix == "jpg" else BROKEN
+            yield f"{stem}-{end:05}.{suffix}", content[:end], reason
 
 
 def foreign() -> Members:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from medkit.datasets.conflicts import resolve_conflicts
-from medkit.datasets.layout import Item, locate_dataset, read_dataset
+from medkit.datasets.layout import Item, read_dataset
+from medkit.datasets.location import locate_dataset
 from medkit.datasets.sampling import load_tensors
 from medkit.images.contract import InputContract
 from medkit.tasks import PNEUMONIA, SKIN, Task

@@ -12,6 +12,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from typer.main import get_command
@@ -280,3 +281,11 @@ def test_tables_are_up_to_date_with_the_models() -> None:
         [sys.executable, script, "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_text_in_the_picture_of_the_terminal_is_stretched() -> None:
+    picture = ElementTree.parse(ROOT / "docs" / "terminal.svg")
+    texts = [text for text in picture.iter() if text.get("textLength")]
+    assert len(texts) > 20
+    widths = {round(float(text.get("textLength", "")) / len(text.text or ""), 3) for text in texts}
+    assert len(widths) == 1

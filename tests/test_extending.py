@@ -57,7 +57,7 @@ def medkit(
     )
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
-    return done.stderr
+    return done.stdout + done.stderr
 
 
 def rows(out: Path) -> list[dict[str, str]]:

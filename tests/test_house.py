@@ -34,7 +34,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("medkit.tasks",),
     ("medkit.images",),
     ("medkit.files", "medkit.extras", "medkit.records", "medkit.registry", "medkit.plugins"),
-    ("medkit.system", "medkit.errors", "medkit.defaults", "medkit.version"),
+    ("medkit.system", "medkit.errors", "medkit.defaults", "medkit.version", "medkit.wording"),
 )
 """The rooms, from the top: folders, and modules that stand alone. Each imports from itself and
 from rooms that are lower only."""
@@ -46,6 +46,7 @@ FACADES = ("medkit",)
 """Packages for users, which no module imports from."""
 
 HEAVY = {
+    "imagecodecs",
     "imagehash",
     "jinja2",
     "keras",
@@ -53,9 +54,11 @@ HEAVY = {
     "onnx",
     "onnxruntime",
     "pandas",
+    "pillow_heif",
     "scipy",
     "sklearn",
     "tensorflow",
+    "tifffile",
 }
 
 CLASSIFYING = {
@@ -101,6 +104,7 @@ PUBLIC = [
     "PNEUMONIA",
     "Parity",
     "ParityOptions",
+    "ProgressLine",
     "ReportOptions",
     "Row",
     "SKIN",
@@ -122,6 +126,7 @@ PUBLIC = [
     "path_from_csv",
     "predict_paths",
     "run_benchmark",
+    "to_frame",
     "train_model",
     "write_report",
 ]

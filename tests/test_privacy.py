@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 import hostile
-from medkit.batch.resume import record_path
+from medkit.batch.run_record import record_path
 from medkit.errors import ImageError
 from medkit.images.limits import Limits
 from medkit.images.reading import open_image

@@ -15,6 +15,7 @@ from medkit.datasets.splits import Splits
 from medkit.errors import ExportError, UsageError
 from medkit.images.contract import InputContract
 from medkit.models.manifest import Calibration
+from medkit.wording import counted
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def check_hygiene(items: Sequence[Item], splits: Splits) -> None:
         shared = [item for item in items if item.sha256 in known]
         if shared:
             raise ExportError(
-                f"{len(shared)} calibration images lie in the {name} split, such as "
+                f"{counted(len(shared), 'calibration image')} in the {name} split, such as "
                 f"{shared[0].name} ({known[shared[0].sha256]} there); calibrate on training "
                 "images only"
             )

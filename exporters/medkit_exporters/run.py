@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medkit.datasets.conflicts import deduplicated_mask
-from medkit.datasets.layout import check_layout, locate_dataset
+from medkit.datasets.labels import Labels
+from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import check_seed, load_tensors
 from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
 from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED
@@ -28,6 +29,7 @@ from medkit.models.runtimes.keras import import_tensorflow
 from medkit.models.runtimes.loading import load_model
 from medkit.reports.modelcard import write_card
 from medkit.tasks import TASKS, Task
+from medkit.wording import unknown
 from medkit_exporters.calibration import check_count
 from medkit_exporters.formats.registry import KnownExporter, get_exporter, known_exporters
 from medkit_exporters.ladder import LADDERS, Attempt
@@ -66,6 +68,9 @@ class ExportOptions:
         Points of accuracy, and hundredths of AUC, by which a file may differ
         from the original on validation images. If it differs by more, the
         next rung of the ladder is tried.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
     """
 
     tasks: tuple[Task, ...] = tuple(TASKS.values())
@@ -76,6 +81,7 @@ class ExportOptions:
     calibration_images: int = CALIBRATION_IMAGES
     seed: int = SEED
     max_drop: float = MAX_DROP
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def export_models(
     )
     bundles = _open_bundles(options)
     splits = {
-        bundle.task.name: splits_of(bundle, options.data)
+        bundle.task.name: splits_of(bundle, options.data, options.spellings)
         for bundle in bundles
         if options.data is not None
     }
@@ -161,6 +167,8 @@ def export_models(
         source, divided = open_source(bundle.keras_path), splits.get(task)
         if divided is not None and not divided.as_trained:
             note(f"{task}: {FOREIGN_DATA}")
+        for line in divided.dataset.remarks() if divided is not None else ():
+            note(f"{task}: {line}")
         if divided is None:
             note(f"{task}: without data nothing is compared; medkit parity does it")
         builder = CandidateBuilder(
@@ -184,10 +192,11 @@ def _check_arguments(options: ExportOptions) -> list[KnownExporter]:
         (options.formats, tuple(known_exporters()), "format"),
         (options.precisions, tuple(LADDERS), "precision"),
     ):
-        unknown = [word for word in given if word not in known]
-        if unknown or not given:
-            problem = f"unknown {what} {', '.join(map(repr, unknown))}" if unknown else f"no {what}"
-            raise UsageError(f"{problem}; accepted: {', '.join(known)}")
+        for word in given:
+            if word not in known:
+                raise UsageError(unknown(what, word, known))
+        if not given:
+            raise UsageError(f"no {what}; accepted: {', '.join(known)}")
     check_seed(options.seed)
     check_count(options.calibration_images)
     if not 0 <= options.max_drop <= 100:
@@ -204,7 +213,8 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
     """Open the bundles, and check that files and data can be read and written."""
     if options.data is not None:
         for task in options.tasks:
-            check_layout(task, locate_dataset(task, options.data))
+            labels = Labels.of(task, options.spellings)
+            check_layout(task, locate_dataset(task, options.data), labels)
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         bundle.verify(bundle.keras_path)

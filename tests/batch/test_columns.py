@@ -23,6 +23,7 @@ def test_columns_name_each_label_with_underscores() -> None:
         "p_NORMAL",
         "p_basal_cell_carcinoma",
         "error",
+        "notes",
     ]
 
 

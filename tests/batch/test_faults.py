@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from medkit.batch.observers import Silent
 from medkit.batch.options import ClassifyOptions
-from medkit.batch.resume import record_path
 from medkit.batch.rows import Row
-from medkit.batch.run import Silent, classify_files
+from medkit.batch.run import classify_files
+from medkit.batch.run_record import record_path
 from medkit.errors import MedkitError
 
 COUNT = 400

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import random
@@ -9,9 +11,11 @@ import shutil
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +24,14 @@ from PIL import Image
 from medkit.batch import columns, quarantine
 from medkit.batch.engines.registry import WorkersDiedError
 from medkit.batch.engines.threads import Threads
+from medkit.batch.observers import Silent
 from medkit.batch.options import ClassifyOptions
+from medkit.batch.outputs.csv import path_from_csv
 from medkit.batch.outputs.lines import LineSink
-from medkit.batch.resume import record_path, sole_writer
+from medkit.batch.resume import sole_writer
 from medkit.batch.rows import Row
-from medkit.batch.run import ClassifySummary, Silent, classify_files
+from medkit.batch.run import ClassifySummary, classify_files
+from medkit.batch.run_record import record_path
 from medkit.errors import MedkitError, UsageError
 
 NAMES = [
@@ -509,6 +516,370 @@ def test_a_full_disk_ends_with_one_line_and_leaves_what_can_be_continued(
             classify_files(options)
     monkeypatch.undo()
     assert finish(replace(options, resume=True))[0] == whole
+
+
+# Rows with an error that are tried again
+
+
+def rows_of(out: str | Path) -> list[dict[str, str]]:
+    with open(out, newline="", encoding="utf-8-sig") as stream:
+        return [{**row, "path": path_from_csv(row["path"])} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_what_failed_is_tried_again_and_stands_last(
+    options: ClassifyOptions, images: Path, tmp_path: Path, suffix: str
+) -> None:
+    options = replace(options, out=tmp_path / f"o.{suffix}", retry_errors=False)
+    (images / "09.png").write_bytes(b"")
+    whole, before = finish(options)
+    assert before.errors == 2
+    Image.new("L", (20, 20), 50).save(images / "05.png")
+    Path(options.out).chmod(0o640)
+    again, after = finish(replace(options, resume=True, retry_errors=True))
+    lines, failed = whole.splitlines(keepends=True), [b"05.png", b"09.png"]
+    kept = [line for line in lines if not any(name in line[:20] for name in failed)]
+    assert again.startswith(b"".join(kept))
+    last = again.splitlines()[-2:]
+    assert [name in line for name, line in zip(failed, last, strict=True)] == [True, True]
+    assert b"ok" in last[0]
+    assert b"error" in last[1]
+    assert len(again.splitlines()) == len(lines)
+    assert (after.ok, after.errors, after.kept) == (len(NAMES) - 1, 1, len(NAMES) - 2)
+    assert Path(options.out).stat().st_mode & 0o777 == 0o640
+    record = json.loads(record_path(Path(options.out)).read_text())
+    assert (record["rows"], record["errors"]) == (len(NAMES), 1)
+    assert finish(replace(options, resume=True))[0] == again
+
+
+def test_without_an_error_there_is_nothing_to_try_again(
+    options: ClassifyOptions, images: Path
+) -> None:
+    (images / "05.png").unlink()
+    whole, _ = finish(options)
+    inode = Path(options.out).stat().st_ino
+    asked = replace(options, resume=True, retry_errors=True)
+    assert finish(asked)[0] == whole
+    Path(options.out).write_bytes(whole[:300])
+    assert finish(asked)[0] == whole
+    assert Path(options.out).stat().st_ino == inode
+
+
+def test_where_every_row_failed_all_are_tried_again(options: ClassifyOptions, images: Path) -> None:
+    good = {path: path.read_bytes() for path in images.iterdir()}
+    for path in good:
+        path.write_bytes(b"")
+    assert finish(options)[1].ok == 0
+    for path, content in good.items():
+        path.write_bytes(content)
+    assert finish(replace(options, resume=True, retry_errors=True))[1].errors == 1
+    assert [row["path"] for row in rows_of(options.out)] == sorted(NAMES, key=os.fsencode)
+
+
+def test_what_failed_and_has_gone_keeps_a_row(options: ClassifyOptions, images: Path) -> None:
+    finish(options)
+    (images / "05.png").unlink()
+    summary = classify_files(replace(options, resume=True, retry_errors=True))
+    assert summary.errors == 1
+    last = rows_of(options.out)[-1]
+    assert (last["path"], last["error"]) == ("05.png", "file not found")
+
+
+def test_a_folder_that_could_not_be_read_gives_way_to_its_images(
+    options: ClassifyOptions, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "sub").mkdir()
+    Image.new("L", (20, 20), 3).save(images / "sub/a.png")
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert finish(options)[1].errors == 2
+    monkeypatch.undo()
+    assert finish(replace(options, resume=True, retry_errors=True))[1].errors == 1
+    assert [row["path"] for row in rows_of(options.out)][-2:] == ["05.png", "sub/a.png"]
+
+
+def test_a_run_that_fails_before_its_first_new_row_keeps_the_rows_with_an_error(
+    options: ClassifyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = finish(options)
+    asked = replace(options, resume=True, retry_errors=True)
+    ending = Event()
+    ending.set()
+    assert classify_files(asked, Silent(), ending).interrupted
+    assert Path(options.out).read_bytes() == whole
+
+    class Dying(Threads):
+        def run(self, chunks: Any, job: Any, stop: Any) -> Any:
+            raise RuntimeError("a worker has gone")
+            yield
+
+    monkeypatch.setattr("medkit.batch.plan.get_engine", lambda name: Dying())
+    with pytest.raises(WorkersDiedError):
+        classify_files(asked)
+    assert Path(options.out).read_bytes() == whole
+
+
+def test_while_rows_are_tried_again_no_other_process_writes(
+    options: ClassifyOptions, images: Path
+) -> None:
+    pytest.importorskip("fcntl")
+    finish(options)
+    refused: list[str] = []
+
+    class Other(Silent):
+        def row(self, row: Row) -> None:
+            with pytest.raises(UsageError) as caught, sole_writer(Path(options.out)):
+                pass
+            refused.append(str(caught.value))
+
+    classify_files(replace(options, resume=True, retry_errors=True), Other())
+    assert "another process is writing" in refused[0]
+
+
+def test_trying_again_without_an_output_to_continue_is_refused(options: ClassifyOptions) -> None:
+    with pytest.raises(UsageError, match="--retry-errors continues an output; give --resume"):
+        classify_files(replace(options, retry_errors=True))
+
+
+def test_a_run_killed_while_it_tries_again_has_one_row_for_each_image_in_the_end(
+    images: Path, pooled_models: Path, tmp_path: Path
+) -> None:
+    content = (images / "00.png").read_bytes()
+    for number in range(600):
+        (images / f"x{number:04}.png").write_bytes(content if number % 3 else b"")
+    out = tmp_path / "o.csv"
+    command = [sys.executable, "-m", "medkit", "classify", str(images), "--out", str(out)]
+    command += ["--task", "pneumonia", "--trained", str(pooled_models), "--batch-size", "4"]
+    names = sorted(path.name for path in images.iterdir())
+    done = subprocess.run(command, check=False, capture_output=True)
+    assert done.returncode == 3
+    assert sum(row["status"] == "error" for row in rows_of(out)) == 201
+    for number in range(0, 600, 3):
+        (images / f"x{number:04}.png").write_bytes(content)
+    rng, kills = random.Random(3), 0
+    for again in range(12):
+        retry = ["--retry-errors"] if again % 3 else []
+        process = subprocess.Popen([*command, "--resume", *retry], stderr=subprocess.PIPE)
+        # From the moment on that the new output takes the old one's place.
+        inode, until = out.stat().st_ino, time.monotonic() + rng.uniform(0.3, 1.0)
+        while process.poll() is None and time.monotonic() < until and out.stat().st_ino == inode:
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.01))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        _, errors = process.communicate(timeout=60)
+        assert b"Traceback" not in errors
+        found = [row["path"] for row in rows_of(out) if None not in row.values()]
+        assert len(found) == len(set(found))
+    retry = ["--resume", "--retry-errors"]
+    done = subprocess.run([*command, *retry], check=False, capture_output=True)
+    assert done.returncode == 3
+    rows = rows_of(out)
+    assert sorted(row["path"] for row in rows) == names
+    assert [row["path"] for row in rows if row["status"] == "error"] == ["05.png"]
+    assert kills > 5
+
+
+# Names that are written in another way
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="LOUDLY: names are not bytes here")
+@pytest.mark.parametrize("first", ["C", "C.UTF-8"])
+def test_a_run_that_goes_on_in_another_locale_neither_doubles_nor_loses_a_row(
+    images: Path, pooled_models: Path, tmp_path: Path, first: str
+) -> None:
+    for name in ("é.png", "e\u0301.png", "日本.png", "z.png", "ä/ö.png"):
+        path = images / name
+        path.parent.mkdir(exist_ok=True)
+        os.link(images / "00.png", path)
+    locales = {
+        "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        "C.UTF-8": {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"},
+    }
+    (second,) = set(locales) - {first}
+    # With two arguments, names begin with them.
+    command = [sys.executable, "-m", "medkit", "classify", str(images), str(images / "ä")]
+    command += ["--exclude", "日*", "--task", "pneumonia", "--trained", str(pooled_models), "--out"]
+
+    def bytes_of(out: Path, *others: str, locale: str) -> bytes:
+        environment = {**os.environ, **locales[locale]}
+        done = subprocess.run(
+            [*command, str(out), *others], env=environment, check=False, capture_output=True
+        )
+        assert done.returncode == 3, done.stderr
+        return out.read_bytes()
+
+    whole = bytes_of(tmp_path / "whole.csv", locale=second)
+    assert "é.png".encode() in whole
+    assert "日本".encode() not in whole
+    out = tmp_path / "o.csv"
+    assert bytes_of(out, locale=first) == whole
+    assert bytes_of(out, "--resume", locale=second) == whole
+    out.write_bytes(whole[: len(whole) // 2])
+    assert bytes_of(out, "--resume", locale=second) == whole
+
+
+def test_rows_that_an_older_version_wrote_in_another_locale_are_known_again(
+    options: ClassifyOptions, images: Path
+) -> None:
+    Image.new("L", (20, 20), 3).save(images / "é.png")
+    whole, _ = finish(options)
+    Path(options.out).write_bytes(whole.replace("é.png".encode(), rb"\udcc3\udca9.png"))
+    assert finish(replace(options, resume=True))[1].kept == len(NAMES) + 1
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_names_whose_accents_another_system_took_apart_are_known_again(
+    options: ClassifyOptions, images: Path, retry: bool
+) -> None:
+    for name in ("über.png", "größe.png", "naïve.png"):
+        Image.new("L", (20, 20), 3).save(images / name)
+    (images / "naïve.png").write_bytes(b"")
+    finish(options)
+    for name in ("über.png", "größe.png", "naïve.png"):
+        (images / name).rename(images / unicodedata.normalize("NFD", name))
+    Image.new("L", (20, 20), 3).save(images / "new.png")
+    asked = replace(options, resume=True, retry_errors=retry)
+    assert finish(asked)[1].ok == len(NAMES) + 2
+    names = [unicodedata.normalize("NFC", row["path"]) for row in rows_of(options.out)]
+    assert sorted(names) == sorted(
+        unicodedata.normalize("NFC", path.name) for path in images.iterdir()
+    )
+
+
+@pytest.mark.parametrize("kept", ["é.png", "e\u0301.png"])
+def test_two_files_whose_names_only_look_alike_have_a_row_each(
+    options: ClassifyOptions, images: Path, kept: str
+) -> None:
+    Image.new("L", (20, 20), 3).save(images / kept)
+    finish(options)
+    for name in ("é.png", "e\u0301.png"):
+        Image.new("L", (20, 20), 3).save(images / name)
+    if len(list(images.iterdir())) == len(NAMES) + 1:
+        pytest.skip("LOUDLY: here both are the same file")
+    classify_files(replace(options, resume=True))
+    names = [row["path"] for row in rows_of(options.out)]
+    assert sorted(names) == sorted(path.name for path in images.iterdir())
+
+
+# Lists, and what is asked for beside
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_list_is_continued_where_it_was_and_refused_elsewhere(
+    options: ClassifyOptions,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+) -> None:
+    monkeypatch.chdir(images)
+    paths = [*NAMES, "missing.png"]
+    (tmp_path / "list").write_bytes(b"\0".join(map(os.fsencode, paths)))
+    asked = replace(options, inputs=(), from_file=tmp_path / "list", out=tmp_path / f"o.{suffix}")
+    whole, summary = finish(asked)
+    assert (summary.ok, summary.errors) == (len(NAMES) - 1, 2)
+    for cut in (0, 200, len(whole) // 2, len(whole)):
+        Path(asked.out).write_bytes(whole[:cut])
+        assert finish(replace(asked, resume=True))[0] == whole
+    content = (tmp_path / "list").read_bytes()
+    Path(asked.out).write_bytes(whole[: len(whole) // 2])
+    stdin = SimpleNamespace(buffer=io.BytesIO(content))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(UsageError, match='was written with from file ".*list", .* has "-"'):
+        classify_files(replace(asked, from_file=Path("-"), resume=True))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match='was written with folder ".*images"'):
+        classify_files(replace(asked, resume=True))
+
+
+def test_a_list_on_standard_input_can_be_continued(
+    options: ClassifyOptions, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)
+    content = b"\0".join(map(os.fsencode, NAMES))
+
+    def run(*others: Any, **changes: Any) -> bytes:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        return finish(replace(options, inputs=(), from_file=Path("-"), **changes))[0]
+
+    whole = run()
+    Path(options.out).write_bytes(whole[: len(whole) // 2])
+    assert run(resume=True) == whole
+
+
+def test_a_file_for_excel_is_continued_as_one(options: ClassifyOptions) -> None:
+    asked = replace(options, excel=True)
+    whole, _ = finish(asked)
+    assert whole.startswith(b"\xef\xbb\xbfpath,")
+    for cut in (0, 2, 300, len(whole)):
+        Path(options.out).write_bytes(whole[:cut])
+        assert finish(replace(asked, resume=True))[0] == whole
+    again, _ = finish(replace(asked, resume=True, retry_errors=True))
+    assert again.startswith(b"\xef\xbb\xbfpath,")
+    assert again.count(b"\xef\xbb\xbf") == 1
+    assert sorted(row["path"] for row in rows_of(options.out)) == sorted(NAMES)
+    with pytest.raises(UsageError, match="was written with excel true, and this run has false"):
+        finish(replace(options, resume=True))
+    with pytest.raises(UsageError, match="--excel is for CSV"):
+        finish(replace(asked, out=Path(options.out).with_suffix(".jsonl")))
+
+
+def test_what_is_passed_over_is_in_the_summary_the_record_and_on_request_the_rows(
+    options: ClassifyOptions, images: Path
+) -> None:
+    for name in ("notes.txt", ".hidden", "odd", "real.dcm", "more.txt"):
+        (images / name).write_bytes(b"text")
+    passed = {".txt": 2, ".dcm": 1, "hidden": 1, "without a suffix": 1}
+    whole, summary = finish(options)
+    assert (summary.passed_over, summary.skipped, summary.rows) == (passed, 0, len(NAMES))
+    record = json.loads(record_path(Path(options.out)).read_text())
+    assert record["passed over"] == passed
+    Path(options.out).write_bytes(whole[:200])
+    assert finish(replace(options, resume=True))[1].passed_over == passed
+    with pytest.raises(UsageError, match="was written with all files false, and this run has true"):
+        classify_files(replace(options, all_files=True, resume=True))
+    asked = replace(options, all_files=True, overwrite=True)
+    whole, summary = finish(asked)
+    assert (summary.passed_over, summary.skipped, summary.errors) == (passed, 5, 1)
+    rows = rows_of(options.out)
+    assert sorted(row["path"] for row in rows) == sorted(path.name for path in images.iterdir())
+    skipped = {row["path"]: row["error"] for row in rows if row["status"] == "skipped"}
+    assert skipped["notes.txt"] == "no image, by its suffix"
+    assert {row["label"] for row in rows if row["status"] == "skipped"} == {""}
+    Path(options.out).write_bytes(whole[:400])
+    again, summary = finish(replace(asked, overwrite=False, resume=True))
+    assert again == whole
+    assert (summary.skipped, summary.errors) == (5, 1)
+
+
+def test_rows_that_are_kept_count_as_done(options: ClassifyOptions) -> None:
+    whole, _ = finish(options)
+    Path(options.out).write_bytes(b"".join(whole.splitlines(keepends=True)[:11]))
+    told: list[tuple[str, int]] = []
+
+    class Counting(Silent):
+        def kept(self, count: int) -> None:
+            told.append(("kept", count))
+
+        def total(self, count: int) -> None:
+            told.append(("total", count))
+
+        def row(self, row: Row) -> None:
+            told.append(("row", 1))
+            time.sleep(0.05)
+
+    classify_files(replace(options, resume=True), Counting())
+    assert told[0] == ("kept", 10)
+    assert ("total", len(NAMES)) in told
+    assert told.count(("row", 1)) == len(NAMES) - 10
 
 
 def test_a_run_killed_at_50_moments_ends_in_the_bytes_of_one_left_alone(

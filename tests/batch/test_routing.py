@@ -31,19 +31,29 @@ def flat(colour: tuple[int, ...], mode: str = "RGB") -> Image.Image:
     return Image.new(mode, (8, 8), colour)
 
 
+def chest() -> Image.Image:
+    """Draw a bright spine between two dark lungs on a grey body."""
+    image = Image.new("L", (128, 128), 120)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((20, 30, 50, 100), fill=40)
+    draw.rectangle((78, 30, 108, 100), fill=40)
+    draw.rectangle((56, 0, 72, 128), fill=200)
+    return image
+
+
 def seen(image: Image.Image) -> NDArray[np.uint8]:
     return image_to_tensor(image, SKIN.contract)
 
 
 def lit(red: float, green: float, blue: float) -> Image.Image:
-    """Return the grey pattern in the light of one colour."""
-    grey = np.asarray(Image.fromarray(golden.grey_pattern()).convert("RGB"))
+    """Return a chest in the light of one colour."""
+    grey = np.asarray(chest().convert("RGB"))
     return Image.fromarray((grey * np.array([red, green, blue])).round().astype(np.uint8))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_grey_image_goes_to_the_x_rays_in_one_channel_or_three(mode: str) -> None:
-    grey = Image.fromarray(golden.grey_pattern())
+    grey = chest()
     routed = BY_COLOUR.choose(grey.convert(mode))
     assert (routed.task, routed.notes) == (PNEUMONIA.name, ())
     np.testing.assert_array_equal(routed.tensor, image_to_tensor(grey, PNEUMONIA.contract))
@@ -98,6 +108,30 @@ def test_colourfulness_is_the_mean_chroma() -> None:
 def test_noise_of_single_pixels_is_not_taken_for_colour() -> None:
     noise = np.random.default_rng(0).normal(120, 2, (128, 128, 3)).astype(np.uint8)
     assert hue_spread(noise) < HUE_THRESHOLD / 2
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_grey_image_that_shows_no_chest_is_noted(mode: str) -> None:
+    blob = Image.new("L", (128, 128), 180)
+    ImageDraw.Draw(blob).ellipse((40, 40, 88, 88), fill=60)
+    for image in (blob, Image.new("L", (20, 20), 9)):
+        routed = BY_COLOUR.choose(image.convert(mode))
+        assert (routed.task, routed.notes) == (PNEUMONIA.name, ("task guessed",))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "most", "least"),
+    [("chest_xray/test", 0.03, 0.0), ("skin_cancer_isic/Test", 1.0, 0.95)],
+)
+def test_dermoscopy_in_grey_is_noted_and_x_rays_are_not(
+    real_data: Path, folder: str, most: float, least: float
+) -> None:
+    paths = sorted((real_data / folder).rglob("*.jp*g"))
+    noted = [
+        "task guessed" in BY_COLOUR.choose(Image.open(path).convert("L")).notes for path in paths
+    ]
+    assert least <= np.mean(noted) <= most
 
 
 @pytest.mark.data

@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fakemodels import Models, Watcher, coloured, expected, grey, mixture, options
 from medkit.batch import plan
@@ -189,3 +191,30 @@ def test_batches_and_threads_change_no_row_of_the_shipped_models(runtime: str) -
     ):
         assert (row.path, row.status, row.label) == (same.path, same.status, same.label)
         assert row.probabilities == pytest.approx(same.probabilities, abs=1e-6)
+
+
+def test_what_is_doubtful_about_a_row_is_noted_and_counted(tmp_path: Path, models: Models) -> None:
+    levels = np.arange(1, 65, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(levels * 60).save(tmp_path / "a.png")  # 12 bits in 16
+    coloured(tmp_path / "b.png", 150)
+    Image.new("L", (90, 30), 99).save(tmp_path / "c.png")
+    Image.new("RGBA", (30, 20), (90, 90, 90, 0)).save(tmp_path / "d.png")
+    grey(tmp_path / "e.png", 100)
+    (tmp_path / "f.png").write_bytes(b"broken")
+    out = tmp_path / "o.csv"
+    summary = classify_files(options(tmp_path, out=out, task="pneumonia"))
+    with out.open(newline="") as stream:
+        assert {row["path"]: row["notes"] for row in csv.DictReader(stream)} == {
+            "a.png": "depth guessed",
+            "b.png": "colour unexpected",
+            "c.png": "shape unusual",
+            "d.png": "alpha ignored",
+            "e.png": "",
+            "f.png": "",
+        }
+    assert summary.notes == {
+        "depth guessed": 1,
+        "alpha ignored": 1,
+        "colour unexpected": 1,
+        "shape unusual": 1,
+    }

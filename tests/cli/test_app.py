@@ -16,6 +16,7 @@ import medkit.benchmark.run
 import medkit.datasets.audit
 import medkit.evaluation.folder
 import medkit.evaluation.parity
+import medkit.models.inspection
 import medkit.models.runtimes.loading
 import medkit.reports.report
 import medkit.training
@@ -35,24 +36,28 @@ from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.version import __version__
 
 OPTIONS = {
-    "audit": ["json", "html", "strict"],
+    "audit": ["task", "labels-map", "json", "html", "strict"],
     "train": [
         *("data", "recipe", "out", "weights", "seed", "on-conflict", "resume", "overwrite"),
+        "labels-map",
     ],
     "evaluate": [
         *("data", "runtime", "precision", "model", "operating-point", "json", "trained"),
+        "labels-map",
     ],
-    "report": ["out", "data", "trained"],
+    "report": ["out", "data", "labels-map", "trained", "against"],
     "export": [
         *("int8", "fp16", "fp32", "format", "data", "trained", "calibration-images", "seed"),
-        "max-drop",
+        *("labels-map", "max-drop"),
     ],
-    "parity": ["data", "samples", "trained", "json", "junit", "html"],
+    "parity": ["data", "labels-map", "samples", "trained", "json", "junit", "html"],
     "classify": [
         *("out", "task", "model", "operating-point", "include", "exclude", "batch-size"),
         *("runtime", "engine", "threads", "trained", "resume", "overwrite"),
         *("max-megapixels", "max-seconds", "max-megabytes", "max-expansion"),
+        *("from-file", "all-files", "absolute-paths", "retry-errors", "excel"),
     ],
+    "inspect": ["json"],
     "benchmark": [
         *("task", "peers", "repeats", "batch-size", "threads", "json", "svg", "trained"),
     ],
@@ -77,11 +82,9 @@ def test_help_of_a_command_explains_every_option(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    shown = [line.split()[0] for line in lines if line.strip().startswith(("--", "-o"))]
-    names = [name if name != "-o," else "--out" for name in shown]
-    assert {name.rstrip(",") for name in names} == {f"--{name}" for name in OPTIONS[command]} | {
-        "--help"
-    }
+    shown = [line.split() for line in lines if line.strip().startswith("-")]
+    names = [words[1] if words[0].endswith(",") else words[0] for words in shown]
+    assert sorted(names) == sorted(["--help", *(f"--{name}" for name in OPTIONS[command])])
 
 
 def test_without_a_command_the_help_is_shown() -> None:
@@ -211,6 +214,7 @@ def test_an_error_of_the_library_is_one_line_unless_debugging(
         "export": (medkit_exporters, "export_models", []),
         "parity": (medkit.evaluation.parity, "check_parity", []),
         "classify": (medkit.batch.run, "classify_files", [".", "--out", "o.csv"]),
+        "inspect": (medkit.models.inspection, "inspect_file", ["m.tflite"]),
         "benchmark": (medkit.benchmark.run, "run_benchmark", []),
     }[command]
     captured(monkeypatch, module, name, error)
@@ -248,17 +252,54 @@ def test_ctrl_c_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.splitlines()[-1] == "medkit: interrupted"
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("clasify .", "unknown command 'clasify'; did you mean classify? accepted: classify, "),
+        ("diagnose .", "unknown command 'diagnose'; accepted: classify, "),
+        ("--plugn x", "unknown option --plugn; did you mean --plugin? 'medkit -h' explains"),
+        (
+            "classify . --uot o.csv",
+            "unknown option --uot; did you mean --out? 'medkit ",
+        ),
+        ("classify . --zzz", "unknown option --zzz; 'medkit classify -h' explains the options"),
+        ("inspect", "missing argument 'FILE'; 'medkit inspect -h' explains the options"),
+        ("classify . --out o.csv --task pnuemonia", "unknown task 'pnuemonia'; did you mean pneum"),
+        ("classify . --out o.csv --task Skin", "unknown task 'Skin'; did you mean skin?"),
+        ("classify . --out o.csv --runtime onxx", "unknown runtime 'onxx'; did you mean onnx?"),
+        ("classify . --out o.csv --engine thread", "unknown engine 'thread'; did you mean threads"),
+        ("export skni", "unknown task 'skni'; did you mean skin?"),
+        ("export skin --format onx --data .", "unknown format 'onx'; did you mean onnx?"),
+        ("evaluate skin --data . --precision int", "unknown precision 'int'; did you mean int8?"),
+        ("evaluate skin --data . --runtime tf-lite", "unknown runtime 'tf-lite'; did you mean lit"),
+        ("train skin --data . --recipe sed", "unknown recipe 'sed' for skin; did you mean seed?"),
+        ("train skin --data . --on-conflict drp", "unknown policy 'drp' for conflicts; did you m"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(
+    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    result = run(*line.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"medkit: error: {told}")
+
+
 # What people see
 
 
 @pytest.mark.parametrize("command", ["export", "parity", "classify"])
-def test_figures_are_on_standard_error(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_what_is_asked_for_is_on_standard_output_and_remarks_are_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     captured_export(monkeypatch)
     captured_parity(monkeypatch)
     captured_classify(monkeypatch)
     arguments = [".", "--out", "o.csv"] if command == "classify" else []
     result = run(command, *arguments)
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.exit_code == 0
     expected = {
         "export": [
             "8 bits throughout -0.0500 -0.0100 95.0% - FAIL",
@@ -274,7 +315,12 @@ def test_figures_are_on_standard_error(monkeypatch: pytest.MonkeyPatch, command:
         ],
         "classify": ["NORMAL", "7 images in 0.5 s (14 images/s), 0 errors", DISCLAIMER],
     }
-    told = " ".join(result.stderr.split())
+    # Files are what an export and a classification are for; figures are what a parity run is for.
+    told, other = result.stderr, result.stdout
+    if command == "parity":
+        told, other = other, told
+    assert other == ""
+    told = " ".join(told.split())
     for text in expected[command]:
         assert text in told
 

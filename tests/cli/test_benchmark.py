@@ -31,5 +31,5 @@ def test_benchmark_takes_every_option(monkeypatch: pytest.MonkeyPatch, tmp_path:
     ]
     assert json.loads(out.read_text())["images"] == 2000
     for text in ("400/s", "120%", "9.0 times", "1,000 MB", "left out: timm: timm is not there"):
-        assert text in shown.stderr
-    assert all(len(text) <= 80 for text in shown.stderr.splitlines() if "─" in text)
+        assert text in shown.stdout
+    assert all(len(text) <= 80 for text in shown.stdout.splitlines() if "─" in text)

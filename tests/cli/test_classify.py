@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+import medkit.batch.run
 from commandruns import DISCLAIMER, PROGRAM, captured_classify, read_csv, run, xray_model
 from medkit.batch.options import ClassifyOptions
+from medkit.batch.rows import Row
+from medkit.cli.views.classify import ClassifyProgress
 from medkit.images.limits import Limits
 from medkit.tasks import PNEUMONIA
 
@@ -26,6 +33,7 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     line = (
         "classify a.png --out - --task skin --model m.onnx --include *.png --include x "
         "--exclude y --exclude z --runtime openvino --batch-size 4 --threads 2 --trained t "
+        "--from-file l.txt --all-files --absolute-paths --excel --retry-errors "
         "--resume --overwrite --max-megapixels 50 --max-seconds 2.5 --max-megabytes 9 "
         "--max-expansion 500"
     )
@@ -43,7 +51,12 @@ def test_classify_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
             batch_size=4,
             threads=2,
             trained=Path("t"),
+            from_file=Path("l.txt"),
+            all_files=True,
+            absolute_paths=True,
+            excel=True,
             resume=True,
+            retry_errors=True,
             overwrite=True,
             limits=Limits(50, 2.5, 9, 500),
         ),
@@ -99,7 +112,7 @@ def test_standard_output_holds_rows_only_and_no_training_library_is_loaded(
     assert [row["status"] for row in rows] == ["ok"] * 3 + ["error"]
     assert len(ended.stdout.splitlines()) == 5
     assert "rows in standard output" in ended.stderr
-    assert "1 errors" in ended.stderr
+    assert "1 error;" in ended.stderr
     assert DISCLAIMER in ended.stderr
     assert ended.stderr.splitlines()[-1] == "loaded"
 
@@ -139,18 +152,24 @@ def test_a_reader_that_leaves_after_the_first_line_exits_141(
     assert process.returncode == 141
 
 
-def test_ctrl_c_during_classification_keeps_whole_rows_in_order_and_exits_130(
-    tiny_exported: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Make a folder of more images than are classified before a signal comes."""
     folder = tmp_path / "many"
     folder.mkdir()
     Image.new("L", (900, 900), 90).save(folder / "00000.png")
     for index in range(1, 20_000):
         os.link(folder / "00000.png", folder / f"{index:05}.png")
-    out = tmp_path / "o.csv"
-    command = [*PROGRAM, "classify", str(folder), "--out", str(out), *xray_model(tiny_exported)]
+    return folder
+
+
+def ended_by(number: int, command: list[str], out: Path, *, first: bool = False) -> tuple[int, str]:
+    """Send a signal to a run that has begun; return its status and what it says last.
+
+    ``first`` has it run as the first process of a PID namespace, as in a container.
+    """
     process = subprocess.Popen(
-        command,
+        ["unshare", "-rpf", *command] if first else command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -160,18 +179,169 @@ def test_ctrl_c_during_classification_keeps_whole_rows_in_order_and_exits_130(
     while not out.exists() or out.read_bytes().count(b"\n") < 50:
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == (
-        f"medkit: interrupted; the rows until then are in {out}; continue with the same command "
-        "and --resume"
-    )
+    target = process.pid
+    if first:
+        target = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+    os.kill(target, number)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.kill(target, signal.SIGKILL)
     text = out.read_text()
     assert text.endswith("\n")
     names = [row["path"] for row in read_csv(text)]
     assert 49 <= len(names) < 20_000
     assert names == [f"{index:05}.png" for index in range(len(names))]
+    return process.returncode, errors.splitlines()[-1]
+
+
+def test_ctrl_c_during_classification_keeps_whole_rows_in_order_and_exits_130(
+    tiny_exported: Path, many: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o.csv"
+    command = [*PROGRAM, "classify", str(many), "--out", str(out), *xray_model(tiny_exported)]
+    assert ended_by(signal.SIGINT, command, out) == (
+        130,
+        f"medkit: interrupted; the rows until then are in {out}; continue with the same command "
+        "and --resume",
+    )
+
+
+def may_have_a_namespace() -> bool:
+    """Whether a process can be the first one of a PID namespace."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-rpf", "true"], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                not may_have_a_namespace(), reason="LOUDLY: no PID namespace can be made here"
+            ),
+        ),
+    ],
+)
+def test_sigterm_ends_a_run_as_ctrl_c_does_also_as_process_1_and_exits_143(
+    tiny_exported: Path, many: Path, tmp_path: Path, first: bool
+) -> None:
+    out = tmp_path / "o.csv"
+    command = [*PROGRAM, "classify", str(many), "--out", str(out), *xray_model(tiny_exported)]
+    assert ended_by(signal.SIGTERM, command, out, first=first) == (
+        143,
+        f"medkit: terminated; the rows until then are in {out}; continue with the same command "
+        "and --resume",
+    )
+    rows = out.read_text()
+    for index in range(1000, 20_000):
+        (many / f"{index:05}.png").unlink()
+    assert run(*command[len(PROGRAM) :], "--resume").exit_code == 0
+    assert out.read_text().startswith(rows)
+    assert len(read_csv(out.read_text())) >= 1000
+
+
+def test_a_second_sigterm_ends_at_once_with_the_same_status(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def twice(options: Any, observer: Any, ending: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ending.wait(10)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(medkit.batch.run, "classify_files", twice)
+    result = run("classify", ".", "--out", "o.csv")
+    assert (result.exit_code, result.stderr) == (
+        143,
+        "medkit: terminated; no row was written\n",
+    )
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_signal_that_the_caller_ignores_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured_classify(monkeypatch)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert run("classify", ".", "--out", "o.csv").exit_code == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# What is passed over, and lists
+
+
+def test_the_summary_tells_what_was_passed_over(tiny_exported: Path, xrays: Path) -> None:
+    model = xray_model(tiny_exported)
+    assert "passed over" not in run("classify", xrays, "--out", "-", *model).stderr
+    for name in ("a.txt", "b.txt", "c.zip", ".d", "scan.dcm"):
+        (xrays / name).write_bytes(b"text")
+    Image.new("L", (50, 40)).save(xrays / "IM_0001", "JPEG")
+    result = run("classify", xrays, "--out", "-", *model)
+    assert "passed over: 2 .txt, 1 " in result.stderr
+    assert "; --all-files gives them rows" in result.stderr
+    assert [row["path"] for row in read_csv(result.stdout)][-1] == "'IM_0001"
+    result = run("classify", xrays, "--out", "-", "--all-files", *model)
+    assert result.exit_code == 0
+    assert "9 files in" in result.stderr
+    rows = read_csv(result.stdout)
+    assert [row["status"] for row in rows].count("skipped") == 5
+
+
+def test_a_list_is_taken_from_a_file_or_standard_input(
+    tiny_exported: Path, xrays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(xrays)
+    Path("list").write_text("0.png\n\n./2.png\nmissing.png\n")
+    model = xray_model(tiny_exported)
+    result = run("classify", "--from-file", "list", "--out", "-", *model)
+    assert result.exit_code == 3
+    rows = read_csv(result.stdout)
+    assert [row["path"] for row in rows] == ["0.png", "./2.png", "missing.png"]
+    assert rows[2]["error"] == "file not found"
+    command = [*PROGRAM, "classify", "--from-file", "-", "--out", "-", *model]
+    done = subprocess.run(
+        command, input=Path("list").read_bytes(), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout.decode()) == (3, result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--out", "-"), "nothing to classify; give image files or folders, or --from-file"),
+        (("--out", "-", "--from-file", "no"), "the list no cannot be read: No such file"),
+        (("--out", "-", "--from-file", "."), "the list . cannot be read: Is a directory"),
+        (("--out", "-", "--from-file", os.devnull), "no path in the list /dev/null; check"),
+        (("--out", "o.csv", ".", "--retry-errors"), "--retry-errors continues an output; give"),
+        (("--out", "o.jsonl", ".", "--excel"), "--excel is for CSV, and o.jsonl is none; name"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(
+    arguments: tuple[str, ...], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("classify", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"medkit: error: {line}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_bar_of_a_continued_run_begins_with_the_rows_that_are_there() -> None:
+    shown = io.StringIO()
+    progress = ClassifyProgress(Console(file=shown, force_terminal=True, width=100))
+    with progress:
+        progress.kept(900)
+        progress.total(1000)
+        progress.row(Row("a.png", "ok"))
+        assert progress.done == 901
+    assert "901/1000" in shown.getvalue()
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "auto"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from medkit.cli.options import fresh_reports
+from medkit.cli.options import fresh_reports, write_reports
 from medkit.errors import MissingExtraError, UsageError
 from medkit.files import write_text
 
@@ -75,3 +76,26 @@ def test_places_that_no_report_can_take_are_refused_in_one_line(tmp_path: Path) 
             fresh_reports([path]).__enter__()
         assert "\n" not in str(caught.value)
     assert pipe.is_fifo()
+
+
+def test_a_report_for_standard_output_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dash, file = Path("-"), tmp_path / "b.json"
+    with fresh_reports([dash, file]):
+        write_reports("{}\n", [(dash, lambda found, path: write_text(path, found))])
+        write_reports("{}\n", [(file, lambda found, path: write_text(path, found))])
+    assert capsysbinary.readouterr().out == b"{}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+
+
+def test_standard_output_takes_one_report() -> None:
+    with pytest.raises(UsageError, match="two reports cannot both go to standard output"):
+        fresh_reports([Path("-"), Path("-")]).__enter__()
+
+
+def test_a_report_for_closed_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(UsageError, match="standard output is closed; name a file"):
+        fresh_reports([Path("-")]).__enter__()

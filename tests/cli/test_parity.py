@@ -40,7 +40,7 @@ def test_a_broken_budget_exits_1_and_still_writes_the_reports(
     result = run("parity", *arguments)
     assert result.exit_code == 1
     line = "FAIL pneumonia/model-int8.tflite on LiteRT: agreement 95.00% is below 97%"
-    assert line in result.stderr
+    assert line in result.stdout
     assert json.loads(reports["json"].read_text())[0]["passed"] is False
     (suite,) = ElementTree.parse(reports["junit"]).getroot()
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
@@ -74,7 +74,7 @@ def test_verdict_and_figures_of_parity_fit_80_columns(
     monkeypatch: pytest.MonkeyPatch, failures: tuple[str, ...]
 ) -> None:
     captured_parity(monkeypatch, *failures)
-    lines = run("parity", env={"COLUMNS": "80"}).stderr.splitlines()
+    lines = run("parity", env={"COLUMNS": "80"}).stdout.splitlines()
     verdict = "FAIL" if failures else "pass"
     assert lines.count(f"{verdict} model-int8.tflite on LiteRT") == 1
     (line,) = [line for line in lines if line.startswith("AUC ")]

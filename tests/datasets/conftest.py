@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from medkit.datasets.layout import Dataset, locate_dataset, read_dataset
+from medkit.datasets.layout import Dataset, read_dataset
+from medkit.datasets.location import locate_dataset
 from medkit.tasks import PNEUMONIA, SKIN
 
 

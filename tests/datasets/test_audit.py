@@ -13,7 +13,8 @@ from PIL import Image
 import medkit.datasets.audit
 from auditfiles import KINDS, broken, clean, copy, drawing, drawn, everything, found
 from medkit.datasets.audit import NEAR_BITS, Audit, audit_folder, write_audit_json
-from medkit.datasets.layout import locate_dataset
+from medkit.datasets.labels import Labels, read_labels_map
+from medkit.datasets.location import locate_dataset
 from medkit.errors import DatasetLayoutError, MissingExtraError
 from medkit.images.reading import open_image
 from medkit.tasks import PNEUMONIA, SKIN
@@ -54,7 +55,7 @@ def test_a_file_that_cannot_be_decoded_is_named_with_the_reason(tmp_path: Path) 
     assert found(audit) == {"unreadable": 2}
     half, text = audit.of("unreadable")
     assert (half.images, text.images) == (("cat/3.jpg",), ("dog/text.png",))
-    assert "truncated" in half.detail
+    assert "ends before its pixels do" in half.detail
     assert "not an image of an accepted format" in text.detail
     assert audit.problems == 2
 
@@ -118,6 +119,58 @@ def test_copies_under_one_label_are_a_remark_and_one_finding_a_group(tmp_path: P
     assert audit.problems == 0
 
 
+def jpeg_with_comment(content: bytes, comment: bytes) -> bytes:
+    """Return a JPEG file with a comment behind its first marker."""
+    size = (len(comment) + 2).to_bytes(2, "big")
+    return content[:2] + b"\xff\xfe" + size + comment + content[2:]
+
+
+def test_the_same_pixels_in_other_bytes_are_the_same_image(tmp_path: Path) -> None:
+    clean(tmp_path / "train")
+    content = (tmp_path / "train/cat/2.jpg").read_bytes()
+    broken(tmp_path / "test/dog/again.jpg", jpeg_with_comment(content, b"anonymised"))
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"label conflict": 1, "split leak": 1, "duplicate": 1}
+    images = ("test/dog/again.jpg", "train/cat/2.jpg")
+    assert only(audit, "duplicate") == (images, "2 files of the same pixels")
+    assert only(audit, "label conflict") == (images, "dog and cat")
+    assert audit.problems == 2
+
+
+@pytest.mark.parametrize("side", [96, 1200])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".webp"])
+def test_a_copy_without_loss_in_another_format_is_a_duplicate(
+    tmp_path: Path, suffix: str, side: int
+) -> None:
+    """A large JPEG is scaled while it is decoded for a model; its copy is not."""
+    first = drawing(clean(tmp_path) / "cat/large.jpg", 40, size=(side, side))
+    with Image.open(first) as picture:
+        picture.save(tmp_path / f"cat/copy{suffix}", lossless=True)
+    assert found(audit_folder(tmp_path)) == {"duplicate": 1}
+
+
+def test_a_turned_copy_and_a_grey_one_in_colour_are_duplicates(tmp_path: Path) -> None:
+    turned = drawn(40)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "cat").mkdir()
+    turned.save(tmp_path / "cat/turned.png", exif=exif)
+    turned.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "cat/upright.png")
+    grey = drawn(41).convert("L")
+    grey.save(tmp_path / "cat/grey.png")
+    grey.convert("RGB").save(tmp_path / "cat/grey-in-colour.png")
+    assert found(audit_folder(tmp_path)) == {"duplicate": 2}
+
+
+def test_one_other_pixel_is_another_image(tmp_path: Path) -> None:
+    image = drawn(40)
+    (tmp_path / "cat").mkdir()
+    image.save(tmp_path / "cat/1.png")
+    image.putpixel((3, 3), (1, 2, 3))
+    image.save(tmp_path / "cat/2.png")
+    assert found(audit_folder(tmp_path)) == {"near duplicate": 1}
+
+
 def test_an_image_that_was_saved_again_is_a_near_duplicate(tmp_path: Path) -> None:
     drawing(clean(tmp_path) / "cat/again.jpg", 0, quality=60)
     audit = audit_folder(tmp_path)
@@ -140,17 +193,17 @@ def test_near_duplicates_have_imagehashs_distance_and_the_nearest_are_first(
 ) -> None:
     clean(tmp_path)
     drawing(tmp_path / "cat/rough.jpg", 0, quality=40)
-    drawing(tmp_path / "dog/packed.png", 2, compress_level=1)
+    drawing(tmp_path / "dog/fine.jpg", 2, quality=95)
     findings = audit_folder(tmp_path).of("near duplicate")
     expected = []
-    for pair in (("dog/1.png", "dog/packed.png"), ("cat/1.png", "cat/rough.jpg")):
+    for pair in (("dog/1.png", "dog/fine.jpg"), ("cat/1.png", "cat/rough.jpg")):
         first, second = (
             imagehash.phash(Image.open(tmp_path / name), hash_size=16) for name in pair
         )
         expected.append((pair, f"{first - second} of 256 bits differ"))
     assert [(finding.images, finding.detail) for finding in findings] == expected
     distances = [int(finding.detail.split()[0]) for finding in findings]
-    assert 0 == distances[0] < distances[1] <= NEAR_BITS
+    assert 0 <= distances[0] < distances[1] <= NEAR_BITS
 
 
 def test_exact_copies_are_compared_as_one_image(tmp_path: Path) -> None:
@@ -192,7 +245,7 @@ def test_only_the_named_folders_are_read(tmp_path: Path) -> None:
     drawing(tmp_path / "test/cat/9.png", 9)
     # Kaggle's archive of the X-rays holds the whole set a second time, one folder deeper.
     copy(tmp_path / "train/cat/1.png", tmp_path / "again/train/cat/1.png")
-    with pytest.raises(DatasetLayoutError, match="holds folders beside or below"):
+    with pytest.raises(DatasetLayoutError, match="again holds splits of its own"):
         audit_folder(tmp_path)
     audit = audit_folder(tmp_path, only=("train", "test"))
     assert (audit.images, audit.findings) == (5, ())
@@ -297,29 +350,78 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
             audit_folder(path)
 
 
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_images_in_folders_below_a_class_are_of_that_class(tmp_path: Path, split: str) -> None:
+    for seed, name in enumerate(("own.png", "patient1/1.png", "patient1/left/2.png")):
+        drawing(tmp_path / f"{split}cat" / name, seed)
+    drawing(tmp_path / f"{split}dog/1.png", 7)
+    audit = audit_folder(tmp_path)
+    assert audit.counts == {split.rstrip("/"): {"cat": 3, "dog": 1}}
+    assert audit.left_out == ()
+
+
+def test_a_patients_folder_in_two_splits_is_a_shared_patient(tmp_path: Path) -> None:
+    for seed, name in enumerate(("train/cat/p1/a.png", "test/cat/p1/b.png", "test/cat/p2/a.png")):
+        drawing(tmp_path / name, seed)
+    audit = audit_folder(tmp_path)
+    assert found(audit) == {"shared patient": 1}
+    assert only(audit, "shared patient")[1] == "p1"
+
+
 @pytest.mark.parametrize(
-    ("name", "where"),
+    ("name", "told"),
     [
-        ("cat/thumbnails/1.png", "cat"),
-        ("train/cat/thumbnails/1.png", "train/cat"),
-        ("data/train/cat/1.png", "data/train"),
+        ("data/train/cat/1.png", "data holds splits of its own, so it is a set; name that folder"),
+        ("cat/test/1.png", "cat holds splits of its own"),
+        ("cat/patient1/1.png", "cannot be told whether 'cat' is a class or a split"),
     ],
 )
-def test_folders_beside_or_below_images_are_named_instead_of_ignored(
-    tmp_path: Path, name: str, where: str
-) -> None:
+def test_what_could_be_a_split_or_a_class_is_refused(tmp_path: Path, name: str, told: str) -> None:
     drawing(tmp_path / name, 8)
-    drawing(tmp_path / where / "own.png", 9)
-    with pytest.raises(DatasetLayoutError, match="holds folders beside or below") as caught:
+    with pytest.raises(DatasetLayoutError) as caught:
         audit_folder(tmp_path)
-    assert str(caught.value).startswith(str(tmp_path / where))
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_that_is_known_tells_classes_from_splits(tmp_path: Path) -> None:
+    drawing(tmp_path / "cat/patient1/1.png", 8)
+    drawing(tmp_path / "dog/patient1/1.png", 9)
+    expected = {"": {"cat": 1, "dog": 1}}
+    labels = Labels(None, read_labels_map(["CAT=cat", "dog=dog"]))
+    assert audit_folder(tmp_path, labels=labels).counts == expected
+    assert audit_folder(tmp_path, labels=Labels(("cat", "dog"))).counts == expected
+    drawing(tmp_path / "xrays/NORMAL/patient1/1.png", 8)
+    drawing(tmp_path / "xrays/normal/2.png", 9)
+    # "NORMAL" is a label of a task that is built in.
+    assert audit_folder(tmp_path / "xrays").counts == {"": {"NORMAL": 2}}
+
+
+def test_a_class_that_is_spelt_in_two_ways_is_one_class(tmp_path: Path) -> None:
+    drawing(tmp_path / "train/Cat/1.png", 1)
+    copy(tmp_path / "train/Cat/1.png", tmp_path / "test/cat/1.png")
+    audit = audit_folder(tmp_path)
+    assert audit.counts == {"test": {"cat": 1}, "train": {"cat": 1}}
+    assert found(audit) == {"split leak": 1, "duplicate": 1}
+
+
+def test_images_that_have_no_label_are_named(tmp_path: Path) -> None:
+    drawing(clean(tmp_path) / "loose.png", 1)
+    drawing(tmp_path / "cat/.hidden.png", 1)
+    (tmp_path / "notes.txt").write_text("no image")
+    audit = audit_folder(tmp_path)
+    assert audit.images == 4
+    assert [(each.name, each.reason) for each in audit.left_out] == [
+        ("cat/.hidden.png", "in hidden files and folders"),
+        ("loose.png", "beside the class folders"),
+    ]
 
 
 def test_without_imagehash_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "imagehash", None)
-    monkeypatch.setattr(medkit.datasets.audit, "read_image", None)  # nothing is read before
+    monkeypatch.setattr(medkit.datasets.audit, "take_fingerprints", None)  # nothing is read before
     with pytest.raises(MissingExtraError, match=r"imagehash is needed .*medkit-edge\[audit\]"):
         audit_folder(clean(tmp_path))
 

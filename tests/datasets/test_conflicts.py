@@ -121,7 +121,7 @@ def test_conflicts_are_an_error_that_names_the_policies() -> None:
     with pytest.raises(DatasetConflictError) as caught:
         resolved("error", train, [item(4, "t")])
     message = str(caught.value)
-    assert message.startswith("lesions: 1 images lie under two labels and 1 training images in")
+    assert message.startswith("lesions: 1 image under two labels and 1 training image in")
     assert "'medkit audit'" in message
     assert message.endswith("--on-conflict drop, keep-first, keep-rarer")
     assert "\n" not in message

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from datafiles import lay_out, picture
+from medkit.datasets.fingerprints import take_fingerprints
 from medkit.datasets.layout import (
     Dataset,
-    check_layout,
-    locate_dataset,
+    labelled_files,
     patient_of,
     read_dataset,
     source_of,
 )
+from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import class_counts
 from medkit.errors import DatasetLayoutError, UsageError
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
@@ -130,7 +131,8 @@ def test_a_superfluous_class_is_named(tmp_path: Path, task: Task) -> None:
 def test_a_class_without_an_image_is_named(tmp_path: Path, task: Task) -> None:
     lay_out(tmp_path, task)
     folder = tmp_path / task.published.train / task.labels[0]
-    (folder / f"{task.published.train}_0.png").rename(folder / "notes.txt")
+    (folder / f"{task.published.train}_0.png").unlink()
+    (folder / "notes.txt").write_text("no image")
     message = refusal(task, tmp_path)
     assert f"no image in ['{folder}']" in message
     assert ".jpeg, .jpg, .png" in message
@@ -192,7 +194,10 @@ def test_files_that_a_mac_or_a_desktop_leaves_behind_are_ignored(
         (folder / ".DS_Store").touch()
         (folder / "Thumbs.db").touch()
     (classes / task.labels[0] / "folder.png").mkdir()
-    assert read_dataset(task, tmp_path) == expected
+    found = read_dataset(task, tmp_path)
+    assert (found.train, found.test) == (expected.train, expected.test)
+    assert {Path(each.name).name for each in found.left_out} == {"._train_0.png", "a.png"}
+    assert all(each.reason == "in hidden files and folders" for each in found.left_out)
 
 
 @BOTH
@@ -281,6 +286,28 @@ def test_items_are_grouped_by_patient(tmp_path: Path) -> None:
 )
 def test_the_number_of_an_isic_image_tells_its_source(name: str, source: str) -> None:
     assert source_of(name) == source
+
+
+def test_images_of_a_patients_folder_are_one_group(tmp_path: Path) -> None:
+    lay_out(tmp_path, PNEUMONIA)
+    for number, name in enumerate(("p1/1.png", "p1/2.png", "p2/1.png", "p2/person5_virus_1.png")):
+        picture(tmp_path / "train/PNEUMONIA" / name, 50 + number)
+    groups = Counter(each.group for each in read_dataset(PNEUMONIA, tmp_path).train)
+    assert groups == {"train_0": 2, "p1": 2, "p2": 1, "person5": 1}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, PNEUMONIA)
+    (tmp_path / "train/NORMAL/gone.png").symlink_to(tmp_path / "gone.png")
+    for fingerprints in (None, take_fingerprints(labelled_files(PNEUMONIA, tmp_path))):
+        with pytest.raises(DatasetLayoutError, match=r"gone\.png cannot be read: No such file"):
+            read_dataset(PNEUMONIA, tmp_path, fingerprints=fingerprints)
+
+
+def test_images_that_no_class_holds_are_named(tmp_path: Path) -> None:
+    picture(lay_out(tmp_path, PNEUMONIA) / "test/loose.png", 7)
+    dataset = read_dataset(PNEUMONIA, tmp_path)
+    assert dataset.remarks() == ["left out: 1 image beside the class folders: test/loose.png"]
 
 
 # The real data sets

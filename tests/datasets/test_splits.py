@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from medkit.datasets.layout import Item
 from medkit.datasets.splits import digest_of, splits_of
@@ -42,6 +44,44 @@ def test_other_files_than_those_trained_on_are_noticed(
     changed = next((data / "test/NORMAL").iterdir())
     changed.write_bytes(changed.read_bytes() + b" ")
     assert not splits_of(load_bundle(PNEUMONIA, tiny_trained), data).as_trained
+
+
+def test_how_folders_are_spelt_is_no_matter(
+    tiny_trained: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(tiny_data / "chest_xray", tmp_path / "data"))
+    (data / "train").rename(data / "Train")
+    (data / "Train/NORMAL").rename(data / "Train/healthy")
+    (data / "test/PNEUMONIA").rename(data / "test/pneumonia")
+    bundle = load_bundle(PNEUMONIA, tiny_trained)
+    assert splits_of(bundle, data, {"healthy": "NORMAL"}).as_trained
+
+
+def test_names_in_both_forms_of_unicode_have_one_digest() -> None:
+    first, second = (
+        Item(Path(name), name, 0, "1", name)
+        for name in (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
+    )
+    assert first.name != second.name
+    assert digest_of([first]) == digest_of([second])
+
+
+def test_images_are_compared_as_the_training_run_compared_them(
+    trained_copy: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """A twin of a test image in other bytes is in training only if nobody looked at pixels."""
+    data = Path(shutil.copytree(tiny_data / "chest_xray", tmp_path / "data"))
+    with Image.open(min((data / "test/NORMAL").iterdir())) as picture:
+        picture.save(data / "train/NORMAL/twin.png")
+    bundle = load_bundle(PNEUMONIA, trained_copy)
+    assert bundle.manifest.data.compared_by == "pixels"
+    for by, kept in (("pixels", False), ("bytes", True)):
+        record = dataclasses.replace(bundle.manifest.data, compared_by=by)
+        told = bundle.with_manifest(dataclasses.replace(bundle.manifest, data=record))
+        splits = splits_of(load_bundle(PNEUMONIA, trained_copy), data)
+        names = {item.name for item in (*splits.train, *splits.validation)}
+        assert ("train/NORMAL/twin.png" in names) is kept
+        assert told.manifest.data.compared_by == by
 
 
 def test_a_recipe_without_validation_has_none(trained_copy: Path, tiny_data: Path) -> None:

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 import medkit.evaluation
 from medkit.cli.app import app
+from medkit.datasets.labels import read_labels_map
 from medkit.defaults import BALANCED, HIGH_SENSITIVITY
 from medkit.errors import DatasetLayoutError, MissingExtraError, ModelFileError, UsageError
 from medkit.evaluation.folder import (
     EvaluateOptions,
     Evaluation,
-    class_folder,
     evaluate_folder,
     write_evaluations,
 )
@@ -258,14 +258,70 @@ def test_of_a_data_set_with_splits_the_official_test_split_is_used(
     assert (found.figures.images, found.figures.accuracy) == (9, 1)
 
 
-def test_hidden_folders_and_other_files_are_passed_over(models: Path, tmp_path: Path) -> None:
+def test_images_in_patients_folders_are_measured(models: Path, tmp_path: Path) -> None:
+    grey(tmp_path / "NORMAL/60.png", 60)
+    grey(tmp_path / "NORMAL/patient1/200.png", 200)
+    grey(tmp_path / "NORMAL/patient1/left/10.png", 10)
+    grey(tmp_path / "PNEUMONIA/patient1/240.png", 240)
+    found = evaluate_folder(EvaluateOptions(PNEUMONIA, tmp_path, trained=models))
+    assert found.names == (
+        "NORMAL/60.png",
+        "NORMAL/patient1/200.png",
+        "NORMAL/patient1/left/10.png",
+        "PNEUMONIA/patient1/240.png",
+    )
+    assert found.figures.confusion == ((2, 1), (0, 1))
+    assert found.remarks == (
+        "3 of 4 images lie in folders below their class folders, such as NORMAL/patient1/200.png",
+    )
+
+
+def test_every_image_without_a_label_is_named(models: Path, tmp_path: Path) -> None:
     xrays(tmp_path)
     grey(tmp_path / ".cache/a.png", 1)
-    grey(tmp_path / "__MACOSX/a.png", 1)
     grey(tmp_path / "loose.png", 1)
+    grey(tmp_path / "also loose.png", 1)
+    grey(tmp_path / "NORMAL/.b.png", 1)
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX/._a.png").write_bytes(b"a Mac's note on a.png")
     (tmp_path / "NORMAL/notes.txt").write_text("no image")
+    (tmp_path / "results").mkdir()
     found = evaluate_folder(EvaluateOptions(PNEUMONIA, tmp_path, trained=models))
     assert found.figures.images == 5
+    assert {each.name for each in found.left_out} == {
+        ".cache/a.png", "NORMAL/.b.png", "also loose.png", "loose.png",
+    }  # fmt: skip
+    assert found.remarks == (
+        "left out: 2 images in hidden files and folders, such as .cache/a.png",
+        "left out: 2 images beside the class folders, such as also loose.png",
+    )
+    write_evaluations([found], tmp_path / "e.json")
+    (stored,) = json.loads((tmp_path / "e.json").read_text())
+    assert {"image": "loose.png", "reason": "beside the class folders"} in stored["left_out"]
+
+
+def test_class_folders_are_matched_in_any_case_and_by_a_map(models: Path, tmp_path: Path) -> None:
+    for folder, level in (("Normal", 60), ("normal", 200), ("lungs_sick", 240), ("covid", 1)):
+        grey(tmp_path / folder / f"{level}.png", level)
+    options = EvaluateOptions(PNEUMONIA, tmp_path, trained=models)
+    assert "['covid', 'lungs_sick']" in refused(options, DatasetLayoutError)
+    spellings = read_labels_map(["Lungs_Sick=pneumonia", "covid="], [PNEUMONIA])
+    found = evaluate_folder(dataclasses.replace(options, spellings=spellings))
+    assert found.names == ("Normal/60.png", "normal/200.png", "lungs_sick/240.png")
+    assert found.labels.tolist() == [0, 0, 1]
+    assert found.remarks == (
+        "left out: 1 image in folders that the labels map leaves out: covid/1.png",
+    )
+
+
+def test_a_file_whose_content_is_an_image_is_measured_whatever_its_suffix(
+    models: Path, tmp_path: Path
+) -> None:
+    xrays(tmp_path)
+    grey(tmp_path / "NORMAL/1.png", 1).rename(tmp_path / "NORMAL/1")
+    grey(tmp_path / "NORMAL/2.png", 1).rename(tmp_path / "NORMAL/2.dat")
+    found = evaluate_folder(EvaluateOptions(PNEUMONIA, tmp_path, trained=models))
+    assert found.figures.images == 7
 
 
 def test_what_cannot_be_decoded_is_named_and_in_no_figure(models: Path, tmp_path: Path) -> None:
@@ -295,8 +351,10 @@ def test_nothing_but_broken_files_is_an_error(models: Path, tmp_path: Path) -> N
 def test_a_folder_that_is_no_class_is_refused_and_named(models: Path, tmp_path: Path) -> None:
     grey(xrays(tmp_path) / "pneunomia/a.png", 1)
     message = refused(EvaluateOptions(PNEUMONIA, tmp_path, trained=models), DatasetLayoutError)
-    assert "no class of pneumonia: ['pneunomia']" in message
-    assert "accepted: ['NORMAL', 'PNEUMONIA']" in message
+    assert "no class of the task: ['pneunomia']" in message
+    assert "accepted: ['NORMAL', 'PNEUMONIA']; rename it" in message
+    assert message.endswith("; did you mean 'PNEUMONIA'?")
+    assert "--labels-map 'pneunomia=LABEL'" in message
 
 
 @pytest.mark.usefixtures("unread")
@@ -318,13 +376,40 @@ def test_a_folder_without_a_class_is_refused(models: Path, tmp_path: Path, name:
     message = refused(EvaluateOptions(PNEUMONIA, tmp_path, trained=models), DatasetLayoutError)
     assert f"no class folder of pneumonia in {tmp_path}" in message
     assert "expected some of ['NORMAL', 'PNEUMONIA'], or train/ and test/ with them" in message
+    assert message.endswith("a folder 'chest_xray' or 'pneumonia' that holds one of these")
 
 
+@pytest.mark.usefixtures("unread")
 @pytest.mark.parametrize("name", ["missing", "file"])
-def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_what_is_no_folder_is_refused(models: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetLayoutError, match=f"{name} is no folder"):
-        class_folder(PNEUMONIA, tmp_path / name)
+    options = EvaluateOptions(PNEUMONIA, tmp_path / name, trained=models)
+    assert f"{name} is no folder" in refused(options, DatasetLayoutError)
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("NORMAL/PNEUMONIA/a.png", "has the name of another class than the folder that it lies in"),
+        ("NORMAL/train/a.png", "has the name of a split and lies in a class folder"),
+        ("train/NORMAL/a.png", "holds folders that are no class of the task: ['train']"),
+    ],
+)
+def test_a_label_that_cannot_be_told_is_refused(
+    models: Path, tmp_path: Path, name: str, told: str
+) -> None:
+    grey(xrays(tmp_path) / name, 1)
+    options = EvaluateOptions(PNEUMONIA, tmp_path, trained=models)
+    assert told in refused(options, DatasetLayoutError)
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_set_beside_class_folders_is_refused(models: Path, tmp_path: Path) -> None:
+    for place in (".", "train", "test"):
+        xrays(tmp_path / place)
+    options = EvaluateOptions(PNEUMONIA, tmp_path, trained=models)
+    assert "cannot be told which are meant" in refused(options, DatasetLayoutError)
 
 
 # Which model
@@ -523,7 +608,10 @@ def test_a_task_of_ones_own_is_evaluated_by_the_contract_of_its_model(
     message = refused(
         EvaluateOptions(None, empty, model=folder / "model.keras"), DatasetLayoutError
     )
-    assert message == f"no class folder of fracture in {empty}; expected some of ['no', 'yes']"
+    assert message == (
+        f"no class folder of fracture in {empty}: found nothing; expected some of ['no', 'yes'], "
+        "or train/ and test/ with them, or a folder 'fracture' that holds one of these"
+    )
 
 
 def test_a_model_that_computes_nonsense_is_an_error(
@@ -592,8 +680,8 @@ def test_the_command_shows_every_figure_and_what_it_is_not_for(
 ) -> None:
     data = xrays(tmp_path / "runs[bold]")
     result = run("pneumonia", "--data", data, "--trained", models)
-    assert (result.exit_code, result.stdout) == (0, "")
-    told = result.stderr
+    assert result.exit_code == 0
+    told = result.stdout
     assert f"5 images of {data}, operating point balanced" in told
     lines = [line.split() for line in told.splitlines()]
     rows = {line[0]: line[1:] for line in lines if line}
@@ -610,8 +698,8 @@ def test_the_command_exits_3_for_a_file_that_was_left_out(models: Path, tmp_path
     (xrays(tmp_path) / "NORMAL/broken.png").write_bytes(b"no image")
     result = run("pneumonia", "--data", tmp_path, "--trained", models)
     assert result.exit_code == 3
-    assert "left out: NORMAL/broken.png: not an image" in result.stderr
-    assert "5 images of" in result.stderr
+    assert "left out: NORMAL/broken.png: not an image" in result.stdout
+    assert "5 images of" in result.stdout
 
 
 def test_the_command_evaluates_both_tasks_unless_one_is_named(models: Path, tmp_path: Path) -> None:
@@ -634,10 +722,10 @@ def test_the_command_takes_runtime_precision_and_model(models: Path, tmp_path: P
         options = ["--runtime", runtime, "--precision", precision, "--trained", models]
         result = run("pneumonia", "--data", data, *options)
         assert result.exit_code == 0
-        assert f"pneumonia: {file} on {library}, 5 images" in result.stderr
+        assert f"pneumonia: {file} on {library}, 5 images" in result.stdout
         result = run("--data", data, "--model", models / "pneumonia" / file)
         assert result.exit_code == 0
-        assert f"pneumonia: {file} on {library}, 5 images" in result.stderr
+        assert f"pneumonia: {file} on {library}, 5 images" in result.stdout
 
 
 def test_the_environment_names_data_and_models(models: Path, tmp_path: Path) -> None:

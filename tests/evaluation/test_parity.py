@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import medkit.evaluation.parity
-from medkit.datasets.layout import data_folder
+from medkit.datasets.location import data_folder
 from medkit.datasets.splits import FOREIGN_DATA, splits_of
 from medkit.defaults import BALANCED
 from medkit.errors import DatasetLayoutError, MissingExtraError, ModelFileError, UsageError
@@ -97,11 +97,62 @@ def test_a_test_image_that_calibrated_is_told_even_where_data_are_not_as_trained
     manifest = json.loads(path.read_text())
     manifest["exports"]["model-int8.onnx"]["calibration"]["files"][0] = digest
     path.write_text(json.dumps(manifest))
-    notes: list[str] = []
-    found = check_parity(options(exported_copy, data), notes.append).comparisons
-    lines = next(item for item in found if item.file == "model-int8.onnx").failures
+    found = check_parity(options(exported_copy, data))
+    lines = next(item for item in found.comparisons if item.file == "model-int8.onnx").failures
     assert any(leaked.name in line and "calibration images" in line for line in lines)
-    assert any(FOREIGN_DATA in note for note in notes)
+    assert found.remarks == (f"pneumonia: {FOREIGN_DATA}",)
+
+
+def own_folder(tiny_data: Path, root: Path) -> Path:
+    """Lay a user's labelled folder out: the made test images, with a patient's folder."""
+    for label, name in (("NORMAL", "Normal"), ("PNEUMONIA", "sick")):
+        shutil.copytree(tiny_data / "chest_xray/test" / label, root / name)
+    first = min((root / "Normal").iterdir())
+    (root / "Normal/patient1").mkdir()
+    first.rename(root / "Normal/patient1" / first.name)
+    Image.new("L", (9, 9), 40).save(root / "loose.png")
+    return root
+
+
+def test_a_labelled_folder_of_ones_own_is_compared_with_its_labels(
+    tiny_exported: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = own_folder(tiny_data, tmp_path / "mine")
+    with pytest.raises(DatasetLayoutError, match=r"no class of the task: \['sick'\]"):
+        check_parity(options(tiny_exported, data))
+    found = check_parity(options(tiny_exported, data, spellings={"sick": "PNEUMONIA"}))
+    assert found.passed
+    for item in found.comparisons:
+        assert item.images == 20
+        assert set(item.changes) >= {"accuracy", "AUC", "sensitivity"}
+    assert found.remarks == (
+        "pneumonia: 1 of 20 images lie in folders below their class folders, such as "
+        "Normal/patient1/IM-0500-0000.jpeg",
+        "pneumonia: left out: 1 image beside the class folders: loose.png",
+    )
+
+
+def test_a_model_that_was_trained_elsewhere_is_compared_on_the_test_split_of_a_set(
+    exported_copy: Path, tiny_data: Path
+) -> None:
+    bundle = load_bundle(PNEUMONIA, exported_copy)
+    bundle.with_manifest(replace(bundle.manifest, recipe=None))
+    for item in check_parity(options(exported_copy, tiny_data)).comparisons:
+        assert item.images == 20
+
+
+def test_an_image_that_calibrated_and_is_measured_is_told(
+    exported_copy: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(tiny_data / "chest_xray/test", tmp_path / "mine"))
+    path = exported_copy / "pneumonia/manifest.json"
+    manifest = json.loads(path.read_text())
+    digest = sha256_of(min((data / "NORMAL").iterdir()))
+    manifest["exports"]["model-int8.onnx"]["calibration"]["files"][0] = digest
+    path.write_text(json.dumps(manifest))
+    found = check_parity(options(exported_copy, data)).comparisons
+    lines = next(item for item in found if item.file == "model-int8.onnx").failures
+    assert any("calibration images are measured here, such as NORMAL/" in line for line in lines)
 
 
 def test_samples_without_labels_compare_decisions_only(tiny_exported: Path, tmp_path: Path) -> None:

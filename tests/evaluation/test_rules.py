@@ -144,7 +144,7 @@ def test_a_bad_end_beyond_budget_and_chance_says_so() -> None:
     original, exported, labels = turned(400, wrong=12)
     result = held(original, exported, labels)
     (line,) = [text for text in result.failures if text.startswith("accuracy") and "may be" in text]
-    assert "accuracy 0.9900 became 0.9600; by its 95 % interval the loss may be" in line
+    assert "accuracy 0.9900 became 0.9600; by its 95 % interval the change may be -0.0" in line
 
 
 def test_failures_say_by_how_much() -> None:
@@ -153,7 +153,7 @@ def test_failures_say_by_how_much() -> None:
     assert not result.passed
     assert result.agreement == pytest.approx(0.95)
     assert "agreement 95.00% is below 97% (5 of 100 decided differently)" in result.failures
-    assert "accuracy 0.9600 became 0.9100, worse by more than 0.0100" in result.failures
+    assert "accuracy 0.9600 became 0.9100, a change of -0.0500, beyond -0.0100" in result.failures
 
 
 def test_another_budget_may_be_given() -> None:
@@ -175,7 +175,7 @@ def test_a_rare_class_does_not_widen_the_budget_of_others() -> None:
     result = at(SKIN, LIKELIEST, original, exported, labels)
     assert result.changes[BALANCED_ACCURACY].difference == pytest.approx(-0.16 / 9)
     bounds = {gate.name: gate for gate in result.gates}
-    assert bounds["balanced accuracy, change"].bound == 0.01
+    assert bounds["balanced accuracy, change"].bound == -0.01
     assert bounds["balanced accuracy, change"].message
 
 
@@ -277,7 +277,7 @@ def number(cell: str) -> float | None:
     """Return a bound as a plain number: points and per cent are hundredths."""
     if cell == "not bounded":
         return None
-    found = re.fullmatch(r"([\d.]+)( %| points?)?", cell)
+    found = re.fullmatch(r"([-+]?[\d.]+)( %| points?)?", cell)
     assert found, cell
     return float(found[1]) / (100 if found[2] else 1)
 
@@ -288,10 +288,10 @@ def test_the_page_promises_the_budgets_of_an_export_against_its_original() -> No
     for precision, budget in BUDGETS.items():
         assert page[precision] == {
             "largest difference of a probability": budget.probability,
-            "accuracy and balanced accuracy, fall": budget.accuracy,
-            "AUC, fall": budget.auc,
-            "sensitivity, fall": budget.sensitivity,
-            "calibration error, rise": budget.calibration_error,
+            "accuracy and balanced accuracy, change": -budget.accuracy,
+            "AUC, change": -budget.auc,
+            "sensitivity, change": -budget.sensitivity,
+            "calibration error, change": budget.calibration_error,
             "images decided alike": budget.agreement,
         }
 

@@ -102,12 +102,12 @@ def test_an_image_that_is_held_out_is_refused_by_its_content_and_named(
     calibration.check_hygiene(splits.train, splits)
     leaked = getattr(splits, held_out)[0]
     renamed = dataclasses.replace(leaked, path=Path("elsewhere/renamed.png"), name="renamed.png")
-    message = f"1 calibration images lie in the {held_out} split, such as renamed.png "
+    message = f"1 calibration image in the {held_out} split, such as renamed.png "
     with pytest.raises(ExportError, match=message) as refused:
         calibration.check_hygiene((*splits.train, renamed), splits)
     assert leaked.name in str(refused.value)
     polluted = dataclasses.replace(splits, train=(leaked, leaked))
-    with pytest.raises(ExportError, match=f"lie in the {held_out} split"):
+    with pytest.raises(ExportError, match=f"in the {held_out} split"):
         calibration.draw_calibration_sets(polluted, CONTRACT, 1, 0)
 
 

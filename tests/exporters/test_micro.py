@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medkit.datasets.layout import locate_dataset, read_dataset
+from medkit.datasets.layout import read_dataset
+from medkit.datasets.location import locate_dataset
 from medkit.datasets.sampling import load_tensors, stratified_sample
 from medkit.images.reading import load_tensor
 from medkit.models.bundle import load_bundle

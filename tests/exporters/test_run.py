@@ -555,7 +555,10 @@ def test_a_file_that_no_runtime_takes_gets_no_name(
     [
         ({"formats": ("tflite", "coreml")}, "unknown format 'coreml'; accepted: tflite, onnx"),
         ({"formats": ()}, "no format; accepted: tflite, onnx"),
-        ({"precisions": ("int4",)}, "unknown precision 'int4'; accepted: int8, fp16, fp32"),
+        (
+            {"precisions": ("int4",)},
+            "unknown precision 'int4'; did you mean int8[?] accepted",
+        ),
         ({"precisions": ("mixed",)}, "unknown precision 'mixed'; accepted: int8, fp16, fp32"),
         ({"precisions": ()}, "no precision; accepted"),
         ({"data": None}, "--data DIR or MEDKIT_DATA, or ask for --fp16"),

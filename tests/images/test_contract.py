@@ -25,10 +25,22 @@ def test_every_field_of_the_contract_is_in_its_hash(field: str) -> None:
 
 
 def test_the_hashes_that_model_files_carry() -> None:
-    assert {task.name: task.contract.hash for task in (PNEUMONIA, SKIN)} == {
+    refused = "every model file in use is refused from now on: export them again"
+    contracts = {task.name: task.contract for task in (PNEUMONIA, SKIN)}
+    before = {
+        name: replace(contract, colour="depth-by-maximum:alpha-on-black:luma-601")
+        for name, contract in contracts.items()
+    }
+    assert {name: contract.hash for name, contract in before.items()} == {
         "pneumonia": "6b74df69fa5bb7ac",
         "skin": "9dd38a0dc38ecdc5",
-    }, "every model file in use is refused from now on: export them again"
+    }, refused
+    for name, contract in before.items():
+        assert InputContract.from_dict(contract.to_dict(), name) == contract, refused
+    assert {name: contract.hash for name, contract in contracts.items()} == {
+        "pneumonia": "ab2420c49052bf09",
+        "skin": "a510bc8a029c0c46",
+    }, refused
 
 
 def test_a_contract_accepts_its_own_record() -> None:

@@ -68,7 +68,7 @@ def test_the_command_tells_people_what_computes_in_what(tiny_exported: Path) -> 
         "100.0% in integers",
         "in floating point: LOGISTIC",
     ):
-        assert part in told.stderr
+        assert part in told.stdout
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ def test_points_that_cannot_be_obeyed_are_refused(entry: dict[str, Any] | None, 
 def test_a_point_is_got_by_its_name() -> None:
     points = {BALANCED: LIKELIEST, "careful": sick_from(0.1)}
     assert get_point(points, "careful") == sick_from(0.1)
-    for name in ("Careful", "", "reckless"):
+    for name, hint in (("Careful", "did you mean careful? "), ("", ""), ("reckless", "")):
         with pytest.raises(UsageError) as caught:
             get_point(points, name)
         assert str(caught.value) == (
-            f"unknown operating point {name!r}; this model has: balanced, careful"
+            f"unknown operating point {name!r}; {hint}this model has: balanced, careful"
         )
 
 

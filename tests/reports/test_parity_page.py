@@ -45,6 +45,16 @@ def test_a_page_shows_gates_ladder_plots_and_flipped_images(
     assert bad.flips[0].name in page
     assert page.count('alt="original against export"') == files
     assert all(name in page for name in bundle.manifest.exports)
+    # A fall has the same sign in the table of figures, in that of gates, and in the text.
+    fall = f"{bad.changes['accuracy'].difference:+.4g}"
+    assert fall.startswith("-")
+    assert f'<td>accuracy, change</td><td class="n">{fall}</td><td class="n">-0' in page
+    assert f"a change of {bad.changes['accuracy'].difference:+.4f}, beyond -0" in page
+    for item in parity.comparisons:
+        for gate in item.gates:
+            figure, _, what = gate.name.partition(", ")
+            if what == "change" and figure in item.changes:
+                assert gate.value == item.changes[figure].difference
 
 
 def test_a_page_shows_an_export_that_gives_no_numbers(

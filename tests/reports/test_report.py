@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from medkit.cli.app import app
 from medkit.defaults import BALANCED
-from medkit.errors import DatasetLayoutError, MissingExtraError, ModelFileError, UsageError
+from medkit.errors import DatasetLayoutError, MissingExtraError, ModelFileError
 from medkit.models.bundle import load_bundle
 from medkit.models.manifest import Manifest, write_manifest
 from medkit.reports.report import MISTAKES, ReportOptions, overlay, write_report
 from medkit.reports.tables import with_interval
-from medkit.tasks import PNEUMONIA, TaskNotes
+from medkit.tasks import PNEUMONIA, TaskNotes, shipped_folder
 
 pytest.importorskip("keras")
 
@@ -57,9 +57,9 @@ def test_the_page_holds_what_a_reader_looks_for(page: tuple[str, Path]) -> None:
     text, _ = page
     for wanted in (
         "A prediction is not a diagnosis",
-        "Seed against shipped",
+        "seed against trained/pneumonia",
         "seed: loss, accuracy and AUC",
-        "shipped: loss, accuracy and AUC",
+        "trained/pneumonia: loss, accuracy and AUC",
         "ROC with 95 % interval",
         "confusion on the official test split",
         "reliability on the official test split",
@@ -67,6 +67,77 @@ def test_the_page_holds_what_a_reader_looks_for(page: tuple[str, Path]) -> None:
         "Worst mistakes",
     ):
         assert wanted in text, wanted
+    # It is a user's own bundle.
+    assert "shipped" not in text
+
+
+def test_another_bundle_is_named_as_what_it_is(tiny_exported: Path, tmp_path: Path) -> None:
+    against = tmp_path / "baseline"
+    shutil.copytree(tiny_exported, against)
+    out = tmp_path / "report.html"
+    for place in (against, against / "pneumonia"):
+        write_report(ReportOptions(PNEUMONIA, out, None, tiny_exported, place))
+        text = out.read_text()
+        assert "baseline/pneumonia against trained/pneumonia" in text
+        assert '<th class="n">baseline/pneumonia</th><th class="n">original</th>' in text
+        assert "baseline/pneumonia: loss, accuracy and AUC" in text
+        assert "shipped" not in text
+        assert "student project" not in text
+        assert "different test images" not in text
+    bundle = load_bundle(PNEUMONIA, against)
+    data = replace(bundle.manifest.data, sha256={"test": "0" * 64})
+    bundle.with_manifest(replace(bundle.manifest, data=data))
+    write_report(ReportOptions(PNEUMONIA, out, None, tiny_exported, against))
+    assert "The two runs were measured on different test images" in out.read_text()
+    with pytest.raises(ModelFileError, match="name a bundle, or a folder of bundles"):
+        write_report(ReportOptions(PNEUMONIA, out, None, tiny_exported, tmp_path / "gone"))
+
+
+def test_the_shipped_models_are_called_shipped(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    write_report(ReportOptions(PNEUMONIA, out, None, shipped_folder()))
+    assert "seed against shipped" in out.read_text()
+
+
+def test_a_labelled_folder_of_ones_own_is_measured_and_named(
+    tiny_exported: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "ward"
+    for label, name in (("NORMAL", "healthy"), ("PNEUMONIA", "Pneumonia/patient1")):
+        shutil.copytree(tiny_data / "chest_xray/test" / label, data / name)
+    min((data / "healthy").iterdir()).unlink()
+    shutil.copy(min((data / "healthy").iterdir()), data / "loose.jpeg")
+    out = tmp_path / "report.html"
+    spellings = {"healthy": "NORMAL"}
+    write_report(ReportOptions(PNEUMONIA, out, data, tiny_exported, spellings=spellings))
+    text = out.read_text()
+    for wanted in (
+        "On the images of ward",
+        "on 19 images",
+        "ROC with 95 % interval",
+        "confusion on the images of ward",
+        "reliability on the images of ward",
+        "confusion on the official test split",
+        "10 of 19 images lie in folders below",
+        "left out: 1 image beside the class folders: loose.jpeg",
+        "of the images of ward with",
+    ):
+        assert wanted in text, wanted
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_official_test_split_is_told_by_its_files(
+    tiny_exported: Path, tiny_data: Path, tmp_path: Path, single: bool
+) -> None:
+    out = tmp_path / "report.html"
+    data = Path(shutil.copytree(tiny_data / "chest_xray", tmp_path / "data"))
+    (data / "test/NORMAL").rename(data / "test/normal")
+    given = data / "test" if single else data
+    write_report(ReportOptions(PNEUMONIA, out, given, tiny_exported))
+    assert "On the images of" not in out.read_text()
+    min((data / "test/normal").iterdir()).unlink()
+    write_report(ReportOptions(PNEUMONIA, out, given, tiny_exported))
+    assert "On the images of test" in out.read_text()
 
 
 def test_figures_on_the_page_are_those_of_the_manifest(page: tuple[str, Path]) -> None:
@@ -90,7 +161,7 @@ def test_without_data_the_page_says_what_is_missing(tiny_exported: Path, tmp_pat
     out = tmp_path / "report.html"
     write_report(ReportOptions(PNEUMONIA, out, None, tiny_exported))
     text = out.read_text()
-    assert "made without the data set" in text
+    assert "made without labelled images" in text
     assert "ROC with 95 % interval" not in text
     assert "reliability on the official test split" in text
 
@@ -117,13 +188,16 @@ def test_of_a_model_that_was_trained_elsewhere_the_page_shows_what_is_known(
     assert "None" not in text
 
 
-def test_data_of_a_task_without_a_published_data_set_are_refused(
+def test_a_task_without_a_published_data_set_is_measured_on_a_labelled_folder(
     tiny_exported: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    task = replace(PNEUMONIA, layout=None)
-    with pytest.raises(UsageError, match="pneumonia has no published data set"):
-        write_report(ReportOptions(task, tmp_path / "r.html", tiny_data, tiny_exported))
-    assert not (tmp_path / "r.html").exists()
+    task, out = replace(PNEUMONIA, layout=None), tmp_path / "r.html"
+    with pytest.raises(DatasetLayoutError, match="no class folder of pneumonia in"):
+        write_report(ReportOptions(task, out, tiny_data, tiny_exported))
+    assert not out.exists()
+    write_report(ReportOptions(task, out, tiny_data / "chest_xray/train", tiny_exported))
+    assert "On the images of train" in out.read_text()
+    assert "Worst mistakes" in out.read_text()
 
 
 @pytest.mark.parametrize(

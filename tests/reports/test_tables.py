@@ -27,7 +27,7 @@ def test_a_threshold_is_told_with_its_label() -> None:
 
 
 def test_the_seeds_figures_stand_before_the_originals() -> None:
-    columns = figure_columns(typed(made(PNEUMONIA)), typed(made(PNEUMONIA, 41)))
+    columns = figure_columns(typed(made(PNEUMONIA)), ("seed", typed(made(PNEUMONIA, 41))))
     assert [column.name for column in columns] == ["seed", "original", "`model-int8.onnx`"]
     (cells,) = (row.cells for row in figure_rows(PNEUMONIA, columns) if row.name == "accuracy")
     accuracies = [column.metrics["test"][BALANCED].accuracy for column in columns]

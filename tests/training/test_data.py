@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("keras")
 
+from datafiles import lay_out
 from medkit.datasets.conflicts import find_conflicts
 from medkit.datasets.layout import Item, read_dataset
+from medkit.errors import DatasetConflictError, DatasetLayoutError
 from medkit.tasks import PNEUMONIA
 from medkit.training import RECIPES
-from medkit.training.data import choose_policy, image_weights
+from medkit.training.data import choose_policy, image_weights, read_training_data
 from trainingruns import splits_of
 
 
@@ -42,6 +45,46 @@ def test_a_recipe_resolves_the_conflicts_that_it_knows(tiny_xrays: Path) -> None
     )
     assert choose_policy(known, dataset, None) == "keep-rarer"
     assert choose_policy(known, dataset, "drop") == "drop"
+
+
+def saved_again(path: Path, target: Path) -> None:
+    """Save an image without loss in another format."""
+    with Image.open(path) as picture:
+        picture.save(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("test/NORMAL/again.png", "0 images under two labels and 1 training image in"),
+        ("train/PNEUMONIA/again.png", "1 image under two labels and 0 training images in"),
+    ],
+)
+def test_the_same_pixels_in_other_bytes_are_a_conflict(
+    tmp_path: Path, target: str, told: str
+) -> None:
+    pytest.importorskip("imagehash")
+    data = lay_out(tmp_path, PNEUMONIA, per_class=12)
+    saved_again(data / "train/NORMAL/train_3.png", data / target.replace(".png", ".bmp"))
+    recipe = RECIPES["pneumonia", "default"]
+    with pytest.raises(DatasetConflictError, match=told):
+        read_training_data(PNEUMONIA, data, recipe, 0, None)
+    found = read_training_data(PNEUMONIA, data, recipe, 0, "drop")
+    assert {entry.reason.partition(" ")[0] for entry in found.kept_out} == {"same"}
+    assert all(entry.reason.startswith("same pixels") for entry in found.kept_out)
+    kept = {item.name for items in found.splits.values() for item in items}
+    assert "train/NORMAL/train_3.png" not in kept
+
+
+def test_a_folder_of_sets_and_other_spellings_are_read(tmp_path: Path) -> None:
+    pytest.importorskip("imagehash")
+    data = lay_out(tmp_path / "chest_xray", PNEUMONIA, per_class=12)
+    (data / "train/NORMAL").rename(data / "train/healthy")
+    recipe = RECIPES["pneumonia", "default"]
+    with pytest.raises(DatasetLayoutError, match=r"missing \['NORMAL'\], not known \['healthy'\]"):
+        read_training_data(PNEUMONIA, tmp_path, recipe, 0, None)
+    found = read_training_data(PNEUMONIA, tmp_path, recipe, 0, None, {"healthy": "NORMAL"})
+    assert len(found.dataset.train) == 24
 
 
 # Weights

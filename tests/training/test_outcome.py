@@ -125,6 +125,8 @@ def test_the_manifest_has_the_fields_of_the_shipped_one_in_the_same_order(
     made = manifest_of(tiny_trained)
     shipped = manifest_of(Path(__file__).parents[2] / "trained")
     assert list(made) == list(shipped)
+    assert made["data"].pop("compared_by") == "pixels"
+    assert "compared_by" not in shipped["data"]  # by bytes, as before pixels were compared
     for part in ("contract", "recipe", "data"):
         assert list(made[part]) == list(shipped[part])
     assert list(made["history"][0]) == list(shipped["history"][0])

@@ -11,6 +11,7 @@ The command line in a few names::
     options = medkit.ClassifyOptions(inputs=(Path("images"),))
     for row in medkit.predict_paths(options):
         print(row.path, row.label, row.confidence)
+    table = medkit.to_frame(medkit.predict_paths(options, medkit.ProgressLine()))
 
     medkit.audit_folder(Path("data/skin_cancer_isic"))
     medkit.export_models(medkit.ExportOptions(data=Path("data")))
@@ -22,10 +23,13 @@ nothing. Research software: a prediction is not a diagnosis.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+TYPE_CHECKING = False  # type checkers take it for true; importing typing takes milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
+    "medkit.batch.frames": ("to_frame",),
+    "medkit.batch.observers": ("ProgressLine",),
     "medkit.batch.options": ("ClassifyOptions",),
     "medkit.batch.outputs.csv": ("path_from_csv",),
     "medkit.batch.rows": ("Row",),
@@ -58,6 +62,8 @@ __all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: P
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(home), name)

@@ -14,6 +14,9 @@ AUTO = "auto"
 STDOUT = "-"
 """The output that means CSV on standard output."""
 
+STDIN = "-"
+"""The list of paths that means standard input."""
+
 BALANCED, HIGH_SENSITIVITY = "balanced", "high-sensitivity"
 """Names of the operating points that every trained model has. The first decides by default."""
 

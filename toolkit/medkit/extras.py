@@ -19,6 +19,12 @@ EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "evaluate": {"scipy": "scipy", "sklearn": "scikit-learn"},
         "report": {"jinja2": "jinja2", "matplotlib": "matplotlib"},
         "audit": {"imagehash": "imagehash"},
+        "formats": {
+            "tifffile": "tifffile",
+            "imagecodecs": "imagecodecs",
+            "pillow_heif": "pillow-heif",
+        },
+        "pandas": {"pandas": "pandas"},
         "onnx": {"onnxruntime": "onnxruntime"},
         "inspect": {"onnx": "onnx"},
         "openvino": {"openvino": "openvino"},

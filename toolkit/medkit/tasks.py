@@ -18,6 +18,7 @@ from medkit.errors import ModelFileError, UsageError
 from medkit.files import read_json
 from medkit.images.contract import InputContract
 from medkit.records import read_record
+from medkit.wording import unknown
 
 TASK_NAME = "task.json"
 """File that describes a task in its folder of models."""
@@ -271,8 +272,11 @@ TASKS: dict[str, Task] = {task.name: task for task in (PNEUMONIA, SKIN)}
 def trained_folder() -> Path:
     """Return the folder of models: ``MEDKIT_TRAINED``, the wheel's own, or the repository's."""
     named = os.environ.get(TRAINED_VARIABLE)
-    if named:
-        return Path(named)
+    return Path(named) if named else shipped_folder()
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the models that ship: the wheel's own, or the repository's."""
     package = Path(__file__).resolve().parent
     installed = package / "trained"
     return installed if installed.is_dir() else package.parents[1] / "trained"
@@ -345,5 +349,5 @@ def get_task(name: str, trained: Path | None = None) -> Task:
     # A task beside it that cannot be read is no reason to refuse this one.
     names = task_names(trained)
     if name not in names:
-        raise UsageError(f"unknown task {name!r}; accepted: {', '.join(names)}")
+        raise UsageError(unknown("task", name, names))
     return read_task((trained or trained_folder()) / name / TASK_NAME)

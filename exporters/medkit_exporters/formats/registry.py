@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from medkit.errors import UsageError
 from medkit.models.formats import export_formats, load
 from medkit.models.runtimes.registry import runtimes_for
+from medkit.wording import unknown
 
 if TYPE_CHECKING:
     from medkit_exporters.formats.base import Exporter
@@ -87,5 +88,5 @@ def get_exporter(name: str) -> KnownExporter:
     """Return the exporter of a format; raise :class:`UsageError` for any other word."""
     known = known_exporters()
     if name not in known:
-        raise UsageError(f"unknown format {name!r}; accepted: {', '.join(known)}")
+        raise UsageError(unknown("format", name, known))
     return known[name]

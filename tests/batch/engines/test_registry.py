@@ -14,11 +14,13 @@ def test_the_engine_that_runs_use_by_default_is_known() -> None:
     assert isinstance(get_engine(ClassifyOptions(inputs=()).engine), Threads)
 
 
-@pytest.mark.parametrize("word", ["", "Threads", "processes"])
-def test_an_unknown_engine_is_refused_with_those_accepted(word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "meant"), [("", ""), ("Threads", "did you mean threads? "), ("processes", "")]
+)
+def test_an_unknown_engine_is_refused_with_those_accepted(word: str, meant: str) -> None:
     with pytest.raises(UsageError) as caught:
         get_engine(word)
-    assert str(caught.value) == f"unknown engine {word!r}; accepted: threads"
+    assert str(caught.value) == f"unknown engine {word!r}; {meant}accepted: threads"
 
 
 def test_an_engine_whose_name_is_taken_is_refused_and_replaces_nothing() -> None:

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 
 from medkit.batch.columns import columns_for
-from medkit.batch.outputs.csv import path_from_csv
+from medkit.batch.outputs.csv import CsvOutput, path_from_csv
 from medkit.batch.outputs.registry import output_for
 from medkit.batch.rows import Row
+from medkit.errors import UsageError
 from rowfiles import HOSTILE, LABELS, NAMES, open_output, row, write, written_names
 
 NAMESPACE = "{urn:oasis:names:tc:opendocument:xmlns:%s:1.0}"
@@ -178,3 +179,30 @@ def test_dash_is_csv_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes
     written = capfdbinary.readouterr().out
     assert written.startswith(b"path,status,")
     assert written.endswith(b"\\udcff.png,ok,skin,NORMAL,0.25,0.25,0.123457,,\n")
+
+
+def test_a_csv_for_excel_begins_with_the_mark_and_is_read_by_csv_and_pandas(
+    tmp_path: Path,
+) -> None:
+    import pandas
+
+    out = tmp_path / "o.csv"
+    names = ["grün.png", "007", "=1.png"]
+    with CsvOutput(excel=True).open(out, columns_for(LABELS), append=False) as sink:
+        sink.write(row(names[0]))
+    with CsvOutput(excel=True).open(out, columns_for(LABELS), append=True) as sink:
+        for name in names[1:]:
+            sink.write(row(name))
+    content = out.read_bytes()
+    assert content.startswith("\ufeffpath,status,".encode())
+    assert content.count("\ufeff".encode()) == 1
+    plain = written_names(tmp_path / "plain.csv", names).read_bytes()
+    assert content.removeprefix("\ufeff".encode()) == plain
+    with out.open(newline="", encoding="utf-8-sig") as stream:
+        cells = [each["path"] for each in csv.DictReader(stream)]
+    assert [path_from_csv(cell) for cell in cells] == names
+    assert list(pandas.read_csv(out)["path"].map(path_from_csv)) == names
+    recovered = CsvOutput(excel=True).recover(out, columns_for(LABELS))
+    assert list(recovered.names()) == names
+    with pytest.raises(UsageError, match="does not begin with the columns of this run"):
+        CsvOutput().recover(out, columns_for(LABELS))

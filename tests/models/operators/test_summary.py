@@ -202,7 +202,7 @@ def test_the_operator_with_the_most_such_work_is_named() -> None:
     census = OperatorSummary(
         tuple(operator(kind, "float32", work) for kind, work in sizes.items()), {}, RAW
     )
-    with pytest.raises(ExportError, match=r"FULLY_CONNECTED a FULLY_CONNECTED .*3 operators do"):
+    with pytest.raises(ExportError, match=r"FULLY_CONNECTED a FULLY_CONNECTED .*3 such operators"):
         check_promise(census, "int8")
 
 

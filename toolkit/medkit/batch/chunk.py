@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medkit.batch.listing import ListedImage
 from medkit.batch.model_pool import ModelPool
 from medkit.batch.routing import Route, Routing, least_side
-from medkit.batch.rows import ERROR, OK, Row
+from medkit.batch.rows import ERROR, OK, SKIPPED, Row
 from medkit.errors import ImageError, MedkitError
 from medkit.images.contract import InputContract
 from medkit.images.limits import Clock, Limits
@@ -156,6 +156,8 @@ def classify_chunk(chunk: Chunk, job: Job, models: ModelPool, watch: Watch) -> l
 
 def _decode(place: int, listed: ListedImage, job: Job, clock: Clock) -> tuple[str, _Image] | Row:
     """Return the task and the decoded image, or the row of an image that cannot be decoded."""
+    if listed.skipped:
+        return Row(listed.name, SKIPPED, error=listed.error)
     if listed.error:
         return _error_row(listed.name, job.fixed, listed.error)
     try:

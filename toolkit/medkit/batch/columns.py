@@ -31,13 +31,14 @@ class Column:
     name
         Heading of the column.
     kind
-        ``path`` for the name of a file, ``text`` or ``number``.
+        ``path`` for the name of a file, ``text`` or ``number``. ``words`` are
+        text of medkit's own, which outputs need not guard against.
     of
         Returns a row's value; ``None`` for an empty field.
     """
 
     name: str
-    kind: Literal["path", "text", "number"]
+    kind: Literal["path", "text", "number", "words"]
     of: Callable[[Row], Value]
 
 
@@ -98,7 +99,7 @@ def columns_for(labels: Sequence[str]) -> tuple[Column, ...]:
         Column("confidence", "number", lambda row: _rounded(row.confidence)),
         *(_probability(label) for label in labels),
         Column("error", "text", lambda row: row.error or None),
-        Column("notes", "text", lambda row: joined(row.notes) or None),
+        Column("notes", "words", lambda row: joined(row.notes) or None),
         *_ADDED,
     )
 

@@ -1,37 +1,45 @@
-"""The images that files and folders on a command line stand for, in a fixed order.
+"""The images that files, folders and lists on a command line stand for, in a fixed order.
 
 Folders are read one at a time while the walk goes on. What is kept of a
 folder are its names, as an array of bytes: a million take some twenty
-megabytes, and are read and sorted within two seconds.
+megabytes, and are read and sorted within two seconds. A list of paths is read
+as it comes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from itertools import islice
+from enum import Enum, auto
+from itertools import chain, islice
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.errors import MedkitError, NoImagesError, UsageError
+from medkit.batch.entries import Kind, PassedOver, reason_for, scan, suffix_of
+from medkit.batch.names import name_in_rows, name_on_disk
+from medkit.batch.path_lists import check_list, read_list
+from medkit.batch.patterns import Patterns
+from medkit.defaults import STDIN
+from medkit.errors import NoImagesError, UsageError
 from medkit.images.formats.registry import extensions
-
-_ARCHIVE_LITTER = "__MACOSX"
-"""Folder of resource forks in archives packed on macOS; its "images" are none."""
+from medkit.images.recognition import may_be_image
 
 _BLOCK = 4096  # entries that are held as Python's objects at a time
+
+_KINDS = tuple(Kind)  # making one of its number takes ten times as long
+_FOLDERS = (Kind.FOLDER, Kind.HIDDEN_FOLDER, Kind.LINKED_FOLDER)
+_FILES = (Kind.UNSURE, Kind.NO_IMAGE, Kind.HIDDEN)
 
 
 @dataclass(frozen=True)
 class ListedImage:
-    """One image, or one folder that could not be looked into.
+    """One input that has a row.
 
     Attributes
     ----------
@@ -41,18 +49,66 @@ class ListedImage:
         Name of the file in the output, with forward slashes; see :func:`walk`.
     error
         Reason why there is nothing to open; empty for an image.
+    skipped
+        Whether it was passed over, so that its row is no error.
     """
 
     path: Path
     name: str
     error: str = ""
+    skipped: bool = False
 
 
-def check_inputs(inputs: Sequence[Path]) -> None:
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a run, as a person gives them.
+
+    Attributes
+    ----------
+    paths
+        Files and folders. One given twice is listed twice.
+    include, exclude
+        Patterns; see :class:`medkit.batch.patterns.Patterns`.
+    from_file
+        A list of more files and folders; see
+        :func:`medkit.batch.path_lists.read_list`.
+    all_files
+        List what is passed over as well.
+    absolute
+        Name files by their absolute paths.
+    """
+
+    paths: tuple[Path, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    from_file: Path | None = None
+    all_files: bool = False
+    absolute: bool = False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the inputs can be walked only once, because standard input names them."""
+        return self.from_file is not None and str(self.from_file) == STDIN
+
+    @property
+    def spelled(self) -> bool:
+        """Whether names in rows begin with an argument as typed, because there are several."""
+        return len(self.paths) > 1 or self.from_file is not None
+
+    def path_of(self, name: str) -> Path:
+        """Return the path of the input with this name in a row."""
+        path = Path(name_on_disk(name))
+        if self.spelled or self.absolute:
+            return path
+        (argument,) = self.paths
+        return argument / path if os.path.isdir(argument) else argument
+
+
+def check_inputs(inputs: Inputs) -> None:
     """Raise :class:`UsageError` unless every argument is a file, or a folder that can be listed."""
-    if not inputs:
-        raise UsageError("nothing to classify; give image files or folders")
-    for argument in inputs:
+    if not inputs.paths and inputs.from_file is None:
+        raise UsageError("nothing to classify; give image files or folders, or --from-file")
+    for argument in inputs.paths:
         if os.path.isdir(argument):
             try:
                 os.scandir(argument).close()
@@ -62,70 +118,16 @@ def check_inputs(inputs: Sequence[Path]) -> None:
             raise UsageError(f"no file or folder {argument}; check the path")
         elif not os.path.isfile(argument):
             raise UsageError(f"{argument} is neither a file nor a folder; give one of these")
+    if inputs.from_file is not None:
+        check_list(inputs.from_file)
 
 
-class InputFolders:
-    """Knows where the folders on a command line are, and whether they still are.
-
-    Parameters
-    ----------
-    inputs
-        Files and folders; files are not looked after.
-    patience
-        Seconds that a folder has for an answer.
-    """
-
-    def __init__(self, inputs: Sequence[Path], patience: float) -> None:
-        self._known = {path: _identity(path) for path in inputs if os.path.isdir(path)}
-        self._patience = patience
-
-    def check(self) -> None:
-        """Raise :class:`MedkitError` if a folder has gone, or does not answer."""
-        for path in self._known:
-            there: list[bool] = []
-            # A network folder that hangs does so for whoever asks.
-            asking = Thread(target=self._ask, args=(path, there), daemon=True)
-            asking.start()
-            asking.join(self._patience)
-            if there != [True]:
-                raise MedkitError(
-                    f"folder {path} has gone; once it is back, continue with --resume"
-                )
-
-    def _ask(self, path: Path, there: list[bool]) -> None:
-        """Answer whether a folder is the one that it was.
-
-        Where a network folder was mounted, an empty one is left. One that
-        was mounted again is another to the system, but not empty.
-        """
-        there.append(_identity(path) == self._known[path] or not _is_empty(path))
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether a folder has no entries, or cannot be listed."""
-    try:
-        with os.scandir(path) as scan:
-            return next(scan, None) is None
-    except OSError:
-        return True
-
-
-def find_images(
-    inputs: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Iterator[ListedImage]:
+def find_images(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedImage]:
     """Check the arguments, make sure that each holds an image, and walk.
 
     Parameters
     ----------
-    inputs, include, exclude
+    inputs, passed
         As for :func:`walk`.
 
     Raises
@@ -138,70 +140,67 @@ def find_images(
         takes to find one image in each.
     """
     check_inputs(inputs)
-    for argument in inputs:
-        if not any(True for _ in _entries([argument], include, exclude)):
-            passing = " that the include and exclude patterns let through"
+    patterns = Patterns(inputs.include, inputs.exclude)
+    passing = " that the include and exclude patterns let through" if patterns.any else ""
+    for argument in inputs.paths:
+        seen = PassedOver()
+        one = Inputs((argument,), inputs.include, inputs.exclude, all_files=inputs.all_files)
+        if not any(True for _ in _Lister(one, seen).in_no_order()):
+            among = f" (passed over: {seen})" if seen else ""
             raise NoImagesError(
-                f"no image{passing if include or exclude else ''} in {argument}; "
+                f"no image{passing} in {argument}{among}; "
                 f"accepted in a folder: {', '.join(sorted(extensions()))}"
             )
-    return walk(inputs, include, exclude)
+    found = walk(inputs, passed)
+    if inputs.paths:
+        return found
+    first = next(found, None)
+    if first is None:
+        raise NoImagesError(f"no path{passing} in the list {inputs.from_file}; check the list")
+    return chain([first], found)
 
 
-def walk(
-    inputs: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Iterator[ListedImage]:
+def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedImage]:
     """List the images lazily: arguments as given, each folder depth-first and sorted.
 
     Files and sub-folders of a folder are sorted together by the bytes of
-    their names, which in UTF-8 is the order of code points. A file in a
-    folder counts if its suffix, in any case, is in
-    :func:`medkit.images.formats.registry.extensions`; hidden entries (leading dot) do not.
-    Links to files are followed, links to folders are not, and what is neither
-    file nor folder is never opened. A link that leads nowhere counts, and
-    fails when it is opened. A file given as an argument counts whatever its
-    suffix.
+    their names, which in UTF-8 is the order of code points, in any locale. A
+    file in a folder counts if its suffix, in any case, is in
+    :func:`medkit.images.formats.registry.extensions`, or if it has another
+    suffix or none and begins as an accepted image does. Hidden entries
+    (leading dot), links to folders, and what is neither file nor folder are
+    passed over; see :mod:`medkit.batch.entries`. A file that is given as an
+    argument, or in a list, counts whatever it is called.
 
     Parameters
     ----------
     inputs
-        Files and folders. One given twice is listed twice.
-    include
-        Patterns of :mod:`fnmatch`, in which ``*`` also matches a slash. If
-        there are any, a file must match one. They are compared, ignoring
-        case, with the path relative to the argument and with the bare name.
-    exclude
-        Patterns of the same kind; a file that matches one is left out, and
-        so is a sub-folder with all that it holds.
+        What is to be listed.
+    passed
+        Is told of what is passed over. The counts are complete at the end.
 
     Yields
     ------
     ListedImage
         With a single argument, ``name`` is the path relative to it, or the
         own name of a file. With several, names could clash, so each begins
-        with its argument as typed. A sub-folder that cannot be listed is
-        yielded in its place, with ``error`` set.
+        with its argument as typed; so it does with a list. A sub-folder that
+        cannot be listed is yielded in its place, with ``error`` set, and so
+        is a folder of a list that holds no image. With ``all_files``, what is
+        passed over is yielded as ``skipped``.
     """
-    for argument in inputs:
-        typed = argument.as_posix()
-        if not os.path.isdir(argument):
-            if _wanted(argument.name, include, exclude):
-                yield ListedImage(argument, typed if len(inputs) > 1 else argument.name)
-            continue
-        prefix = f"{typed.rstrip('/')}/" if len(inputs) > 1 else ""
-        for relative, error in _walk_folder(argument, include, exclude):
-            yield ListedImage(argument / relative, f"{prefix}{relative}", error)
+    return _Lister(inputs, PassedOver() if passed is None else passed).in_order()
 
 
-def count_images(
-    inputs: Sequence[Path],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    stop: Event | None = None,
-) -> int:
-    """Return how many entries :func:`walk` yields, or has yielded when ``stop`` is set."""
+def count_images(inputs: Inputs, stop: Event | None = None) -> int | None:
+    """Return how many entries :func:`walk` yields, or has yielded when ``stop`` is set.
+
+    It is ``None`` for a list on standard input, which can be read only once.
+    """
+    if inputs.is_stream:
+        return None
     count = 0
-    for _ in _entries(inputs, include, exclude):
+    for _ in _Lister(inputs, PassedOver()).in_no_order():
         if stop is not None and stop.is_set():
             break
         count += 1
@@ -209,121 +208,181 @@ def count_images(
 
 
 @contextmanager
-def counting(
-    inputs: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Iterator[Future[int]]:
+def counting(inputs: Inputs) -> Iterator[Future[int | None]]:
     """Run :func:`count_images` on a thread, which ends with the block at the latest."""
     stop = Event()
     with ThreadPoolExecutor(1, "medkit-count") as pool:
         try:
-            yield pool.submit(count_images, inputs, include, exclude, stop)
+            yield pool.submit(count_images, inputs, stop)
         finally:
             stop.set()
 
 
-def _entries(
-    inputs: Sequence[Path], include: Sequence[str], exclude: Sequence[str]
-) -> Iterator[None]:
-    """Give as often as :func:`walk` does, in no order and without keeping names."""
-    for argument in inputs:
-        if not os.path.isdir(argument):
-            if _wanted(argument.name, include, exclude):
+@dataclass(frozen=True)
+class _Argument:
+    """A file or folder that was given, and what names in rows begin with."""
+
+    path: Path
+    name: str
+    prefix: str
+    from_list: bool
+
+
+class _Step(Enum):
+    """What is to be done with an entry of a folder."""
+
+    TAKE = auto()
+    ENTER = auto()
+    PASS_OVER = auto()
+    LEAVE_OUT = auto()
+
+
+class _Lister:
+    """Lists inputs, and counts what it passes over."""
+
+    def __init__(self, inputs: Inputs, passed: PassedOver) -> None:
+        self._inputs, self._passed = inputs, passed
+        self._patterns = Patterns(inputs.include, inputs.exclude)
+
+    def in_order(self) -> Iterator[ListedImage]:
+        """Give what is listed."""
+        for argument in self._arguments():
+            if not os.path.isdir(argument.path):
+                if self._patterns.let_through(_as_matched(argument)):
+                    yield ListedImage(argument.path, argument.name)
+                continue
+            empty = True
+            for relative, error, skipped in self._in_folder(argument.path):
+                empty = False
+                name = argument.prefix + name_in_rows(relative) if relative else argument.name
+                yield ListedImage(argument.path / relative, name, error, skipped)
+            if empty and argument.from_list:
+                yield ListedImage(argument.path, argument.name, "the folder holds no image")
+
+    def in_no_order(self) -> Iterator[None]:
+        """Give as often as :meth:`in_order` does, without keeping names."""
+        for argument in self._arguments():
+            if not os.path.isdir(argument.path):
+                if self._patterns.let_through(_as_matched(argument)):
+                    yield
+                continue
+            empty = True
+            for _ in self._count_folder(argument.path):
+                empty = False
                 yield
-            continue
+            if empty and argument.from_list:
+                yield
+
+    def _arguments(self) -> Iterator[_Argument]:
+        inputs = self._inputs
+        for path in inputs.paths:
+            typed = name_in_rows((path.absolute() if inputs.absolute else path).as_posix())
+            if inputs.spelled or inputs.absolute:
+                yield _Argument(path, typed, f"{typed.rstrip('/')}/", from_list=False)
+            else:
+                yield _Argument(path, name_in_rows(path.name), "", from_list=False)
+        for line in read_list(inputs.from_file) if inputs.from_file is not None else ():
+            path = Path(line)
+            # As it stands in the list, so that its rows can be joined with it.
+            typed = path.absolute().as_posix() if inputs.absolute else line
+            typed = name_in_rows(typed if os.sep == "/" else typed.replace(os.sep, "/"))
+            yield _Argument(path, typed, f"{typed.rstrip('/')}/", from_list=True)
+
+    def _step(self, root: Path, relative: str, kind: Kind) -> _Step:
+        """Return what is to be done with an entry."""
+        if kind is Kind.IMAGE and not self._patterns.any:
+            return _Step.TAKE
+        if not self._patterns.let_through(relative, is_folder=kind in _FOLDERS):
+            return _Step.LEAVE_OUT
+        name = relative.rpartition("/")[2]
+        if kind is Kind.FOLDER or (kind is Kind.HIDDEN_FOLDER and self._patterns.lead_into(name)):
+            return _Step.ENTER
+        takes = (
+            kind is Kind.IMAGE
+            or (kind in _FILES and self._patterns.bring_in(relative, suffix_of(name)))
+            or (kind is Kind.UNSURE and may_be_image(os.path.join(root, relative)))
+        )
+        return _Step.TAKE if takes else _Step.PASS_OVER
+
+    def _in_folder(self, root: Path) -> Iterator[tuple[str, str, bool]]:
+        """Yield relative path, error, and whether it is passed over.
+
+        A stack of its own knows no recursion limit.
+        """
+        stack = [iter([("", Kind.FOLDER)])]
+        while stack:
+            entry = next(stack[-1], None)
+            if entry is None:
+                stack.pop()
+                continue
+            relative, kind = entry
+            step = self._step(root, relative, kind) if relative else _Step.ENTER
+            if step is _Step.TAKE:
+                yield relative, "", False
+            elif step is _Step.ENTER:
+                try:
+                    stack.append(self._sorted(root, relative))
+                except OSError as error:
+                    yield relative, f"folder cannot be read: {error.strerror}", False
+            elif step is _Step.PASS_OVER:
+                self._passed.add(relative.rpartition("/")[2], kind)
+                if self._inputs.all_files:
+                    yield relative, reason_for(kind), True
+
+    def _count_folder(self, root: Path) -> Iterator[None]:
+        """Give as often as :meth:`_in_folder` does."""
         folders = [""]
         while folders:
             relative = folders.pop()
             prefix = f"{relative}/" if relative else ""
             try:
-                for name, is_folder in _scan(argument / relative):
-                    if not _wanted(prefix + name, () if is_folder else include, exclude):
-                        continue
-                    if is_folder:
+                for name, kind in self._scan(root / relative):
+                    step = self._step(root, prefix + name, kind)
+                    if step is _Step.ENTER:
                         folders.append(prefix + name)
-                    else:
+                    elif step is _Step.PASS_OVER:
+                        self._passed.add(name, kind)
+                    if step is _Step.TAKE or (step is _Step.PASS_OVER and self._inputs.all_files):
                         yield
             except OSError:
                 yield  # it is an entry itself
 
+    def _sorted(self, root: Path, relative: str) -> Iterator[tuple[str, Kind]]:
+        """Read a folder at once, and give the relative paths of its entries one by one, sorted."""
+        names, kinds = _in_arrays(self._scan(root / relative))
+        prefix = f"{relative}/" if relative else ""
+        return (
+            (prefix + os.fsdecode(name), _KINDS[kind])
+            for name, kind in zip(names, kinds, strict=True)
+        )
 
-def _walk_folder(
-    root: Path, include: Sequence[str], exclude: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield relative path and error. A stack of its own knows no recursion limit."""
-    stack: list[Iterator[tuple[str, bool]]] = [iter([("", True)])]
-    while stack:
-        entry = next(stack[-1], None)
-        if entry is None:
-            stack.pop()
-            continue
-        relative, is_folder = entry
-        if relative and not _wanted(relative, () if is_folder else include, exclude):
-            continue
-        if not is_folder:
-            yield relative, ""
-            continue
-        try:
-            stack.append(_in_order(root, relative))
-        except OSError as error:
-            yield relative, f"folder cannot be read: {error.strerror}"
+    def _scan(self, folder: Path) -> Iterator[tuple[str, Kind]]:
+        """Give the entries of a folder; those that have no chance are counted, and not kept."""
+        kept = self._patterns.any or self._inputs.all_files
+        for name, kind in scan(folder):
+            if kept or kind <= Kind.UNSURE:
+                yield name, kind
+            else:
+                self._passed.add(name, kind)
 
 
-def _in_order(root: Path, relative: str) -> Iterator[tuple[str, bool]]:
-    """Read a folder at once, and give the relative paths of its entries one by one, sorted."""
-    names, folders = _read_folder(root / relative)
-    prefix = f"{relative}/" if relative else ""
-    return (
-        (prefix + os.fsdecode(name), bool(is_folder))
-        for name, is_folder in zip(names, folders, strict=True)
-    )
+def _as_matched(argument: _Argument) -> str:
+    """Return what patterns are compared with, for a file that was given."""
+    return argument.path.as_posix() if argument.from_list else argument.path.name
 
 
-def _read_folder(folder: Path) -> tuple[NDArray[np.bytes_], NDArray[np.bool_]]:
-    """Return the names of images and sub-folders, sorted, and which are folders."""
+def _in_arrays(
+    entries: Iterator[tuple[str, Kind]],
+) -> tuple[NDArray[np.bytes_], NDArray[np.uint8]]:
+    """Return names and kinds, sorted by the names."""
     blocks: list[NDArray[np.bytes_]] = []
-    flags: list[NDArray[np.bool_]] = []
-    scan = _scan(folder)
-    while block := list(islice(scan, _BLOCK)):
+    kinds: list[NDArray[np.uint8]] = []
+    while block := list(islice(entries, _BLOCK)):
         blocks.append(np.array([os.fsencode(name) for name, _ in block], dtype=np.bytes_))
-        flags.append(np.array([is_folder for _, is_folder in block], dtype=np.bool_))
+        kinds.append(np.array([kind for _, kind in block], dtype=np.uint8))
     if not blocks:
-        return np.array([], dtype=np.bytes_), np.array([], dtype=np.bool_)
+        return np.array([], dtype=np.bytes_), np.array([], dtype=np.uint8)
     names = np.concatenate(blocks)
     blocks.clear()
     order = np.argsort(names)
-    return names[order], np.concatenate(flags)[order]
-
-
-def _scan(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Give the names of images and sub-folders, each with whether it is a folder."""
-    accepted = extensions()
-    with os.scandir(folder) as scan:
-        for entry in scan:
-            name = entry.name
-            if name[0] == "." or name == _ARCHIVE_LITTER:
-                continue
-            # The suffix is looked at first: it is there without another call.
-            dot = name.rfind(".")
-            suffixed = dot > 0 and name[dot:].lower() in accepted
-            if suffixed and entry.is_file(follow_symlinks=False):
-                yield name, False
-            elif entry.is_dir(follow_symlinks=False):
-                yield name, True
-            elif (
-                suffixed
-                and entry.is_symlink()
-                and (os.path.isfile(entry.path) or not os.path.exists(entry.path))
-            ):
-                yield name, False
-
-
-def _wanted(relative: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    return (not include or _matches(relative, include)) and not _matches(relative, exclude)
-
-
-def _matches(relative: str, patterns: Sequence[str]) -> bool:
-    path = relative.lower()
-    name = path.rpartition("/")[2]
-    # "./scans/" is a habit of shells and means the folder "scans".
-    plain = [pattern.lower().removeprefix("./").rstrip("/") for pattern in patterns]
-    return any(fnmatchcase(text, pattern) for pattern in plain for text in (path, name))
+    return names[order], np.concatenate(kinds)[order]

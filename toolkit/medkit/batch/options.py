@@ -19,8 +19,11 @@ class ClassifyOptions:
 
     Attributes
     ----------
-    inputs, include, exclude
-        Arguments of :func:`medkit.batch.listing.walk`.
+    inputs, include, exclude, from_file, all_files
+        Images; see :class:`medkit.batch.listing.Inputs`, where ``inputs`` are
+        ``paths``.
+    absolute_paths
+        Name files in rows by their absolute paths.
     out
         Argument of :func:`medkit.batch.outputs.registry.output_for`.
     task
@@ -47,18 +50,25 @@ class ClassifyOptions:
     resume
         Keep the rows of an existing output, and add the missing ones; see
         :mod:`medkit.batch.resume`.
+    retry_errors
+        With ``resume``, try again what has a row with an error.
     overwrite
         Replace an existing output.
+    excel
+        Begin a CSV with the mark by which Excel takes it for UTF-8.
     limits
         Limits of one image. An image that exceeds them gets an error row.
     """
 
-    inputs: tuple[Path, ...]
+    inputs: tuple[Path, ...] = ()
     out: str | Path = STDOUT
     task: str = AUTO
     model: Path | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    from_file: Path | None = None
+    all_files: bool = False
+    absolute_paths: bool = False
     operating_point: str = BALANCED
     runtime: str | None = None
     engine: str = ENGINE
@@ -66,5 +76,7 @@ class ClassifyOptions:
     threads: int | None = None
     trained: Path | None = None
     resume: bool = False
+    retry_errors: bool = False
     overwrite: bool = False
+    excel: bool = False
     limits: Limits = DEFAULT_LIMITS

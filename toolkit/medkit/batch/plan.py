@@ -7,30 +7,23 @@ words, numbers, paths, then packages, then models.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medkit.batch.chunk import Job, TaskModel
-from medkit.batch.columns import Column, added_columns, columns_for
+from medkit.batch.columns import added_columns, columns_for
+from medkit.batch.destination import Output, checked_record, output_format, record_to_continue
 from medkit.batch.engines.registry import Engine, get_engine
-from medkit.batch.listing import ListedImage, find_images
+from medkit.batch.entries import PassedOver
+from medkit.batch.listing import Inputs, ListedImage, find_images
+from medkit.batch.names import name_in_rows
 from medkit.batch.options import ClassifyOptions
-from medkit.batch.outputs.registry import OutputFormat, output_for
-from medkit.batch.resume import (
-    ModelIdentity,
-    RunIdentity,
-    RunRecord,
-    check_record,
-    has_rows,
-    read_run_record,
-    record_path,
-)
 from medkit.batch.routing import BY_COLOUR, ByColour, OneTask, Routing
-from medkit.defaults import AUTO, RUNTIME, STDOUT
+from medkit.batch.run_record import ModelIdentity, RunIdentity, RunRecord
+from medkit.defaults import AUTO, RUNTIME, STDIN
 from medkit.errors import ModelFileError, UsageError
-from medkit.files import output_errors, sha256_of
+from medkit.files import sha256_of
 from medkit.images.formats.registry import rules
 from medkit.models.bundle import Bundle, load_bundle, task_beside
 from medkit.models.points import get_point
@@ -39,6 +32,7 @@ from medkit.models.runtimes.loading import ModelSpec, check_threads, load_model,
 from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes
 from medkit.system.cores import available_cores
 from medkit.tasks import Task, get_task, task_names
+from medkit.wording import unknown
 
 _MOST_WORKERS = 16
 """Workers, beyond which cores join in inferences: each holds a model of its own, and what is
@@ -46,47 +40,6 @@ done in Python between decoding and inference is done by one at a time."""
 
 MOST_BATCH = 1024
 """Images in one inference at most: far beyond what is faster, and within any memory."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The images of a run; see :func:`medkit.batch.listing.walk`."""
-
-    paths: tuple[Path, ...]
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-    @property
-    def arguments(self) -> tuple[tuple[Path, ...], tuple[str, ...], tuple[str, ...]]:
-        """Paths, include and exclude, as the functions of the listing take them."""
-        return self.paths, self.include, self.exclude
-
-
-@dataclass(frozen=True)
-class Output:
-    """The output of a run.
-
-    Attributes
-    ----------
-    path
-        The file, or ``-`` for standard output.
-    format
-        Format of the file.
-    columns
-        Columns of a row.
-    record
-        Record of the run that is continued; ``None`` for a new run.
-    """
-
-    path: Path
-    format: OutputFormat
-    columns: tuple[Column, ...]
-    record: RunRecord | None
-
-    @property
-    def is_file(self) -> bool:
-        """Whether rows go to a file, which can be continued."""
-        return str(self.path) != STDOUT
 
 
 @dataclass(frozen=True)
@@ -99,6 +52,8 @@ class Plan:
         Images of the run.
     images
         The listing, to be walked once.
+    passed_over
+        Is told, while it is walked, of what is passed over.
     job
         All that a worker must know.
     engine
@@ -113,6 +68,7 @@ class Plan:
 
     inputs: Inputs
     images: Iterator[ListedImage]
+    passed_over: PassedOver
     job: Job
     engine: Engine
     batch_size: int
@@ -155,14 +111,22 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
     ModelFileError, MissingExtraError
         If a model is missing or cannot be loaded.
     """
-    written = output_for(options.out) if writes else None
-    record = _record_to_continue(options) if writes else None
+    written = output_format(options) if writes else None
+    record = record_to_continue(options) if writes else None
     check_task(options.task, options.trained)
     _check_runtime(options.runtime)
     engine = get_engine(options.engine)
     check_sizes(options.batch_size, options.threads)
-    inputs = Inputs(options.inputs, options.include, options.exclude)
-    images = find_images(*inputs.arguments)
+    inputs = Inputs(
+        options.inputs,
+        options.include,
+        options.exclude,
+        options.from_file,
+        options.all_files,
+        options.absolute_paths,
+    )
+    passed_over = PassedOver()
+    images = find_images(inputs, passed_over)
     workers = _workers(options)
     found = _find_models(options, workers.threads, record)
     job = Job(
@@ -173,19 +137,20 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
         workers=workers.count,
         opened=found.opened,
     )
-    identity = _identity(options, found)
+    identity = _identity(options, inputs, found)
     output = None
     if written is not None:
         labels = [label for each in found.models.values() for label in each.task.labels]
-        record = _checked_record(Path(options.out), record, identity)
-        output = Output(Path(options.out), written, columns_for(labels), record)
-    return Plan(inputs, images, job, engine, options.batch_size, identity, output)
+        record = checked_record(Path(options.out), record, identity)
+        columns = columns_for(labels)
+        output = Output(Path(options.out), written, columns, record, options.retry_errors)
+    return Plan(inputs, images, passed_over, job, engine, options.batch_size, identity, output)
 
 
 def check_task(word: str, trained: Path | None = None) -> None:
     """Raise :class:`UsageError` unless a word names a task, or stands for either."""
     if word not in (AUTO, *(known := task_names(trained))):
-        raise UsageError(f"unknown task {word!r}; accepted: {AUTO}, {', '.join(known)}")
+        raise UsageError(unknown("task", word, (AUTO, *known)))
 
 
 def check_sizes(batch_size: int, threads: int | None) -> None:
@@ -209,57 +174,8 @@ def share_out(threads: int | None) -> Workers:
 
 
 def _check_runtime(word: str | None) -> None:
-    if word not in (None, AUTO, *runtimes()):
-        accepted = ", ".join((AUTO, *runtimes()))
-        raise UsageError(f"unknown runtime {word!r}; accepted: {accepted}")
-
-
-def _record_to_continue(options: ClassifyOptions) -> RunRecord | None:
-    """Return the record of the run that is to be continued, if there is one.
-
-    Raises
-    ------
-    UsageError
-        If rows would be lost, or cannot be continued.
-    """
-    if options.resume and options.overwrite:
-        raise UsageError(
-            "--resume continues an output and --overwrite replaces it; give one of them"
-        )
-    if str(options.out) == STDOUT:
-        if options.resume:
-            raise UsageError("standard output cannot be continued; name a file")
-        return None
-    out = Path(options.out)
-    with output_errors(str(out)):
-        has_record = record_path(out).exists()  # its name may be too long where the output's is not
-    if options.resume and out.exists() and not out.is_file():
-        raise UsageError(f"{out} cannot be continued: it is no file; name another output")
-    if has_rows(out):
-        if options.resume:
-            return read_run_record(out)
-        if not options.overwrite:
-            raise UsageError(
-                f"{options.out} exists; continue it with --resume, or replace it with --overwrite"
-            )
-    elif options.resume and has_record:
-        # The run died before its first row, perhaps of an image.
-        with suppress(UsageError):
-            return read_run_record(out)
-    return None
-
-
-def _checked_record(out: Path, record: RunRecord | None, identity: RunIdentity) -> RunRecord | None:
-    """Return the record if its run may be continued; without rows, another one may begin."""
-    if record is None:
-        return None
-    try:
-        check_record(out, record, identity)
-    except UsageError:
-        if has_rows(out):
-            raise
-        return None
-    return record
+    if word is not None and word not in (AUTO, *runtimes()):
+        raise UsageError(unknown("runtime", word, (AUTO, *runtimes())))
 
 
 def _workers(options: ClassifyOptions) -> Workers:
@@ -356,15 +272,15 @@ def _found_before(bundle: Bundle, record: RunRecord | None) -> tuple[Path, str] 
     return path, before.runtime
 
 
-def _identity(options: ClassifyOptions, found: _Models) -> RunIdentity:
+def _identity(options: ClassifyOptions, inputs: Inputs, found: _Models) -> RunIdentity:
     """Return what the rows of a run depend on."""
-    # Of several, the spelling begins the names of the rows.
-    spelled = [os.fspath(path) for path in options.inputs] if len(options.inputs) > 1 else []
+    listed = inputs.from_file
     return RunIdentity(
-        inputs=tuple(_printable(os.path.realpath(path)) for path in options.inputs),
-        spelling=tuple(_printable(path) for path in spelled),
-        include=options.include,
-        exclude=options.exclude,
+        inputs=tuple(map(_real, inputs.paths)),
+        # Of several, the spelling begins the names of the rows.
+        spelling=_printed(map(os.fspath, inputs.paths)) if inputs.spelled else (),
+        include=_printed(inputs.include),
+        exclude=_printed(inputs.exclude),
         task=options.task,
         operating_point=options.operating_point,
         batch_size=options.batch_size,
@@ -377,8 +293,21 @@ def _identity(options: ClassifyOptions, found: _Models) -> RunIdentity:
         },
         formats=rules(),
         columns=added_columns(),
+        from_file="" if listed is None else STDIN if inputs.is_stream else _real(listed),
+        folder="" if listed is None else _real(Path()),
+        all_files=inputs.all_files,
+        absolute_paths=inputs.absolute,
+        excel=options.excel,
     )
 
 
+def _real(path: Path) -> str:
+    return _printable(os.path.realpath(path))
+
+
 def _printable(path: str) -> str:
-    return path.encode("utf-8", "backslashreplace").decode()
+    return name_in_rows(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _printed(patterns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(_printable, patterns))

@@ -9,93 +9,21 @@ file is byte for byte that of an undisturbed run.
 
 from __future__ import annotations
 
-import json
-import time
+import stat
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from medkit.batch.engines.registry import WorkersDiedError
-from medkit.batch.listing import ListedImage
-from medkit.batch.outputs.registry import Recovered
-from medkit.errors import MedkitError, UsageError
-from medkit.files import output_errors, read_json, replacing, write_json
-from medkit.images.limits import Limits
-from medkit.models.runtimes.registry import runtimes
-from medkit.records import read_record
-from medkit.version import __version__
-
-RECORD_SUFFIX = ".run.json"
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """The model of a task: its file, what runs it, and the hash of its input contract."""
-
-    file: str
-    sha256: str
-    runtime: str
-    contract: str
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """All that the rows of a run depend on.
-
-    Attributes
-    ----------
-    inputs
-        Paths of the files and folders.
-    spelling
-        Paths as they were typed, if there are several. The names in the rows begin with them.
-    include, exclude, task, operating_point, batch_size, limits
-        As in :class:`medkit.batch.options.ClassifyOptions`.
-    models
-        Models by task.
-    formats, columns
-        Decoding rules and columns that plug-ins have added.
-    medkit
-        The version.
-    """
-
-    inputs: tuple[str, ...]
-    spelling: tuple[str, ...]
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    task: str
-    operating_point: str
-    batch_size: int
-    limits: Limits
-    models: dict[str, ModelIdentity]
-    formats: dict[str, str] = field(default_factory=dict)
-    columns: tuple[str, ...] = ()
-    medkit: str = __version__
-
-
-@dataclass(frozen=True)
-class RunRecord(RunIdentity):
-    """The record beside an output.
-
-    Attributes
-    ----------
-    started, finished
-        When; not finished is ``None``.
-    emptied
-        Whether the output was begun anew: until then, no row there belongs
-        to the run.
-    rows, errors
-        Number of rows and of errors, for a finished run.
-    """
-
-    started: str = ""
-    finished: str | None = None
-    emptied: bool = False
-    rows: int | None = None
-    errors: int | None = None
+from medkit.batch.listing import Inputs, ListedImage
+from medkit.batch.names import composed, in_utf8
+from medkit.batch.outputs.registry import Recovered, WithoutErrors
+from medkit.batch.run_record import RunRecord, has_rows, record_path
+from medkit.errors import UsageError
+from medkit.files import output_errors, replacing
 
 
 @dataclass(frozen=True)
@@ -113,22 +41,16 @@ class ResumeState:
     again
         Number of the first of these images that have rows already. They fill
         the batch in which the images after them were.
+    make_room
+        Takes the rows that are tried again out of the output, at once. It is
+        called when the first new row is there. ``None`` if there are none.
     """
 
     record: RunRecord | None
     kept: Recovered
     images: Iterator[ListedImage]
     again: int
-
-
-def record_path(out: Path) -> Path:
-    """Return where the record of a run lies: beside its output."""
-    return out.with_name(out.name + RECORD_SUFFIX)
-
-
-def has_rows(out: Path) -> bool:
-    """Whether an output exists and is more than an empty file, so that rows could be lost."""
-    return out.exists() and (not out.is_file() or out.stat().st_size > 0)
+    make_room: Callable[[], None] | None = None
 
 
 @contextmanager
@@ -154,8 +76,10 @@ def sole_writer(out: Path) -> Iterator[None]:
             raise UsageError(
                 f"another process is writing to {out}; wait for it, or name another output"
             ) from None
-        except (ImportError, OSError):
-            pass  # neither Windows nor some network folders know such locks
+        except ImportError:
+            stream.close()  # Windows knows no such lock, and replaces no file that is open
+        except OSError:
+            pass  # nor do some network folders
         yield
 
 
@@ -175,133 +99,6 @@ def _removed_if_empty(out: Path, was_there: bool) -> Iterator[None]:
             if not was_there and not has_rows(out) and not record_path(out).exists():
                 out.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def beginning(out: Path, identity: RunIdentity) -> Iterator[RunRecord]:
-    """Write the record of a run that begins, and give it.
-
-    If the block fails, before a row was written, the record that was there
-    before is put back, or there is none.
-    """
-    path = record_path(out)
-    before = path.read_bytes() if path.is_file() else None
-    record = RunRecord(**{**vars(identity), "started": _now()})
-    write_record(out, record)
-    try:
-        yield record
-    except WorkersDiedError:
-        raise  # the record tells the next run to try out the images that were in work
-    except BaseException:
-        # The error itself matters more than one of putting the record back.
-        with suppress(OSError, MedkitError):
-            if before is None:
-                path.unlink(missing_ok=True)
-            else:
-                with replacing(path) as temporary:
-                    temporary.write_bytes(before)
-        raise
-
-
-def emptied(out: Path, record: RunRecord) -> RunRecord:
-    """Say in the record that all rows of the output are this run's, and return it."""
-    begun = replace(record, emptied=True)
-    write_record(out, begun)
-    return begun
-
-
-def finish_record(out: Path, record: RunRecord, rows: int, errors: int) -> None:
-    """Say in a run's record that it has come to its end."""
-    write_record(out, replace(record, finished=_now(), rows=rows, errors=errors))
-
-
-def write_record(out: Path, record: RunRecord) -> None:
-    """Write the record of a run beside its output, atomically."""
-    stored = {"medkit": record.medkit, **_in_words(record)}
-    for name in ("rows", "errors"):
-        if stored[name] is None:
-            del stored[name]
-    for name in ("formats", "columns"):
-        if not stored[name]:
-            del stored[name]  # as in every run without plug-ins
-    write_json(record_path(out), stored)
-
-
-def read_run_record(out: Path) -> RunRecord:
-    """Return the record of the run that wrote an output.
-
-    Raises
-    ------
-    UsageError
-        If there is none, or none that can be read; the message names the field.
-    """
-    path = record_path(out)
-    try:
-        stored = read_json(path)
-        named = {str(key).replace(" ", "_"): value for key, value in dict(stored).items()}
-        return _with_names(read_record(RunRecord, named))
-    except FileNotFoundError:
-        raise UsageError(
-            f"{out} cannot be continued: there is no {path.name} beside it; name another output, "
-            "or replace it with --overwrite"
-        ) from None
-    except (OSError, ValueError, TypeError, UsageError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}); replace the output with --overwrite"
-        ) from error
-
-
-def _with_names(record: RunRecord) -> RunRecord:
-    """Return a record with the names of runtimes, where earlier versions wrote their titles."""
-    names = {known.title: known.name for known in runtimes().values()}
-    models = {
-        task: replace(model, runtime=names.get(model.runtime, model.runtime))
-        for task, model in record.models.items()
-    }
-    return replace(record, models=models)
-
-
-def check_record(out: Path, record: RunRecord, identity: RunIdentity) -> None:
-    """Check that a run may be continued.
-
-    Parameters
-    ----------
-    out
-        Its output.
-    record
-        Its record.
-    identity
-        All that the rows depend on in the run that shall continue.
-
-    Raises
-    ------
-    UsageError
-        If the record tells of other arguments or models; the message names
-        both sides of the first difference.
-    """
-    earlier = RunIdentity(**{item.name: getattr(record, item.name) for item in fields(RunIdentity)})
-    wanted = {"medkit": identity.medkit, **_in_words(identity)}
-    for name, before, now in _differences(_in_words(earlier), wanted, ""):
-        raise UsageError(
-            f"{out} was written with {name} {_short(before)}, and this run has {_short(now)}; "
-            "continue it with the same, or replace it with --overwrite"
-        )
-
-
-def _in_words(identity: RunIdentity) -> dict[str, Any]:
-    """Return what a record holds, with its keys in words."""
-    stored = {name.replace("_", " "): value for name, value in asdict(identity).items()}
-    plain: dict[str, Any] = json.loads(json.dumps(stored))
-    return plain
-
-
-def _differences(stored: Any, wanted: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
-    """Give what differs, by the names that lead to it."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        for key in (*wanted, *(key for key in stored if key not in wanted)):
-            yield from _differences(stored.get(key), wanted.get(key), f"{name} {key}".strip())
-    elif stored != wanted:
-        yield name, stored, wanted
 
 
 def remaining(
@@ -325,7 +122,7 @@ def remaining(
         batch that those after them were in. If files came or went since,
         every image that has a row is left out, whatever its place.
     """
-    names = kept.names()
+    names = map(in_utf8, kept.names())
     batch: list[ListedImage] = []
     for name in names:
         item = next(listed, None)
@@ -340,17 +137,89 @@ def remaining(
 
 
 def _without(listed: Iterator[ListedImage], done: Counter[str]) -> Iterator[ListedImage]:
+    """Give the images that have no row.
+
+    A folder that is shared between systems may name a file now with an
+    accent that is one with its letter, and now with one that is apart. Such
+    an image comes last: only then is it known that no other file has the row.
+    """
+    looks = Counter(composed(name) for name in done if not name.isascii())
+    unsure: list[ListedImage] = []
     for item in listed:
         if done[item.name]:
             done[item.name] -= 1
+        elif looks and looks[composed(item.name)]:
+            unsure.append(item)
+        else:
+            yield item
+    left = Counter(composed(name) for name in (done.elements() if unsure else ()))
+    for item in unsure:
+        if left[composed(item.name)]:
+            left[composed(item.name)] -= 1
         else:
             yield item
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 120 else f"{text[:117]}..."
+def tried_again(
+    listed: Iterator[ListedImage], kept: WithoutErrors, inputs: Inputs
+) -> Iterator[ListedImage]:
+    """Give the images that have no row, or one with an error.
+
+    What had an error and is listed no more comes last, so that it keeps a
+    row; but for folders, which then could not be read and now have images.
+    """
+    failed = Counter(map(in_utf8, kept.failed()))
+    others: Counter[str] = Counter()
+    for item in _without(listed, Counter(map(in_utf8, kept.names()))):
+        if failed[item.name]:
+            failed[item.name] -= 1
+        elif not item.name.isascii():
+            others[composed(item.name)] += 1
+        yield item
+    for name in failed.elements():
+        if others[composed(name)]:
+            others[composed(name)] -= 1  # it was listed, spelled in the other way
+        elif not (path := inputs.path_of(name)).is_dir():
+            yield ListedImage(path, name)
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+@contextmanager
+def taking_out(out: Path, kept: WithoutErrors) -> Iterator[Callable[[], None]]:
+    """Give a function that takes the rows with an error out of an output.
+
+    Whoever reads the output, or continues it after a kill, finds it as it was
+    or without all of them. Until the block ends, no other process of medkit
+    writes to the new file.
+    """
+    with ExitStack() as writing:
+
+        def take_out() -> None:
+            rights = out.stat().st_mode
+            with replacing(out) as temporary:
+                kept.copy(temporary)
+            with output_errors(str(out)):
+                out.chmod(stat.S_IMODE(rights))
+            writing.enter_context(sole_writer(out))
+
+        yield take_out
+
+
+def without_errors(held: Recovered) -> WithoutErrors:
+    """Return the rows of an output that are kept if those with an error are tried again.
+
+    Raises
+    ------
+    UsageError
+        If the output cannot tell.
+    """
+    if held.without_errors is None:
+        raise UsageError(
+            "--retry-errors needs an output that can tell which rows have an error, as .csv and "
+            ".jsonl can; leave it out, or begin anew with --overwrite"
+        )
+    return held.without_errors
+
+
+def only_without_errors(held: Recovered, kept: WithoutErrors) -> Recovered:
+    """Return what an output holds when the rows with an error have been taken out."""
+    return replace(held, rows=held.rows - held.errors, errors=0, names=kept.names)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.images.contract import InputContract
-from medkit.images.notes import COLOUR_UNEXPECTED
+from medkit.images.notes import COLOUR_UNEXPECTED, TASK_GUESSED
 from medkit.images.pixels import image_to_tensor
 from medkit.tasks import PNEUMONIA, SKIN
 
@@ -31,6 +31,16 @@ sepia and blue film reach 41."""
 
 _FAINT = 1.0
 """Mean chroma, in grey levels, below which an image is grey but for its file format."""
+
+LEAST_CONTRAST = 25.0
+"""Standard deviation of the cells of a chest X-ray, in grey levels, at least."""
+
+LEAST_SPINE = 0.1
+"""What the middle of a chest X-ray is brighter than each lung, in standard deviations, at least.
+
+With both, 0.9 % of 1,500 training X-rays (Kermany et al. 2018) and 97.5 % of 1,500 dermoscopy
+images in grey (ISIC) are not like a chest; of 438 X-rays of adults from other sources, 19 %.
+"""
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601
 
@@ -133,7 +143,8 @@ class ByColour:
     def choose(self, image: Image.Image) -> Routed:
         """Choose the task that the image's colour tells, and make its tensor.
 
-        A grey image with a tint is still grey, and the tint is noted.
+        A grey image with a tint is still grey, and the tint is noted. So is a grey
+        image that shows no chest: a lesion photographed in grey is told by nothing else.
         """
         tinted = False
         if image.mode != "L":
@@ -142,7 +153,9 @@ class ByColour:
                 return Routed(self.coloured.task, tensor)
             tinted = colourfulness(tensor) >= _FAINT
         tensor = image_to_tensor(image, self.grey.contract)
-        return Routed(self.grey.task, tensor, (COLOUR_UNEXPECTED,) * tinted)
+        guessed = not is_like_a_chest(tensor)
+        notes = (COLOUR_UNEXPECTED,) * tinted + (TASK_GUESSED,) * guessed
+        return Routed(self.grey.task, tensor, notes)
 
 
 def least_side(routing: Routing) -> int:
@@ -189,9 +202,7 @@ def hue_spread(tensor: NDArray[np.uint8]) -> float:
     tensor
         uint8, shape (height, width, 3), each side at least 16.
     """
-    high, wide = (side // _CELLS for side in tensor.shape[:2])
-    cells = tensor[: high * _CELLS, : wide * _CELLS].reshape(_CELLS, high, _CELLS, wide, 3)
-    colours = cells.mean(axis=(1, 3)).reshape(-1, 3)
+    colours = _cells(tensor).reshape(-1, 3)
     brightness = colours @ _LUMA
     powers = np.stack([np.ones_like(brightness), brightness, brightness**2], axis=1)
     kept = np.ones(len(colours), dtype=bool)
@@ -201,3 +212,27 @@ def hue_spread(tensor: NDArray[np.uint8]) -> float:
         spread = left.max(axis=1) - left.min(axis=1)
         kept = spread <= np.percentile(spread, 85)
     return float(np.percentile(spread, 70))
+
+
+def is_like_a_chest(tensor: NDArray[np.uint8]) -> bool:
+    """Whether a grey picture has a bright middle between two darker sides, as a chest X-ray has.
+
+    Parameters
+    ----------
+    tensor
+        uint8, shape (height, width, 1), each side at least 16.
+    """
+    cells = _cells(tensor)[..., 0]
+    contrast = float(cells.std())
+    if contrast < LEAST_CONTRAST:
+        return False
+    spine = cells[5:13, 7:9].mean()
+    lungs = cells[5:11, 3:6].mean(), cells[5:11, 10:13].mean()
+    return bool(spine - max(lungs) >= LEAST_SPINE * contrast)
+
+
+def _cells(tensor: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the mean of each of 16x16 cells, shape (16, 16, channels)."""
+    high, wide = (side // _CELLS for side in tensor.shape[:2])
+    cells = tensor[: high * _CELLS, : wide * _CELLS].reshape(_CELLS, high, _CELLS, wide, -1)
+    return np.asarray(cells.mean(axis=(1, 3)))

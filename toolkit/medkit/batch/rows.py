@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-OK, ERROR = "ok", "error"
-"""The status of a row."""
+OK, ERROR, SKIPPED = "ok", "error", "skipped"
+"""The status of a row. What was passed over has rows only if that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Row:
     path
         Name of the input, as :func:`medkit.batch.listing.walk` gives it.
     status
-        ``ok`` or ``error``.
+        ``ok``, ``error`` or ``skipped``.
     task
         The task whose model was used; empty where none was chosen.
     label
@@ -28,7 +28,7 @@ class Row:
     probabilities
         Probability of each label of the task, 0..1; empty after an error.
     error
-        The error, in one line; empty if there was none.
+        The error, or why a file was passed over, in one line; else empty.
     notes
         Doubts about the row, in words of :mod:`medkit.images.notes`.
     facts

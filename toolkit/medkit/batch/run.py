@@ -5,33 +5,43 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from threading import Event
-from typing import Protocol
 
 from medkit.batch.chunk import Chunk
+from medkit.batch.destination import Output
 from medkit.batch.engines.registry import WorkersDiedError
-from medkit.batch.listing import InputFolders, ListedImage, counting
+from medkit.batch.entries import PassedOver
+from medkit.batch.listing import ListedImage, counting
+from medkit.batch.observers import Observer, Silent
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.outputs.registry import Recovered
-from medkit.batch.plan import Output, Plan, make_plan
+from medkit.batch.plan import Plan, make_plan
 from medkit.batch.resume import (
     ResumeState,
+    only_without_errors,
+    remaining,
+    sole_writer,
+    taking_out,
+    tried_again,
+    without_errors,
+)
+from medkit.batch.routing import least_side
+from medkit.batch.rows import ERROR, OK, SKIPPED, Row
+from medkit.batch.run_record import (
     RunRecord,
     beginning,
     emptied,
     finish_record,
     has_rows,
-    remaining,
-    sole_writer,
-    write_record,
+    reopened,
 )
-from medkit.batch.routing import least_side
-from medkit.batch.rows import OK, Row
+from medkit.batch.whereabouts import InputFolders
 from medkit.errors import MedkitError
+from medkit.images.notes import NOTES
 from medkit.models.runtimes.base import one_line
 from medkit.models.runtimes.registry import get_runtime
 
@@ -56,6 +66,14 @@ class ClassifySummary:
         Number of rows kept from an earlier run.
     interrupted
         Whether the run ended before the last image.
+    passed_over
+        What was passed over in folders: how many by suffix, and how many
+        hidden, without a suffix and the like. Complete unless interrupted.
+    skipped
+        Number of rows for these, if they were asked for.
+    notes
+        Number of rows with each note, of those that this run wrote; see
+        :mod:`medkit.images.notes`.
     """
 
     counts: dict[tuple[str, str], int]
@@ -66,31 +84,19 @@ class ClassifySummary:
     out: str | os.PathLike[str]
     kept: int = 0
     interrupted: bool = False
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    skipped: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Number of all rows, those kept from an earlier run included."""
+        return self.ok + self.errors + self.skipped
 
     @property
     def images_per_second(self) -> float:
         """Rows of this run, those with an error included, by the duration."""
-        return (self.ok + self.errors - self.kept) / self.seconds
-
-
-class Observer(Protocol):
-    """An observer of progress. It is called in the thread that called :func:`classify_files`."""
-
-    def total(self, count: int) -> None:
-        """Take the number of rows to come; at most one call, between any two rows."""
-
-    def row(self, row: Row) -> None:
-        """Take a row that has just been written."""
-
-
-class Silent:
-    """An observer that takes no notice."""
-
-    def total(self, count: int) -> None:
-        """Take the number of rows to come."""
-
-    def row(self, row: Row) -> None:
-        """Take a row."""
+        return (self.rows - self.kept) / self.seconds
 
 
 @dataclass
@@ -99,15 +105,23 @@ class _Tally:
 
     counts: Counter[tuple[str, str]]
     errors: int
+    skipped: int
     tasks: set[str]
+    notes: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Row) -> None:
         """Count a row."""
         self.tasks.add(row.task)
+        self.notes.update(row.notes)
+        self.errors += row.status == ERROR
+        self.skipped += row.status == SKIPPED
         if row.status == OK:
             self.counts[row.task, row.label] += 1
-        else:
-            self.errors += 1
+
+    @property
+    def rows(self) -> int:
+        """Number of all rows."""
+        return self.counts.total() + self.errors + self.skipped
 
 
 def classify_files(
@@ -149,20 +163,24 @@ def classify_files(
     plan = make_plan(options)
     assert plan.output is not None
     output, stop = plan.output, ending or Event()
-    tally, kept, interrupted = _Tally(Counter(), 0, set()), 0, True
-    with (
-        suppress(_StoppedEarlyError),
-        sole_writer(output.path) if output.is_file else nullcontext(),
-    ):
-        goes_on = _where_to_go_on(plan, output, stop)
+    tally, kept, interrupted = _Tally(Counter(), 0, 0, set()), 0, True
+    with ExitStack() as stack:
+        stack.callback(observer.end)
+        stack.enter_context(suppress(_StoppedEarlyError))
+        if output.is_file:
+            stack.enter_context(sole_writer(output.path))
+        goes_on = _where_to_go_on(plan, output, stop, stack)
         held = goes_on.kept
         kept = held.rows
-        tally = _Tally(Counter(held.counts), held.errors, {task for task, _ in held.counts})
+        tasks = {task for task, _ in held.counts}
+        tally = _Tally(Counter(held.counts), held.errors, held.skipped, tasks)
+        if kept:
+            observer.kept(kept)
         with closing(_rows(plan, goes_on.images, stop)) as rows:
             record = _write(plan, output, goes_on, rows, tally, observer, stop)
         interrupted = stop.is_set() and next(goes_on.images, None) is not None
         if record is not None and not interrupted:
-            finish_record(output.path, record, tally.counts.total() + tally.errors, tally.errors)
+            finish_record(output.path, record, tally.rows, tally.errors, plan.passed_over)
     return ClassifySummary(
         counts=dict(tally.counts),
         ok=tally.counts.total(),
@@ -172,11 +190,21 @@ def classify_files(
         out=options.out,
         kept=kept,
         interrupted=interrupted,
+        passed_over=plan.passed_over,
+        skipped=tally.skipped,
+        notes={note: tally.notes[note] for note in NOTES if tally.notes[note]},
     )
 
 
-def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
+def predict_paths(options: ClassifyOptions, observer: Observer | None = None) -> Iterator[Row]:
     """Classify images and give the rows instead of writing them; ``options.out`` is not used.
+
+    Parameters
+    ----------
+    options
+        The arguments.
+    observer
+        Observer of the progress.
 
     Raises
     ------
@@ -185,39 +213,71 @@ def predict_paths(options: ClassifyOptions) -> Iterator[Row]:
         errors that :func:`classify_files` raises before it writes anything.
     """
     plan = make_plan(options, writes=False)
-    return _rows(plan, plan.images, Event())
+    rows = _rows(plan, plan.images, Event())
+    return rows if observer is None else _observed(rows, plan, observer)
+
+
+def _observed(rows: Generator[Row, None, None], plan: Plan, observer: Observer) -> Iterator[Row]:
+    """Give rows, and tell an observer of each."""
+    with ExitStack() as stack:
+        stack.callback(observer.end)
+        stack.enter_context(closing(rows))
+        for row, count in _with_total(rows, plan):
+            if count is not None:
+                observer.total(count)
+            observer.row(row)
+            yield row
+
+
+def _with_total(rows: Iterator[Row], plan: Plan) -> Iterator[tuple[Row, int | None]]:
+    """Give rows, the first after the counting has ended with the number of all inputs."""
+    first = next(rows, None)
+    if first is None:
+        return
+    # Not before: listing a large folder twice at once would delay the first row.
+    with counting(plan.inputs) as total:
+        told = False
+        for row in chain([first], rows):
+            known = not told and total.done()
+            told = told or known
+            yield row, total.result() if known else None
 
 
 class _StoppedEarlyError(Exception):
     """A run was told to end before its first row, and leaves the output as it was."""
 
 
-def _where_to_go_on(plan: Plan, output: Output, stop: Event) -> ResumeState:
+def _where_to_go_on(plan: Plan, output: Output, stop: Event, stack: ExitStack) -> ResumeState:
     """Return the rows that the output already holds, and the images that are still to be done.
 
     Images that may have crashed the earlier run are tried out first.
     """
     record, kept, images, again = output.record, Recovered(), plan.images, 0
+    make_room = None
     if record is not None and record.emptied and has_rows(output.path):
-        kept = output.format.recover(output.path, output.columns)
-        if kept.rows:
+        held = kept = output.format.recover(output.path, output.columns)
+        if output.retry_errors and held.errors:
+            sound = without_errors(held)
+            images = tried_again(images, sound, plan.inputs)
+            make_room = stack.enter_context(taking_out(output.path, sound))
+            kept = only_without_errors(held, sound)
+        elif kept.rows:
             images, again = remaining(images, kept, plan.batch_size)
-            filling = tuple(islice(images, again))
-            first = next(images, None)
-            if first is None:
-                return ResumeState(record, kept, iter(()), 0)
-            images = chain(filling, [first], images)
+        filling = tuple(islice(images, again))
+        first = next(images, None)
+        if first is None:
+            return ResumeState(record, held, iter(()), 0)
+        images = chain(filling, [first], images)
     if record is not None and record.finished is not None:
         # From here on, an image can kill the run, and the next one must know.
-        record = replace(record, finished=None, rows=None, errors=None)
-        write_record(output.path, record)
+        record = reopened(output.path, record)
     if record is not None and os.name == "posix":
         from medkit.batch.quarantine import screen_suspects
 
         suspects = again + plan.engine.most_in_work(plan.job.workers) * plan.batch_size
         side = least_side(plan.job.routing)
         images = screen_suspects(images, suspects, plan.job.limits, side, stop)
-    return ResumeState(record, kept, images, again)
+    return ResumeState(record, kept, images, again, make_room)
 
 
 def _rows(plan: Plan, images: Iterator[ListedImage], stop: Event) -> Generator[Row, None, None]:
@@ -234,7 +294,7 @@ def _rows(plan: Plan, images: Iterator[ListedImage], stop: Event) -> Generator[R
     with closing(plan.engine.run(chunks(), plan.job, stop)) as done:
         for row in chain.from_iterable(_of_live_workers(done, plan)):
             given += 1
-            if row.status != OK:
+            if row.status == ERROR:
                 folders.check()
             yield row
     if not stop.is_set() and (given != taken or next(images, None) is not None):
@@ -276,21 +336,17 @@ def _write(
     kept = goes_on.kept
     new = islice(rows, goes_on.again, None)
     record, first = _first_row(plan, output, goes_on, new, stop)
-    with (
-        output.format.open(output.path, output.columns, append=kept.rows > 0) as sink,
-        ExitStack() as stack,
-    ):
+    if first is not None and kept.rows and goes_on.make_room is not None:
+        goes_on.make_room()
+    with output.format.open(output.path, output.columns, append=kept.rows > 0) as sink:
         if record is not None and not record.emptied:
             record = emptied(output.path, record)
-        # Not before: listing a large folder twice at once would delay the first row.
-        total = stack.enter_context(counting(*plan.inputs.arguments)) if first else None
-        told = False
-        for row in chain([first] if first else [], new):
+        rows_to_come = chain([first] if first else [], new)
+        for row, count in _with_total(rows_to_come, plan):
             sink.write(row)
             tally.add(row)
-            if not told and total is not None and total.done():
-                observer.total(total.result() - kept.rows)
-                told = True
+            if count is not None:
+                observer.total(max(count, kept.rows))
             observer.row(row)
     return record
 

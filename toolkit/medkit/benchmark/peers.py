@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medkit.batch.listing import walk
+from medkit.batch.listing import Inputs, walk
 from medkit.defaults import BATCH_SIZE
 from medkit.images.contract import InputContract
+from medkit.models.runtimes.keras_setup import import_keras
 from medkit.tasks import SKIN, TASKS, get_task
 
 
@@ -47,8 +48,7 @@ class Peer:
 
 
 def _keras(folder: Path, model: Path, contract: InputContract, cores: int) -> int:
-    import keras
-
+    keras = import_keras()
     images = keras.utils.image_dataset_from_directory(
         folder,
         labels=None,
@@ -113,7 +113,7 @@ def _onnxruntime(folder: Path, model: Path, contract: InputContract, cores: int)
 
 
 def _paths(folder: Path) -> list[Path]:
-    return [found.path for found in walk([folder])]
+    return [found.path for found in walk(Inputs((folder,)))]
 
 
 def _load(path: Path, contract: InputContract) -> NDArray[np.uint8]:

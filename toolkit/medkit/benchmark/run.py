@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medkit.batch.listing import ListedImage, find_images
+from medkit.batch.listing import Inputs, ListedImage, find_images
 from medkit.batch.plan import check_sizes, check_task, share_out
 from medkit.batch.routing import BY_COLOUR, ByColour, Route
 from medkit.benchmark.options import BenchmarkOptions
@@ -71,7 +71,7 @@ def run_benchmark(
     """
     _check(options)
     with _folder(options, note) as folder:
-        listed = list(find_images([folder]))
+        listed = list(find_images(Inputs((folder,))))
         bundle = load_bundle(_task_of(options, listed), options.trained)
         choices = list(passed_choices(bundle))
         if not choices:

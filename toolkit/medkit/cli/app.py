@@ -1,17 +1,17 @@
 """The command line as a whole: its commands, its exit statuses, and how errors are told.
 
 Exit status: 0 done; 1 could not run, parity failed, or an audit found a problem; 2 wrong usage;
-3 some images could not be classified; 130 interrupted.
+3 some images could not be classified; 130 interrupted, 143 terminated.
 
 Libraries are imported inside the commands, so that ``medkit --help`` answers
 at once and ``medkit classify`` never pays for TensorFlow.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -28,36 +28,84 @@ from medkit.cli.commands import (
     report,
     train,
 )
+from medkit.cli.help import Command, help_of, usage_of
+from medkit.cli.options import drop_stdout
 from medkit.cli.status import INTERRUPTED, PIPE_CLOSED
-from medkit.errors import MedkitError
+from medkit.errors import MedkitError, UsageError
 from medkit.version import __version__
+from medkit.wording import did_you_mean, unknown
+
+_CommandLineError: Any = typer.BadParameter.__base__
+"""What typer raises for arguments that it cannot parse: an error of click, or of its own copy."""
 
 
-class _ErrorsAsLines(TyperGroup):
-    """A command group that shows each error as one line on standard error, with an exit status."""
+class _Group(TyperGroup):
+    """The commands. Each error is shown as one line on standard error, with an exit status."""
+
+    def get_help(self, ctx: Any) -> str:
+        return help_of(self, ctx)
+
+    def get_usage(self, ctx: Any) -> str:
+        return usage_of(self, ctx)
+
+    def make_context(self, *given: Any, **settings: Any) -> Any:
+        with _errors_as_lines():
+            return super().make_context(*given, **settings)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            typer.echo(self.get_help(ctx), err=True)
+            raise typer.Exit(UsageError.exit_code)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            raise UsageError(unknown("command", args[0], self.commands))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _errors_as_lines(debugging=bool(ctx.params.get("debug"))):
             return super().invoke(ctx)
-        except BrokenPipeError:
-            # Nobody reads on: what is still buffered must not raise again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(PIPE_CLOSED) from None
-        except KeyboardInterrupt:
-            typer.echo("medkit: interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        except MedkitError as error:
-            if ctx.params.get("debug"):
-                raise
-            typer.echo(f"medkit: error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
+
+
+@contextmanager
+def _errors_as_lines(debugging: bool = False) -> Iterator[None]:
+    """Show an error in one line, and end with its status."""
+    try:
+        yield
+    except BrokenPipeError:
+        drop_stdout()  # nobody reads on
+        raise typer.Exit(PIPE_CLOSED) from None
+    except KeyboardInterrupt:
+        typer.echo("medkit: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except _CommandLineError as error:
+        typer.echo(f"medkit: error: {_reason(error)}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    except MedkitError as error:
+        if debugging:
+            raise
+        typer.echo(f"medkit: error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _reason(error: Any) -> str:
+    """Say in one line what is wrong with the arguments, and where it is explained."""
+    command = error.ctx.command_path if error.ctx is not None else "medkit"
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts]
+        reason = f"unknown option {option}; {did_you_mean(option, known)}"
+    else:
+        reason = error.format_message().rstrip(".")
+        reason = f"{reason[0].lower()}{reason[1:]}; "
+    return f"{reason}'{command} -h' explains the options"
 
 
 app = typer.Typer(
     name="medkit",
-    cls=_ErrorsAsLines,
-    no_args_is_help=True,
-    add_completion=False,
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts twice as fast
     help="Train two medical image classifiers, shrink them, prove that the small files decide "
@@ -99,15 +147,18 @@ def root(
     load_plugins(plugins or ())
 
 
-for _command in (
-    audit.audit,
-    train.train,
-    export.export,
-    parity.parity,
-    classify.classify,
-    evaluate.evaluate,
-    benchmark.benchmark,
-    inspect.inspect,
-    report.report,
-):
-    app.command()(_command)
+_COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
+    (classify.classify, "medkit classify ./images --out preds.csv"),
+    (evaluate.evaluate, "medkit evaluate pneumonia --data ./labelled"),
+    (audit.audit, "medkit audit ./labelled --html audit.html"),
+    (inspect.inspect, "medkit inspect trained/skin/model-int8.tflite"),
+    (benchmark.benchmark, "medkit benchmark ./images"),
+    (report.report, "medkit report skin --data data --trained mine"),
+    (train.train, "medkit train skin --data data/skin_cancer_isic --out mine"),
+    (export.export, "medkit export skin --int8 --data data --trained mine"),
+    (parity.parity, "medkit parity skin --data data --trained mine"),
+)
+"""Each command with the way in which it is called most often."""
+
+for _command, _example in _COMMANDS:
+    app.command(cls=Command, epilog=_example)(_command)

@@ -1,28 +1,31 @@
 """The audit of a folder of labelled images: it finds problems before training.
 
 The folder holds a folder for each class (``cat``, ``dog``), or such folders
-in splits (``train/cat``, ``test/cat``). Exact copies are found by content
-hash, near copies by perceptual hash (ImageHash, a discrete cosine transform
-of 256 bits).
+in splits (``train/cat``, ``test/cat``). Copies are found by the hash of their
+decoded pixels, near copies by perceptual hash (ImageHash, a discrete cosine
+transform of 256 bits).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from medkit.datasets.layout import class_images, patient_of, source_of, visible_folders
-from medkit.errors import DatasetLayoutError, ImageError
+from medkit.datasets.fingerprints import Fingerprint, take_fingerprints
+from medkit.datasets.folders import LabelledFile, LeftOut, read_labelled_folder
+from medkit.datasets.labels import Labels, fold
+from medkit.datasets.layout import group_of, patient_of, source_of
+from medkit.datasets.unnamed import splits_in
+from medkit.errors import DatasetLayoutError
 from medkit.extras import require
 from medkit.files import write_json
-from medkit.images.reading import read_image
+from medkit.wording import counted
 
 NEAR_BITS = 16
 """Most bits of 256 by which near duplicates differ.
@@ -86,6 +89,10 @@ class Audit:
         Number of patients by split, if file names tell patients.
     findings
         Findings by kind, in the order of :data:`PROBLEMS` and :data:`REMARKS`.
+    left_out
+        Image files that have no label.
+    fingerprints
+        What was compared of each file.
     """
 
     root: Path
@@ -94,6 +101,8 @@ class Audit:
     sources: dict[str, dict[str, dict[str, int]]]
     patients: dict[str, int]
     findings: tuple[Finding, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    fingerprints: Mapping[Path, Fingerprint] = field(default_factory=dict, repr=False)
 
     def of(self, kind: str) -> list[Finding]:
         """Return the findings of one kind."""
@@ -126,32 +135,32 @@ class _Entry:
 
     Attributes
     ----------
-    path, name
+    file, name
         The file; its name relative to the audited folder.
-    split, label
-        The folders that it lies in.
-    sha256, size
-        Hash and size of the file; empty if it is unreadable.
+    split
+        The split that it lies in.
+    taken
+        Its fingerprint.
     print
         Perceptual hash, 4 words of 64 bits; ``None`` if the file is unreadable.
-    error
-        Reason why the file is unreadable; empty if it is readable.
     """
 
-    path: Path
+    file: LabelledFile
     name: str
     split: str
-    label: str
-    sha256: str
-    size: str
+    taken: Fingerprint
     print: NDArray[np.uint64] | None
-    error: str
+
+    @property
+    def label(self) -> str:
+        return self.file.label
 
 
 def audit_folder(
     root: Path,
     note: Callable[[str], None] = lambda text: None,
     only: Collection[str] | None = None,
+    labels: Labels | None = None,
 ) -> Audit:
     """Read every image of a folder, and compare them.
 
@@ -163,43 +172,57 @@ def audit_folder(
         Called with a line of text before each long step.
     only
         Names of the folders in ``root`` to read; ``None`` for all.
+    labels
+        Names of class folders; ``None`` accepts every folder as a class.
 
     Raises
     ------
     DatasetLayoutError
-        If there are no class folders with images.
+        If there are no class folders with images, or if it cannot be told
+        which folders are classes.
     MissingExtraError
         If ImageHash is not installed.
     """
     require("find near duplicates", "imagehash")
-    files = list(_files(root, only))
+    files: list[tuple[str, str, LabelledFile]] = []
+    left_out: list[LeftOut] = []
+    labels = labels or Labels(None)
+    spelt: dict[str, str] = {}
+    for split, folder in splits_in(root, labels, only).items():
+        found = read_labelled_folder(folder, labels)
+        prefix = f"{split}/" if split else ""
+        for file in found.files:
+            # Without a task, a class is called as its first folder.
+            label = spelt.setdefault(fold(file.label), file.label)
+            files.append((split, prefix + file.name, replace(file, label=label)))
+        left_out += [LeftOut(prefix + each.name, each.reason) for each in found.left_out]
     if not files:
         raise DatasetLayoutError(
             f"no class folder with images in {root}; expected {root}/CLASS/IMAGE or "
             f"{root}/SPLIT/CLASS/IMAGE"
         )
-    note(f"reading {len(files):,} images")
-    with ThreadPoolExecutor() as pool:
-        entries = list(pool.map(lambda file: _read(root, *file), files))
+    note(f"reading {counted(len(files), 'image')}")
+    entries = _entries(files)
     note("comparing them")
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     sources: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for entry in entries:
         counts[entry.split][entry.label] += 1
-        if source := source_of(entry.path.name):
+        if source := source_of(entry.file.path.name):
             sources[entry.split][entry.label][source] += 1
     patients = _patients(entries)
     by_split = {
         split: sum(any(one.split == split for one in images) for images in patients.values())
         for split in counts
     }
+    sizes = Counter("{}x{}".format(*entry.taken.size) for entry in entries if entry.taken.size)
     return Audit(
         root=root,
-        counts={split: dict(labels) for split, labels in counts.items()},
-        sizes=dict(Counter(entry.size for entry in entries if entry.size).most_common()),
+        counts={split: dict(classes) for split, classes in counts.items()},
+        sizes=dict(sizes.most_common()),
         sources={
-            split: {label: dict(found.most_common()) for label, found in labels.items()}
-            for split, labels in sources.items()
+            split: {label: dict(counted.most_common()) for label, counted in classes.items()}
+            for split, classes in sources.items()
         },
         patients={split: total for split, total in by_split.items() if total},
         findings=(
@@ -208,76 +231,50 @@ def audit_folder(
             *_near_copies(entries),
             *_shared_patients(patients),
         ),
+        left_out=tuple(left_out),
+        fingerprints={entry.file.path: entry.taken for entry in entries},
     )
 
 
 def write_audit_json(audit: Audit, path: Path) -> None:
     """Write the whole audit as JSON, atomically."""
-    record = {**asdict(audit), "root": str(audit.root), "summary": audit.summary()}
-    write_json(path, record)
+    record = asdict(replace(audit, fingerprints={}))
+    del record["fingerprints"]
+    write_json(path, {**record, "root": str(audit.root), "summary": audit.summary()})
 
 
-def _files(root: Path, only: Collection[str] | None) -> Iterator[tuple[str, str, Path]]:
-    """Yield split, class and path of every image; without splits the split is ``""``.
-
-    Raises
-    ------
-    DatasetLayoutError
-        If there is no such folder, or if a class folder holds folders: their
-        images would be missed.
-    """
-    if not root.is_dir():
-        raise DatasetLayoutError(f"{root} is no folder; give one with a folder for each class")
-    for folder in visible_folders(root):
-        if only is not None and folder.name not in only:
-            continue
-        inner = visible_folders(folder)
-        split, classes = (folder.name, inner) if inner else ("", [folder])
-        deeper = [label for label in classes if inner and visible_folders(label)]
-        if deeper or (inner and class_images(folder)):
-            raise DatasetLayoutError(
-                f"{(deeper or [folder])[0]} holds folders beside or below its images; expected "
-                f"{root}/CLASS/IMAGE or {root}/SPLIT/CLASS/IMAGE, move the others away"
-            )
-        for label in classes:
-            for path in class_images(label):
-                yield split, label.name, path
-
-
-def _read(root: Path, split: str, label: str, path: Path) -> _Entry:
+def _entries(files: Iterable[tuple[str, str, LabelledFile]]) -> list[_Entry]:
+    """Decode every file once, and take both of its hashes."""
     import imagehash
 
-    name = path.relative_to(root).as_posix()
-    try:
-        content = path.read_bytes()
-        image = read_image(path)
-    except (OSError, ImageError) as error:
-        reason = str(error.strerror if isinstance(error, OSError) else error)
-        return _Entry(path, name, split, label, "", "", None, reason)
-    bits = imagehash.phash(image.pixels, hash_size=_HASH_SIDE).hash
-    width, height = image.stored_size
-    return _Entry(
-        path,
-        name,
-        split,
-        label,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=f"{width}x{height}",
-        print=np.packbits(bits.ravel()).view(np.uint64),
-        error="",
-    )
+    given = list(files)
+    prints: dict[Path, NDArray[np.uint64]] = {}
+
+    def look(path: Path, image: Image.Image) -> None:
+        bits = imagehash.phash(image, hash_size=_HASH_SIDE).hash
+        prints[path] = np.packbits(bits.ravel()).view(np.uint64)
+
+    taken = take_fingerprints((file.path for _, _, file in given), look)
+    return [
+        _Entry(file, name, split, taken[file.path], prints.get(file.path))
+        for split, name, file in given
+    ]
 
 
 def _unreadable(entries: Iterable[_Entry]) -> list[Finding]:
-    return [Finding("unreadable", (entry.name,), entry.error) for entry in entries if entry.error]
+    return [
+        Finding("unreadable", (entry.name,), entry.taken.error)
+        for entry in entries
+        if entry.taken.error
+    ]
 
 
 def _copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
-    """Yield label conflicts, leaks between splits, and duplicates, by content hash."""
+    """Yield label conflicts, leaks between splits, and duplicates, by the hash of the pixels."""
     groups: dict[str, list[_Entry]] = defaultdict(list)
     for entry in entries:
-        if not entry.error:
-            groups[entry.sha256].append(entry)
+        if not entry.taken.error:
+            groups[entry.taken.pixels].append(entry)
     copies = [group for group in groups.values() if len(group) > 1]
     for kind, key in (("label conflict", "label"), ("split leak", "split")):
         for group in copies:
@@ -285,15 +282,16 @@ def _copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
             if len(values) > 1:
                 yield Finding(kind, _names(group), " and ".join(values))
     for group in copies:
-        yield Finding("duplicate", _names(group), f"{len(group)} files of the same bytes")
+        same = "bytes" if len({entry.taken.sha256 for entry in group}) == 1 else "pixels"
+        yield Finding("duplicate", _names(group), f"{len(group)} files of the same {same}")
 
 
 def _near_copies(entries: Iterable[_Entry]) -> Iterator[Finding]:
-    """Yield pairs whose bytes differ and whose perceptual hashes almost agree, nearest first."""
+    """Yield pairs whose pixels differ and whose perceptual hashes almost agree, nearest first."""
     first: dict[str, _Entry] = {}
     for entry in entries:
         if entry.print is not None:
-            first.setdefault(entry.sha256, entry)
+            first.setdefault(entry.taken.pixels, entry)
     unique = list(first.values())
     if not unique:
         return
@@ -316,12 +314,12 @@ def _shared_patients(patients: dict[str, list[_Entry]]) -> Iterator[Finding]:
 
 
 def _patients(entries: Iterable[_Entry]) -> dict[str, list[_Entry]]:
-    """Return the images by patient; leave out those whose file name tells none."""
+    """Return the images by patient; leave out those of which no name tells one."""
     found: dict[str, list[_Entry]] = defaultdict(list)
     for entry in entries:
-        patient = patient_of(entry.path.name)
-        if patient != entry.path.stem:
-            found[patient].append(entry)
+        file = entry.file
+        if file.subfolder or patient_of(file.path.name) != file.path.stem:
+            found[group_of(file)].append(entry)
     return found
 
 

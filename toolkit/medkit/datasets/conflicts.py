@@ -1,6 +1,7 @@
 """Contradictions in a data set: an image under several labels, or in both splits.
 
-Two files are the same image if they have the same bytes.
+Two files are the same image if they have the same content: the same decoded
+pixels, or the same bytes where pixels were not looked at.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from medkit.datasets.labels import nfc
 from medkit.datasets.layout import Dataset, Item
 from medkit.errors import DatasetConflictError, UsageError
 from medkit.models.manifest import KeptOut
+from medkit.wording import counted, unknown
 
 POLICIES = ("error", "drop", "keep-first", "keep-rarer")
 """What to do with an image that lies under several labels.
@@ -35,9 +38,9 @@ class Conflicts:
     leaked
         Names of the training images that also lie in the test split.
     digest
-        SHA-256 over the file stems and labels of ``mislabelled``. All copies
-        of a published data set have the same digest, even if the images were
-        resized.
+        SHA-256 over the file stems, in NFC, and labels of ``mislabelled``. All
+        copies of a published data set have the same digest, even if the images
+        were resized.
     """
 
     mislabelled: tuple[tuple[str, ...], ...]
@@ -52,17 +55,17 @@ def find_conflicts(dataset: Dataset) -> Conflicts:
     """Find the images under several labels, and those in both splits."""
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in (*dataset.train, *dataset.test):
-        groups[item.sha256].append(item)
-    in_test = {item.sha256 for item in dataset.test}
+        groups[item.content].append(item)
+    in_test = {item.content for item in dataset.test}
     mislabelled = [group for group in groups.values() if len({item.label for item in group}) > 1]
     lines = sorted(
-        f"{item.path.stem} {dataset.task.labels[item.label]}\n"
+        f"{nfc(item.path.stem)} {dataset.task.labels[item.label]}\n"
         for group in mislabelled
         for item in group
     )
     return Conflicts(
         mislabelled=tuple(tuple(item.name for item in group) for group in mislabelled),
-        leaked=tuple(item.name for item in dataset.train if item.sha256 in in_test),
+        leaked=tuple(item.name for item in dataset.train if item.content in in_test),
         digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
     )
 
@@ -98,29 +101,29 @@ def resolve_conflicts(
     conflicts = find_conflicts(dataset)
     if policy == "error" and conflicts:
         raise DatasetConflictError(
-            f"{dataset.root}: {len(conflicts.mislabelled)} images lie under two labels and "
-            f"{len(conflicts.leaked)} training images in the test split; look at them with "
-            f"'medkit audit', then say what to keep: --on-conflict {', '.join(POLICIES[1:])}"
+            f"{dataset.root}: {counted(len(conflicts.mislabelled), 'image')} under two labels and "
+            f"{counted(len(conflicts.leaked), 'training image')} in the test split; look at them "
+            f"with 'medkit audit', then say what to keep: --on-conflict {', '.join(POLICIES[1:])}"
         )
-    in_test = {item.sha256: item.name for item in dataset.test}
+    in_test = {item.content: item for item in dataset.test}
     totals = Counter(item.label for item in dataset.train)
     copies: dict[str, list[Item]] = defaultdict(list)
     for item in dataset.train:
-        copies[item.sha256].append(item)
+        copies[item.content].append(item)
     kept, kept_out = [], []
     for item in dataset.train:
-        group = copies[item.sha256]
+        group = copies[item.content]
         labels = sorted({copy.label for copy in group})
         names = " and ".join(dataset.task.labels[label] for label in labels)
         chosen = group[0]
         if policy == "keep-rarer":
             chosen = min(group, key=lambda copy: totals[copy.label])
-        if item.sha256 in in_test:
-            reason = f"same bytes in the test split: {in_test[item.sha256]}"
+        if twin := in_test.get(item.content):
+            reason = f"{_same(item, twin)} in the test split: {twin.name}"
         elif len(labels) > 1 and policy == "drop":
-            reason = f"same bytes under labels {names}"
+            reason = f"{_same(*group)} under labels {names}"
         elif item is not chosen and len(labels) > 1:
-            reason = f"same bytes under labels {names}: kept is {chosen.name}"
+            reason = f"{_same(*group)} under labels {names}: kept is {chosen.name}"
         elif item is not chosen:
             reason = f"exact duplicate of {chosen.name}"
         else:
@@ -130,15 +133,18 @@ def resolve_conflicts(
     return tuple(kept), tuple(kept_out)
 
 
+def _same(*items: Item) -> str:
+    """Say what images have in common that have the same content."""
+    return "same bytes" if len({item.sha256 for item in items}) == 1 else "same pixels"
+
+
 def deduplicated_mask(dataset: Dataset) -> list[bool]:
-    """Return for each test image whether no file of the training split has its bytes."""
-    in_train = {item.sha256 for item in dataset.train}
-    return [item.sha256 not in in_train for item in dataset.test]
+    """Return for each test image whether no file of the training split is the same image."""
+    in_train = {item.content for item in dataset.train}
+    return [item.content not in in_train for item in dataset.test]
 
 
 def check_policy(policy: str) -> None:
     """Raise :class:`UsageError` unless ``policy`` is one of :data:`POLICIES`."""
     if policy not in POLICIES:
-        raise UsageError(
-            f"unknown policy {policy!r} for conflicts; accepted: {', '.join(POLICIES)}"
-        )
+        raise UsageError(unknown("policy", policy, POLICIES, of="conflicts"))

@@ -1,32 +1,23 @@
-"""The layout of a data set on the disk, and the images in it.
+"""The labelled images of a data set, with what their files and names tell.
 
-A data set is a folder with a folder for each split. Each split has a folder
-for each class, as Kaggle ships them. The task decides the order of the
-classes; the order of a listing never does.
+The task decides the order of the classes; the order of a listing never does.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from medkit.datasets.fingerprints import Fingerprint
+from medkit.datasets.folders import LabelledFile, LeftOut, read_labelled_folder, summed_up
+from medkit.datasets.labels import Labels, nfc
+from medkit.datasets.location import check_layout, split_names
 from medkit.errors import DatasetLayoutError
-from medkit.images.formats.registry import extensions
-from medkit.tasks import TASKS, Task
-
-DATA_VARIABLE = "MEDKIT_DATA"
-"""Environment variable that names the folder of the data sets."""
-
-HOW_TO_GET_DATA = (
-    "download 'Chest X-Ray Images (Pneumonia)' and 'Skin Cancer: 9 classes, ISIC' from Kaggle, "
-    "put them as chest_xray/ and skin_cancer_isic/ into one folder, and name it with --data DIR "
-    f"or {DATA_VARIABLE}"
-)
-"""Where the data sets come from and how they are named, as the end of an error."""
+from medkit.tasks import Task
 
 _PATIENT = re.compile(r"^(person\d+)_|^((?:NORMAL2-)?IM-\d+)-")
 """The patient in an X-ray's file name: ``person12_virus_3``, ``NORMAL2-IM-0501-0001``."""
@@ -49,8 +40,15 @@ class Item:
     sha256
         Hash of the file's bytes, in hexadecimal.
     group
-        The patient if the file name tells one, else the stem of the file
-        name. All images of a group stay in the same split.
+        The patient if the file name tells one; else the folder below the
+        class folder that the file lies in; else the stem of the file name.
+        All images of a group stay in the same split.
+    pixels
+        Hash of the decoded pixels; empty if they were not looked at, or
+        cannot be decoded.
+    key
+        Name that does not depend on how folders are spelt, in NFC; empty if
+        that is ``name``.
     """
 
     path: Path
@@ -58,6 +56,13 @@ class Item:
     label: int
     sha256: str
     group: str
+    pixels: str = ""
+    key: str = ""
+
+    @property
+    def content(self) -> str:
+        """What the same images have in common: the pixels if they are known, else the bytes."""
+        return self.pixels or self.sha256
 
     @property
     def source(self) -> str:
@@ -77,37 +82,27 @@ class Dataset:
         The folder with the split folders.
     train, test
         The images of each split, by class and then by file name.
+    left_out
+        Image files of both splits that have no label.
     """
 
     task: Task
     root: Path
     train: tuple[Item, ...]
     test: tuple[Item, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """Return one line for each reason why images are left out."""
+        return summed_up(self.left_out)
 
 
-def locate_dataset(task: Task, root: Path) -> Path:
-    """Find a task's data set: ``root`` itself, or a folder in it that has a known name.
-
-    Commands for several tasks use it to find each data set in one ``--data``.
-
-    Raises
-    ------
-    DatasetLayoutError
-        If no such folder holds the split folders.
-    UsageError
-        If the task has no published data set.
-    """
-    for folder in (root, *(root / name for name in task.published.folders)):
-        if (folder / task.published.train).is_dir() and (folder / task.published.test).is_dir():
-            return folder
-    raise DatasetLayoutError(
-        f"no {task.name} data in {root}: found {_listing(root)}; expected "
-        f"{task.published.train}/ and {task.published.test}/, or a folder "
-        f"{' or '.join(repr(name) for name in task.published.folders)} that holds them"
-    )
-
-
-def read_dataset(task: Task, root: Path) -> Dataset:
+def read_dataset(
+    task: Task,
+    root: Path,
+    labels: Labels | None = None,
+    fingerprints: Mapping[Path, Fingerprint] | None = None,
+) -> Dataset:
     """Check the layout of a data set and hash its files.
 
     Parameters
@@ -117,6 +112,11 @@ def read_dataset(task: Task, root: Path) -> Dataset:
     root
         The folder with the split folders. A split ``val`` is allowed and not
         read: Kaggle's has 16 images, which are too few to choose a model on.
+    labels
+        Names of class folders; ``None`` for the task's labels.
+    fingerprints
+        Those of the files, with which images are compared by their pixels;
+        ``None`` compares them by their bytes.
 
     Raises
     ------
@@ -126,107 +126,91 @@ def read_dataset(task: Task, root: Path) -> Dataset:
     UsageError
         If the task has no published data set.
     """
-    check_layout(task, root)
-    return Dataset(
-        task=task,
-        root=root,
-        train=_items(task, root, task.published.train),
-        test=_items(task, root, task.published.test),
+    labels = labels or Labels.of(task)
+    files, left_out = [], []
+    for folder, name in zip(check_layout(task, root, labels), split_names(task), strict=True):
+        found = read_labelled_folder(folder, labels)
+        files.append([(name, file) for file in found.files])
+        left_out += [LeftOut(f"{folder.name}/{each.name}", each.reason) for each in found.left_out]
+    train, test = (
+        labelled_items(task, root, [file for _, file in split], fingerprints, name)
+        for split, name in zip(files, split_names(task), strict=True)
     )
+    return Dataset(task, root, train, test, tuple(left_out))
 
 
-def check_layout(task: Task, root: Path) -> None:
-    """Check the split and class folders of a data set; read no image.
+def labelled_files(task: Task, root: Path, labels: Labels | None = None) -> list[Path]:
+    """Return the paths of the images that :func:`read_dataset` reads.
 
     Raises
     ------
     DatasetLayoutError, UsageError
-        In the same cases as :func:`read_dataset`.
+        In the same cases.
     """
-    expected = (
-        f"{task.published.train}/ and {task.published.test}/, each with {len(task.labels)} folders"
-    )
-    if not root.is_dir():
-        raise DatasetLayoutError(f"no folder {root}; expected one that holds {expected}")
-    for split in (task.published.train, task.published.test):
-        if not (root / split).is_dir():
+    labels = labels or Labels.of(task)
+    folders = check_layout(task, root, labels)
+    return [file.path for each in folders for file in read_labelled_folder(each, labels).files]
+
+
+def labelled_items(
+    task: Task,
+    root: Path,
+    files: Iterable[LabelledFile],
+    fingerprints: Mapping[Path, Fingerprint] | None = None,
+    split: str = "",
+) -> tuple[Item, ...]:
+    """Hash labelled files, in their order.
+
+    Parameters
+    ----------
+    task
+        Gives each label its index.
+    root
+        The folder that names are relative to.
+    files
+        The files.
+    fingerprints
+        As for :func:`read_dataset`.
+    split
+        The task's name of the split that the files lie in; empty for none.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If a file cannot be read.
+    """
+    given = list(files)
+
+    def hashed(file: LabelledFile) -> tuple[str, str]:
+        if fingerprints is not None and (taken := fingerprints[file.path]).sha256:
+            return taken.sha256, taken.pixels
+        try:
+            return hashlib.sha256(file.path.read_bytes()).hexdigest(), ""
+        except OSError as error:
             raise DatasetLayoutError(
-                f"{root} has no folder {split!r}: found {_listing(root)}; expected {expected}"
-                + _hint(task, root)
-            )
-        _check_classes(task, root / split)
+                f"{file.path} cannot be read: {error.strerror}; remove or replace the file"
+            ) from error
 
-
-def _check_classes(task: Task, split: Path) -> None:
-    found = {entry.name for entry in split.iterdir() if entry.is_dir() and _visible(entry)}
-    missing = [label for label in task.labels if label not in found]
-    extra = sorted(found.difference(task.labels))
-    if missing or extra:
-        problems = [f"missing {missing}"] * bool(missing) + [f"not known {extra}"] * bool(extra)
-        raise DatasetLayoutError(
-            f"class folders of {split} do not fit task {task.name}: {', '.join(problems)}; "
-            f"expected exactly {list(task.labels)}"
+    with ThreadPoolExecutor() as pool:
+        hashes = list(pool.map(hashed, given))
+    return tuple(
+        Item(
+            path=file.path,
+            name=file.path.relative_to(root).as_posix(),
+            label=task.labels.index(file.label),
+            sha256=sha256,
+            group=group_of(file),
+            pixels=pixels,
+            key=nfc("/".join(filter(None, (split, file.label, file.inside)))),
         )
-    empty = [label for label in task.labels if not class_images(split / label)]
-    if empty:
-        raise DatasetLayoutError(
-            f"no image in {[str(split / label) for label in empty]}; "
-            f"expected files with a suffix of {', '.join(sorted(extensions()))}"
-        )
-
-
-def _hint(task: Task, root: Path) -> str:
-    """Name the folder that was probably meant: one level below or above, or another task's."""
-    for folder in (*sorted(entry for entry in root.iterdir() if entry.is_dir()), root.parent):
-        if (folder / task.published.train).is_dir() and (folder / task.published.test).is_dir():
-            return f"; did you mean {folder}?"
-    for other in TASKS.values():
-        if other is not task and (root / other.published.train / other.labels[0]).is_dir():
-            return f"; this looks like the data of task {other.name}"
-    return ""
-
-
-def _listing(folder: Path) -> str:
-    if not folder.is_dir():
-        return "a file" if folder.exists() else "no such folder"
-    names = sorted(entry.name for entry in folder.iterdir() if _visible(entry))
-    shown = ", ".join(repr(name) for name in names[:6])
-    return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) or "nothing"
-
-
-def _visible(entry: Path) -> bool:
-    # Archives that were packed on a Mac contain both kinds.
-    return not entry.name.startswith(".") and entry.name != "__MACOSX"
-
-
-def visible_folders(folder: Path) -> list[Path]:
-    """Return the folders in ``folder`` that a person would see, by name."""
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and _visible(entry))
-
-
-def class_images(folder: Path) -> list[Path]:
-    """Return the files in a class folder that have an image's suffix, by name."""
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in extensions() and _visible(entry) and entry.is_file()
+        for file, (sha256, pixels) in zip(given, hashes, strict=True)
     )
 
 
-def _items(task: Task, root: Path, split: str) -> tuple[Item, ...]:
-    items = []
-    for index, label in enumerate(task.labels):
-        for path in class_images(root / split / label):
-            items.append(
-                Item(
-                    path=path,
-                    name=path.relative_to(root).as_posix(),
-                    label=index,
-                    sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-                    group=patient_of(path.name),
-                )
-            )
-    return tuple(items)
+def group_of(file: LabelledFile) -> str:
+    """Return what all images of a patient have in common; see :class:`Item`."""
+    told = patient_of(file.path.name)
+    return nfc(told if told != file.path.stem or not file.subfolder else file.subfolder)
 
 
 def patient_of(file_name: str) -> str:
@@ -247,27 +231,3 @@ def source_of(file_name: str) -> str:
         return ""
     number = int(match.group(1))
     return "HAM10000" if 24306 <= number <= 34320 else f"ISIC_{number // 1000:04d}xxx"
-
-
-def data_folder(given: Path | None, tasks: Sequence[Task] = ()) -> Path | None:
-    """Return the folder with the data sets.
-
-    Parameters
-    ----------
-    given
-        A folder that was named for this call.
-    tasks
-        The tasks that data are wanted for; any, if there is none.
-
-    Returns
-    -------
-    Path or None
-        The given folder, else the one that ``MEDKIT_DATA`` names. That one
-        holds published data sets, so it is not meant for a task that has none.
-    """
-    if given is not None:
-        return given
-    named = os.environ.get(DATA_VARIABLE)
-    if not named or (tasks and all(task.layout is None for task in tasks)):
-        return None
-    return Path(named)

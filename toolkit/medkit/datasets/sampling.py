@@ -16,6 +16,7 @@ from medkit.extras import require
 from medkit.images.contract import InputContract
 from medkit.images.reading import load_tensor
 from medkit.tasks import Task
+from medkit.wording import counted
 
 
 def check_seed(seed: int) -> None:
@@ -67,8 +68,9 @@ def split_validation(
         try:
             train, validation = next(folds.split(np.zeros(len(items)), labels, groups))
         except ValueError as error:
+            patients = counted(len(set(groups)), "patient")
             raise DatasetLayoutError(
-                f"{len(items)} images of {len(set(groups))} patients are too few to cut a "
+                f"{counted(len(items), 'image')} of {patients} are too few to cut a "
                 f"validation split of 1 in {folds.n_splits}; give more"
             ) from error
     return tuple(items[i] for i in train), tuple(items[i] for i in validation)

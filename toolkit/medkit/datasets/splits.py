@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medkit.datasets.conflicts import resolve_conflicts
-from medkit.datasets.layout import Dataset, Item, locate_dataset, read_dataset
+from medkit.datasets.fingerprints import take_fingerprints
+from medkit.datasets.labels import Labels, nfc
+from medkit.datasets.layout import Dataset, Item, labelled_files, read_dataset
+from medkit.datasets.location import locate_dataset
 from medkit.datasets.sampling import split_validation
 from medkit.errors import UsageError
 from medkit.models.bundle import Bundle
-from medkit.models.manifest import MANIFEST_NAME
+from medkit.models.manifest import BY_PIXELS, MANIFEST_NAME
 
 FOREIGN_DATA = (
     "these are not the files that the model was trained on, so the validation split may hold "
@@ -49,7 +52,7 @@ class Splits:
     as_trained: bool
 
 
-def splits_of(bundle: Bundle, data: Path) -> Splits:
+def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = None) -> Splits:
     """Divide a data set as the bundle's training run did, by the same recipe and seed.
 
     Parameters
@@ -58,7 +61,10 @@ def splits_of(bundle: Bundle, data: Path) -> Splits:
         Bundle of a model that medkit trained.
     data
         The data set, or a folder that holds it; see
-        :func:`medkit.datasets.layout.locate_dataset`.
+        :func:`medkit.datasets.location.locate_dataset`.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
 
     Raises
     ------
@@ -74,7 +80,11 @@ def splits_of(bundle: Bundle, data: Path) -> Splits:
             f"{bundle.folder / MANIFEST_NAME} holds no recipe, so the splits of its training run "
             "cannot be made again; use a model that 'medkit train' made"
         )
-    dataset = read_dataset(bundle.task, locate_dataset(bundle.task, data))
+    root, labels = locate_dataset(bundle.task, data), Labels.of(bundle.task, spellings)
+    prints = None
+    if manifest.data.compared_by == BY_PIXELS:
+        prints = take_fingerprints(labelled_files(bundle.task, root, labels))
+    dataset = read_dataset(bundle.task, root, labels, prints)
     # Even a recipe that ignores conflicts is split without them: a test image in the
     # training split must not be used for calibration.
     train, _ = resolve_conflicts(dataset, manifest.data.on_conflict or "drop")
@@ -95,7 +105,8 @@ def splits_of(bundle: Bundle, data: Path) -> Splits:
 def digest_of(items: Sequence[Item]) -> str:
     """Return the SHA-256 over the names and content hashes of images; their order is no matter.
 
-    A name holds the class folder, so the digest stands for the labels, too.
+    A name holds the label, so the digest stands for the labels, too. How
+    folders are spelt, and in which form of Unicode, is no matter.
     """
-    lines = sorted(f"{item.sha256}  {item.name}\n" for item in items)
+    lines = sorted(f"{item.sha256}  {nfc(item.key or item.name)}\n" for item in items)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

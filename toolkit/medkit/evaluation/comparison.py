@@ -32,6 +32,7 @@ from medkit.evaluation.rules import (
 from medkit.extras import require
 from medkit.models.decisions import decide
 from medkit.tasks import Task
+from medkit.wording import counted
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _without_numbers(task: Task, run: ModelRun, export: Outputs) -> Comparison:
     """Return the comparison of models of which one gives a probability that is not finite."""
     count = len(export.probabilities)
     broken = int((~np.isfinite(export.probabilities).all(axis=1)).sum())
-    message = f"a probability is not finite ({broken} of {count} images of the export)"
+    message = f"a probability is not finite ({broken} of {counted(count, 'image')} of the export)"
     return Comparison(
         task=task.name,
         **asdict(run),

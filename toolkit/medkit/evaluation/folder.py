@@ -1,17 +1,19 @@
-"""Evaluation of a model file on labelled images: any folder with a folder for each class."""
+"""Evaluation of a model file on labelled images of any source."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.layout import class_images, locate_dataset, visible_folders
+from medkit.datasets.folders import LeftOut, read_labelled_folder
+from medkit.datasets.labels import Labels
+from medkit.datasets.location import locate
 from medkit.defaults import BALANCED, PRECISION, RUNTIME
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.metrics import evaluate
@@ -27,6 +29,7 @@ from medkit.models.runtimes.base import Model, predict_all
 from medkit.models.runtimes.loading import load_model, runtime_for
 from medkit.models.runtimes.registry import get_runtime
 from medkit.tasks import Task
+from medkit.wording import counted, unknown
 
 _IN_MEMORY = 512  # decoded images at a time, so that a large folder does not fill the memory
 
@@ -41,8 +44,8 @@ class EvaluateOptions:
         Task of the model; may be ``None`` if ``model`` is given.
     data
         A folder with a folder of images for each class, or for some of them;
-        or a data set with its split folders, whose official test split is
-        then used, or a folder that holds that set.
+        or a set with its split folders, whose test split is then used, or a
+        folder that holds one of these.
     runtime
         Name of a runtime: the bundle's file that it runs is used. ``litert``,
         ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
@@ -55,6 +58,9 @@ class EvaluateOptions:
         Name of the operating point that turns probabilities into labels.
     trained
         Folder of bundles; ``None`` is where the shipped models lie.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
     """
 
     task: Task | None
@@ -64,6 +70,7 @@ class EvaluateOptions:
     model: Path | None = None
     operating_point: str = BALANCED
     trained: Path | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,10 @@ class Evaluation:
     unreadable
         Name of each file that could not be decoded, with the reason. The
         figures leave these files out.
+    left_out
+        Every image file in the folder that has no label.
+    remarks
+        Lines on images that are in or out though a reader might not expect it.
     names
         The images' names, relative to ``folder``.
     labels
@@ -95,6 +106,8 @@ class Evaluation:
     folder: Path
     figures: Figures
     unreadable: tuple[tuple[str, str], ...]
+    left_out: tuple[LeftOut, ...]
+    remarks: tuple[str, ...]
     names: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
@@ -117,7 +130,7 @@ def evaluate_folder(
     UsageError
         If the arguments cannot be obeyed. It is raised before an image is read.
     DatasetLayoutError
-        If the folder holds no class folder of the task, or others as well.
+        If the folder holds no class folder of the task, or images under others.
     MissingExtraError
         If SciPy, scikit-learn or the model's runtime is not installed, before
         the model is loaded.
@@ -127,15 +140,14 @@ def evaluate_folder(
     require("compute the AUC", "sklearn", "scipy")
     model, task = _open_model(options)
     point = get_point(model.card.operating_points, options.operating_point)
-    folder = class_folder(task, options.data)
-    files = [
-        (label, path)
-        for label, name in enumerate(task.labels)
-        for path in _images_in(folder / name)
-    ]
+    labels = Labels.of(task, options.spellings)
+    folder = locate(task, options.data, labels).measured
+    listed = read_labelled_folder(folder, labels)
+    files = [(task.labels.index(file.label), file.path) for file in listed.files]
     if not files:
         raise DatasetLayoutError(f"the class folders in {folder} hold no image; check their files")
-    note(f"{task.name}: {len(files):,} images through {model.path.name} on {model.runtime}")
+    images = counted(len(files), "image")
+    note(f"{task.name}: {images} through {model.path.name} on {model.runtime}")
     read = _predict_files(model, files, folder)
     if not read.names:
         raise DatasetLayoutError(f"no image in {folder} can be decoded; check the files")
@@ -148,32 +160,12 @@ def evaluate_folder(
         folder=folder,
         figures=evaluate(task, read.labels, read.probabilities, point),
         unreadable=tuple(read.unreadable),
+        left_out=listed.left_out,
+        remarks=tuple(listed.remarks()),
         names=tuple(read.names),
         labels=read.labels,
         probabilities=read.probabilities,
     )
-
-
-def class_folder(task: Task, data: Path) -> Path:
-    """Return the folder of class folders that ``data`` is, or holds as official test split.
-
-    Raises
-    ------
-    DatasetLayoutError
-        If there is none, or it holds folders that are no class of the task.
-    """
-    if not data.is_dir():
-        raise DatasetLayoutError(f"{data} is no folder; give one with a folder for each class")
-    found = {folder.name for folder in visible_folders(data)}
-    known = found & set(task.labels)
-    if not known:
-        return class_folder(task, _test_split(task, data))
-    if found - known:
-        raise DatasetLayoutError(
-            f"{data} holds folders that are no class of {task.name}: {sorted(found - known)}; "
-            f"accepted: {list(task.labels)}"
-        )
-    return data
 
 
 def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
@@ -186,6 +178,7 @@ def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
             "folder": str(item.folder),
             "figures": asdict(item.figures),
             "unreadable": [{"image": name, "error": error} for name, error in item.unreadable],
+            "left_out": [{"image": each.name, "reason": each.reason} for each in item.left_out],
             "images": [
                 {
                     "image": name,
@@ -202,27 +195,11 @@ def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
     write_json(path, records)
 
 
-def _test_split(task: Task, data: Path) -> Path:
-    """Return the official test split that a folder without class folders holds."""
-    no_class = f"no class folder of {task.name} in {data}; expected some of {list(task.labels)}"
-    layout = task.layout
-    if layout is None:
-        raise DatasetLayoutError(no_class)
-    try:
-        return locate_dataset(task, data) / layout.test
-    except DatasetLayoutError:
-        raise DatasetLayoutError(
-            f"{no_class}, or {layout.train}/ and {layout.test}/ with them"
-        ) from None
-
-
 def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
     """Open the model that was asked for, and tell its task."""
     runtime = get_runtime(options.runtime)
     if options.precision not in PRECISIONS:
-        raise UsageError(
-            f"unknown precision {options.precision!r}; accepted: {', '.join(PRECISIONS)}"
-        )
+        raise UsageError(unknown("precision", options.precision, PRECISIONS))
     if options.model is not None:
         return _given_model(options.model, options.task)
     if options.task is None:
@@ -285,8 +262,3 @@ def _decode(contract: InputContract, path: Path) -> NDArray[np.uint8] | ImageErr
         return load_tensor(path, contract)
     except ImageError as error:
         return error
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """Return the images in a class folder, which may be absent."""
-    return class_images(folder) if folder.is_dir() else []

@@ -37,6 +37,6 @@ def write_junit(parity: Parity, path: Path) -> None:
             if gate.message:
                 message = _NO_XML.sub("?", gate.message)
                 failure = ElementTree.SubElement(case, "failure", message=message)
-                failure.text = f"{gate.value:.6g} where {gate.bound:.6g} is the bound"
+                failure.text = "{} where {} is the bound".format(*gate.shown)
     with replacing(path) as temporary:
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)

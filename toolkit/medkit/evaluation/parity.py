@@ -7,24 +7,26 @@ which differences pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.layout import HOW_TO_GET_DATA, check_layout, locate_dataset
+from medkit.datasets.folders import is_hidden, is_image, read_labelled_folder
+from medkit.datasets.labels import Labels
+from medkit.datasets.layout import Item, labelled_items
+from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
-from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
+from medkit.errors import DatasetLayoutError, ExportError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.comparison import Comparison, compare
 from medkit.evaluation.diagnosis import diagnose
 from medkit.evaluation.outputs import Images, ModelRun, Outputs
 from medkit.evaluation.rules import SAME_FILE
 from medkit.extras import require
 from medkit.files import write_json
-from medkit.images.formats.registry import extensions
 from medkit.images.reading import load_tensor
 from medkit.models.bundle import Bundle, load_bundle
 from medkit.models.card import read_card
@@ -35,6 +37,7 @@ from medkit.models.runtimes.base import Model, predict_all
 from medkit.models.runtimes.keras import KerasModel
 from medkit.models.runtimes.loading import models_of, runtime_for
 from medkit.tasks import TASKS, Task
+from medkit.wording import counted
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,23 @@ class ParityOptions:
     tasks
         The built-in ones by default.
     data
-        Folder with the data sets. Their official test splits are used, and
-        the images that were held out for validation. ``None`` uses ``samples``.
+        A set with its splits, or a folder that holds it: the test split is
+        used, and the images that were held out for validation. Or a single
+        labelled folder, all of it. ``None`` uses ``samples``.
     samples
         Folder with a folder of unlabelled images for each task.
     trained
         Folder of bundles; ``None`` is where the shipped models lie.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
     """
 
     tasks: tuple[Task, ...] = tuple(TASKS.values())
     data: Path | None = None
     samples: Path | None = None
     trained: Path | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,13 @@ class Parity:
         One comparison for each export and each runtime that can run it.
     evidence
         The evidence of each bundle.
+    remarks
+        Lines on the images, such as how many are left out and why.
     """
 
     comparisons: tuple[Comparison, ...]
     evidence: tuple[Evidence, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -139,25 +150,26 @@ def check_parity(options: ParityOptions, note: Callable[[str], None] = lambda te
     for bundle in bundles:
         _check_files(bundle)
         if options.data is not None:
-            check_layout(bundle.task, locate_dataset(bundle.task, options.data))
+            _check_data(bundle, options)
     evidence = []
     comparisons: list[Comparison] = []
+    remarks: list[str] = []
     for bundle in bundles:
         note(f"{bundle.task.name}: reading images")
-        pixels, images, splits = _images(bundle, options)
-        if splits is not None and not splits.as_trained:
-            note(f"{bundle.task.name}: {FOREIGN_DATA}")
-        note(f"{bundle.task.name}: {len(pixels)} images through the Keras original")
+        read = _images(bundle, options)
+        pixels, images = read.pixels, read.images
+        remarks += (f"{bundle.task.name}: {line}" for line in read.remarks)
+        note(f"{bundle.task.name}: {counted(len(pixels), 'image')} through the Keras original")
         keras = KerasModel(bundle.keras_path)
         original = Outputs(predict_all(keras, pixels), bundle.operating_points)
         held = Evidence(bundle, pixels, images, original, {})
-        comparisons += _compare_exports(held, keras, splits, note)
+        comparisons += _compare_exports(held, keras, read, note)
         evidence.append(held)
-    return Parity(tuple(comparisons), tuple(evidence))
+    return Parity(tuple(comparisons), tuple(evidence), tuple(remarks))
 
 
 def _compare_exports(
-    held: Evidence, keras: KerasModel, splits: Splits | None, note: Callable[[str], None]
+    held: Evidence, keras: KerasModel, read: _Read, note: Callable[[str], None]
 ) -> Iterator[Comparison]:
     """Give the comparisons of a bundle's exports, and keep the outputs of each export."""
     bundle, pixels, images, original = held.bundle, held.pixels, held.images, held.original
@@ -173,7 +185,7 @@ def _compare_exports(
                 held.exports[name] = found
                 broken = [
                     *_broken_promises(bundle, name),
-                    *_broken_hygiene(entry.calibration, splits),
+                    *_broken_hygiene(entry.calibration, read),
                 ]
                 compared = compared.failing(*broken)
                 if not compared.passed:
@@ -216,21 +228,45 @@ def _check_files(bundle: Bundle) -> None:
         )
 
 
-def _images(
-    bundle: Bundle, options: ParityOptions
-) -> tuple[NDArray[np.uint8], Images, Splits | None]:
-    """Read the official test split and validation, or the samples."""
+@dataclass(frozen=True)
+class _Read:
+    """The images of one bundle's comparisons.
+
+    Attributes
+    ----------
+    pixels, images
+        As :class:`Evidence` holds them.
+    items
+        The same images with the hashes of their files; empty for samples.
+    splits
+        The splits of the training run; ``None`` if the images are others.
+    remarks
+        Lines on the images, for people.
+    """
+
+    pixels: NDArray[np.uint8]
+    images: Images
+    items: tuple[Item, ...] = ()
+    splits: Splits | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def _check_data(bundle: Bundle, options: ParityOptions) -> None:
+    """Refuse labelled images that do not fit a task. No image is read."""
+    task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
+    found = locate(task, options.data or Path(), labels)
+    if found.test is not None and task.layout is not None and bundle.manifest.recipe is not None:
+        check_layout(task, found.root, labels)
+    else:
+        read_labelled_folder(found.measured, labels)
+
+
+def _images(bundle: Bundle, options: ParityOptions) -> _Read:
+    """Read the labelled images, or the samples."""
     if options.data is not None:
-        splits = splits_of(bundle, options.data)
-        items = (*splits.test, *splits.validation)
-        pixels, labels = load_tensors(items, bundle.contract)
-        return pixels, Images([item.name for item in items], labels), splits
+        return _labelled(bundle, options.data, options.spellings)
     folder = (options.samples or Path()) / bundle.task.name
-    paths = sorted(
-        path
-        for path in folder.glob("*")
-        if path.suffix.lower() in extensions() and path.name[0] != "." and path.is_file()
-    )
+    paths = sorted(path for path in folder.glob("*") if is_image(path) and not is_hidden(path))
     if not paths:
         raise UsageError(
             f"no sample image in {folder}; expected one or more of {bundle.task.title}"
@@ -241,7 +277,30 @@ def _images(
             tensors.append(load_tensor(path, bundle.contract))
         except ImageError as error:
             raise UsageError(f"{path}: {error}; remove or replace the file") from error
-    return np.stack(tensors), Images([path.name for path in paths], None), None
+    return _Read(np.stack(tensors), Images([path.name for path in paths], None))
+
+
+def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read:
+    """Read the test and the validation split of a training run's set, or a labelled folder."""
+    task, labels = bundle.task, Labels.of(bundle.task, spellings)
+    found = locate(task, data, labels)
+    splits = None
+    remarks: list[str] = []
+    if found.test is not None and task.layout is not None and bundle.manifest.recipe is not None:
+        splits = splits_of(bundle, data, spellings)
+        items = (*splits.test, *splits.validation)
+        remarks += [FOREIGN_DATA] * (not splits.as_trained) + splits.dataset.remarks()
+    else:
+        folder = read_labelled_folder(found.measured, labels)
+        items = labelled_items(task, found.measured, folder.files)
+        remarks += folder.remarks()
+        if not items:
+            raise DatasetLayoutError(
+                f"the class folders in {found.measured} hold no image; check their files"
+            )
+    pixels, truth = load_tensors(items, bundle.contract)
+    images = Images([item.name for item in items], truth)
+    return _Read(pixels, images, items, splits, tuple(remarks))
 
 
 def _broken_promises(bundle: Bundle, name: str) -> list[str]:
@@ -255,14 +314,15 @@ def _broken_promises(bundle: Bundle, name: str) -> list[str]:
     return []
 
 
-def _broken_hygiene(calibration: Calibration | None, splits: Splits | None) -> list[str]:
-    """Say which calibration images of a file are not training images."""
-    if splits is None or calibration is None:
+def _broken_hygiene(calibration: Calibration | None, read: _Read) -> list[str]:
+    """Say which calibration images of a file are measured here, or are not training images."""
+    if calibration is None:
         return []
-    train = {item.sha256 for item in splits.train}
-    held_out = {item.sha256: item.name for item in splits.test}
-    if splits.as_trained:
-        held_out |= {item.sha256: item.name for item in splits.validation}
+    splits = read.splits
+    measured = read.items if splits is None or splits.as_trained else splits.test
+    held_out = {item.sha256: item.name for item in measured}
+    if splits is not None and splits.as_trained:
+        train = {item.sha256 for item in splits.train}
         strangers = [sha256 for sha256 in calibration.files if sha256 not in train]
     else:
         strangers = [sha256 for sha256 in calibration.files if sha256 in held_out]
@@ -270,10 +330,10 @@ def _broken_hygiene(calibration: Calibration | None, splits: Splits | None) -> l
         return []
     named = [held_out[sha256] for sha256 in strangers if sha256 in held_out]
     where = f", such as {named[0]}" if named else ""
-    return [
-        f"{len(strangers)} of its {len(calibration.files)} calibration images are none of the "
-        f"training images{where}; export it again"
-    ]
+    total = f"{len(strangers)} of its {len(calibration.files)} calibration images"
+    if splits is None:
+        return [f"{total} are measured here{where}; measure it on others"]
+    return [f"{total} are none of the training images{where}; export it again"]
 
 
 def _check_origin(bundle: Bundle, model: Model) -> None:

@@ -91,15 +91,25 @@ class Gate:
     name
         Name of the measured value.
     value, bound
-        The figure, and the largest or smallest that passes.
+        The figure, and the largest or smallest that passes. A change keeps
+        its sign: a fall, and the largest fall that passes, are negative.
     message
         Description of the failure; empty if the rule holds.
+    is_change
+        Whether ``value`` is the change of a figure.
     """
 
     name: str
     value: float
     bound: float
     message: str = ""
+    is_change: bool = False
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The value and the bound as text; a change has its sign."""
+        sign = "+" if self.is_change else ""
+        return f"{self.value:{sign}.4g}", f"{self.bound:{sign}.4g}"
 
 
 def _alike(labels: NDArray[np.int64], alert: int) -> NDArray[np.float64]:
@@ -203,21 +213,25 @@ def judge_change(
     weights = rule.weights(labels, task.labels.index(task.alert))
     first = max(bound, weights[turned].max(initial=0)) if rule.counted else bound
     # A figure that gets better is no fault: the rule of agreement bounds how many images turn.
-    moved = change.difference if rule.rises_are_bad else 0.0 - change.difference
+    worse = 1.0 if rule.rises_are_bad else -1.0
+    moved = worse * change.difference
     title = figure if point == BALANCED else f"{figure} at {point}"
     text = f"{title} {change.before:.4f} became {change.after:.4f}"
     within = moved <= first + _EPSILON
-    message = "" if within else f"{text}, worse by more than {first:.4f}"
-    gates = [Gate(f"{title}, change", moved, first, message)]
-    bad_end = change.high if rule.rises_are_bad else 0.0 - change.low
+    moves = f"{change.difference:+.4f}, beyond {worse * first:+.4f}"
+    message = "" if within else f"{text}, a change of {moves}"
+    gates = [Gate(f"{title}, change", change.difference, worse * first, message, True)]
+    bad_end = worse * (change.high if rule.rises_are_bad else change.low)
     second = bound + chance(1 - budget.agreement, weights)
     holds = bad_end <= second + _EPSILON or (rule.counted and turned.sum() <= 1)
     message = (
         ""
         if holds
-        else f"{text}; by its 95 % interval the loss may be {bad_end:.4f}, above {second:.4f}"
+        else f"{text}; by its 95 % interval the change may be {worse * bad_end:+.4f}, beyond "
+        f"{worse * second:+.4f}"
     )
-    gates.append(Gate(f"{title}, bad end of the interval", bad_end, second, message))
+    ends = worse * bad_end, worse * second
+    gates.append(Gate(f"{title}, bad end of the interval", *ends, message, True))
     return gates
 
 

@@ -95,13 +95,13 @@ def bounded(
         source.seek(0)
         yield BoundedFile(source, size, limits, clock)
         return
-    with open(source, "rb", opener=_open_without_waiting) as stream:
+    with open(source, "rb", opener=open_without_waiting) as stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ImageError("is no regular file")
         yield BoundedFile(stream, found.st_size, limits, clock)
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    # Where there are pipes, opening one would wait for a writer.
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open a file as :func:`open` does, but for a pipe, which would wait for a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))

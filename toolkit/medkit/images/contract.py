@@ -11,8 +11,8 @@ The rules, in order:
    tensor's.
 2. ``orientation``: turn the image upright by its EXIF orientation.
 3. ``colour``: make samples 8-bit. The full scale of deeper ones is what the
-   file says (BitsPerSample of 9 to 15, MaxSampleValue, sBIT). Otherwise it is
-   told from the samples, so that a few bright pixels do not move it; see
+   file says (BitsPerSample of 9 to 15, MaxSampleValue, SMinSampleValue, sBIT).
+   Otherwise it is told from the samples, so that a few bright pixels do not move it; see
    :mod:`medkit.images.depth`. Floats in 0..1 are multiplied by 255. Of deeper
    samples with colour or transparency Pillow keeps the high byte. A deep TIFF
    whose zero means white is refused: its pixels would be a negative.

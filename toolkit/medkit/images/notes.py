@@ -21,6 +21,9 @@ END_MISSING = "end marker missing"
 COLOUR_UNEXPECTED = "colour unexpected"
 """A coloured image for a model of grey ones, or a grey image for a model of coloured ones."""
 
+TASK_GUESSED = "task guessed"
+"""A grey image counts as a chest X-ray, but shows no bright middle between two lungs."""
+
 SHAPE_UNUSUAL = "shape unusual"
 """The image is more than twice as long as it is wide, and squashed to the model's shape."""
 
@@ -34,6 +37,7 @@ NOTES = (
     END_MISSING,
     SEVERAL_FRAMES,
     COLOUR_UNEXPECTED,
+    TASK_GUESSED,
     SHAPE_UNUSUAL,
 )
 """Every note, in the order in which a row gives them."""

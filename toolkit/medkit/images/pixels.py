@@ -15,8 +15,19 @@ from PIL import Image
 
 from medkit.errors import ImageError
 from medkit.images.contract import InputContract
-from medkit.images.depth import full_scale
+from medkit.images.depth import NOTHING_DECLARED, Declared, FullScale, full_scale
 from medkit.images.notes import ALPHA_IGNORED, DEPTH_CLIPPED, DEPTH_GUESSED
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How an image becomes upright, by its EXIF orientation (EXIF 3.0, 4.6.5.1)."""
 
 _BAND = 1 << 20
 """Pixels that are changed at a time, so that intermediate copies take little memory."""
@@ -54,16 +65,21 @@ class EightBits:
     notes: tuple[str, ...] = ()
 
 
-def to_eight_bits(image: Image.Image, largest: float | None = None) -> EightBits:
+def turned(image: Image.Image, orientation: object) -> Image.Image:
+    """Return an image upright, by its EXIF orientation; what is no such number does nothing."""
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def to_eight_bits(image: Image.Image, declared: Declared = NOTHING_DECLARED) -> EightBits:
     """Return an image of any of Pillow's modes as 8-bit ``L`` or ``RGB``.
 
     Parameters
     ----------
     image
         The image.
-    largest
-        The largest sample that the file says there can be, for samples of
-        more than 8 bits; ``None`` if it says nothing.
+    declared
+        What the file says of its samples, if they have more than 8 bits.
 
     Raises
     ------
@@ -71,7 +87,7 @@ def to_eight_bits(image: Image.Image, largest: float | None = None) -> EightBits
         As :func:`medkit.images.depth.full_scale`.
     """
     if image.mode.startswith(("I", "F")):
-        return _from_deeper(image, largest)
+        return _from_deeper(image, declared)
     target = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         if not _any_opaque(image):
@@ -80,12 +96,16 @@ def to_eight_bits(image: Image.Image, largest: float | None = None) -> EightBits
     return EightBits(_in_mode(image, target))
 
 
-def _from_deeper(image: Image.Image, largest: float | None) -> EightBits:
+def _from_deeper(image: Image.Image, declared: Declared) -> EightBits:
     """Bring samples of more than 8 bits to 8."""
     bands = (np.asarray(band) for _, band in _bands(image))
-    scale = full_scale(bands, image.width * image.height, largest)
+    scale = full_scale(bands, image.width * image.height, declared)
     notes = (DEPTH_GUESSED,) * scale.guessed + (DEPTH_CLIPPED,) * scale.clipped
-    return EightBits(_by_bands(image, "L", lambda band: _scaled(band, scale.value)), notes)
+
+    def shown(band: Image.Image) -> Image.Image:
+        return Image.fromarray(scaled(np.asarray(band), scale))
+
+    return EightBits(_by_bands(image, "L", shown), notes)
 
 
 def _any_opaque(image: Image.Image) -> bool:
@@ -144,6 +164,7 @@ def _on_black(image: Image.Image, target: str) -> Image.Image:
     return flat.convert(target)
 
 
-def _scaled(image: Image.Image, scale: float) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    return Image.fromarray(np.rint(np.clip(values * (255.0 / scale), 0, 255)).astype(np.uint8))
+def scaled(values: NDArray[np.generic], scale: FullScale) -> NDArray[np.uint8]:
+    """Return samples as bytes: black becomes 0, white 255, and what lies outside is clipped."""
+    wide = (values.astype(np.float64) - scale.black) * (255.0 / (scale.value - scale.black))
+    return np.rint(np.clip(wide, 0, 255)).astype(np.uint8)

@@ -17,7 +17,15 @@ from medkit.models.manifest import (
     write_manifest,
 )
 from medkit.models.points import OperatingPoints
-from medkit.tasks import TASK_NAME, TASKS, Task, get_task, read_task, trained_folder
+from medkit.tasks import (
+    TASK_NAME,
+    TASKS,
+    Task,
+    get_task,
+    read_task,
+    shipped_folder,
+    trained_folder,
+)
 
 KERAS_NAME = "model.keras"
 SEED_NAME = "seed.json"
@@ -61,6 +69,11 @@ class Bundle:
         """The manifest of the seed recipe's run, to compare with; ``None`` if there is none."""
         path = self.folder / SEED_NAME
         return read_manifest(path) if path.is_file() else None
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it is one of the bundles that ship."""
+        return self.folder.resolve() == (shipped_folder() / self.task.name).resolve()
 
     @property
     def temperature(self) -> float:
@@ -180,14 +193,35 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
     """
     task = get_task(task, trained) if isinstance(task, str) else task
     folder = (trained or trained_folder()) / task.name
-    path = folder / MANIFEST_NAME
     try:
-        manifest = read_manifest(path)
+        return _open(task, folder)
     except FileNotFoundError:
         raise ModelFileError(
             f"no trained {task.name} model in {folder}; "
             f"name another folder with --trained, or train one with: medkit train {task.name}"
         ) from None
+
+
+def find_bundle(task: Task, folder: Path) -> Bundle:
+    """Open a bundle: ``folder`` itself, or that of a task in it.
+
+    Raises
+    ------
+    ModelFileError
+        If there is none, if its manifest cannot be read, or if it is another task's.
+    """
+    for place in (folder, folder / task.name):
+        if (place / MANIFEST_NAME).is_file():
+            return _open(task, place)
+    raise ModelFileError(
+        f"no {MANIFEST_NAME} of {task.name} in {folder}; name a bundle, or a folder of bundles"
+    )
+
+
+def _open(task: Task, folder: Path) -> Bundle:
+    """Open the bundle in a folder that has a manifest."""
+    path = folder / MANIFEST_NAME
+    manifest = read_manifest(path)
     if manifest.labels != task.labels:
         raise ModelFileError(
             f"{path}: labels {list(manifest.labels)} are not those of task {task.name}, "

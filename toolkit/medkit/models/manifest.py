@@ -19,6 +19,9 @@ MANIFEST_NAME = "manifest.json"
 FORMAT = 2
 """Version of the manifest's form."""
 
+BY_BYTES, BY_PIXELS = "bytes", "pixels"
+"""What tells that two files are the same image."""
+
 
 @dataclass(frozen=True)
 class FileRecord:
@@ -170,6 +173,9 @@ class DataRecord:
         Findings by kind.
     sha256
         Hash of each split, over the names and hashes of its files.
+    compared_by
+        What told that two files are the same image: ``pixels``, or ``bytes``
+        as before pixels were compared.
     """
 
     source: str = ""
@@ -178,6 +184,7 @@ class DataRecord:
     kept_out: tuple[KeptOut, ...] = ()
     audit: dict[str, int] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    compared_by: str = BY_BYTES
 
 
 @dataclass(frozen=True)
@@ -321,6 +328,8 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as JSON holds it; what is not known is left out."""
         stored = asdict(self)
+        if self.data.compared_by == BY_BYTES:
+            del stored["data"]["compared_by"]
         stored["contract"] = self.contract.to_dict()
         stored["operating_points"] = _stored_points(self.operating_points)
         for name, entry in self.exports.items():

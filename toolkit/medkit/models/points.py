@@ -9,6 +9,7 @@ from typing import Any
 
 from medkit.defaults import BALANCED
 from medkit.errors import UsageError
+from medkit.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -88,5 +89,6 @@ def get_point(points: OperatingPoints, name: str) -> OperatingPoint:
         return points[name]
     except KeyError:
         raise UsageError(
-            f"unknown operating point {name!r}; this model has: {', '.join(points)}"
+            f"unknown operating point {name!r}; {did_you_mean(name, points)}"
+            f"this model has: {', '.join(points)}"
         ) from None

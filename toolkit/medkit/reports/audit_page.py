@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medkit.datasets.audit import PROBLEMS, REMARKS, Audit, Finding
+from medkit.datasets.folders import summed_up
 from medkit.errors import ImageError
 from medkit.extras import require
 from medkit.files import write_text
@@ -58,6 +59,7 @@ def write_audit_page(audit: Audit, path: Path) -> None:
     page = render(
         "audit.html.jinja",
         audit=audit,
+        left_out=summed_up(audit.left_out),
         name=audit.root.resolve().name,
         kinds=kinds,
         classes=[_class_row(audit, label) for label in labels],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.extras import require
+from medkit.wording import counted
 
 _THUMBNAIL = 160  # pixels, the longer side
 
@@ -34,6 +35,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["counted"] = counted
     page: str = environment.get_template(template).render(**values)
     return page
 

@@ -20,6 +20,10 @@ from medkit.models.figures import Figures
 from medkit.models.manifest import EpochRecord
 from medkit.models.points import OperatingPoints
 from medkit.tasks import Task
+from medkit.wording import counted
+
+OFFICIAL = "the official test split"
+"""Name of the images that a published data set holds for tests."""
 
 _DPI = 110
 _BLUE, _ORANGE, _GREY = "#2459a6", "#d1651f", "#8a8f98"
@@ -60,11 +64,26 @@ def plot_roc(
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float32],
     points: OperatingPoints,
+    images: str = OFFICIAL,
 ) -> Any:
     """Draw the ROC curve of the positive label, or of each class against the rest.
 
     The alert label's curve has a band: the 95 % interval of its sensitivity
-    at each specificity, over images redrawn class by class.
+    at each specificity, over images redrawn class by class. A class without
+    an image, or with nothing but its images, has no curve.
+
+    Parameters
+    ----------
+    task
+        The task.
+    labels
+        True label indices, shape (n,).
+    probabilities
+        Shape (n, classes).
+    points
+        Operating points that are marked on the curves.
+    images
+        Name of the images, for the title.
     """
     from matplotlib import colormaps
     from sklearn.metrics import roc_auc_score, roc_curve
@@ -73,7 +92,11 @@ def plot_roc(
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
     classes = range(len(task.labels))
-    shown = [i for i in classes if task.positive in (None, task.labels[i])]
+    shown = [
+        i
+        for i in classes
+        if task.positive in (None, task.labels[i]) and 0 < (labels == i).sum() < len(labels)
+    ]
     for number, index in enumerate(shown):
         truth, scores = labels == index, probabilities[:, index]
         false_rate, true_rate, _ = roc_curve(truth, scores)
@@ -99,7 +122,7 @@ def plot_roc(
                 label=f"{point}, from {threshold:.3f}",
             )
     axes.set(
-        title=f"ROC on the official test split ({len(labels)} images)",
+        title=f"ROC on {images} ({counted(len(labels), 'image')})",
         xlabel="1 - specificity",
         ylabel="sensitivity",
         xlim=(-0.01, 1.01),
@@ -190,7 +213,7 @@ def plot_roc_overlay(
     return figure
 
 
-def plot_confusion(task: Task, confusion: Sequence[Sequence[int]]) -> Any:
+def plot_confusion(task: Task, confusion: Sequence[Sequence[int]], images: str = OFFICIAL) -> Any:
     """Draw a confusion matrix: rows true, columns decided, shaded by share of the row."""
     matrix = np.array(confusion)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -209,7 +232,8 @@ def plot_confusion(task: Task, confusion: Sequence[Sequence[int]]) -> Any:
         ha="center" if task.binary else "right",
     )
     axes.set_yticks(ticks, task.labels)
-    axes.set(title=f"Official test split ({matrix.sum()} images)", xlabel="decided", ylabel="true")
+    title = f"{images[:1].upper()}{images[1:]} ({counted(int(matrix.sum()), 'image')})"
+    axes.set(title=title, xlabel="decided", ylabel="true")
     return figure
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.layout import Dataset, locate_dataset, read_dataset
+from medkit.datasets.folders import read_labelled_folder
+from medkit.datasets.labels import Labels
+from medkit.datasets.layout import Item, labelled_items
+from medkit.datasets.location import locate, split_names
 from medkit.datasets.sampling import load_tensors
+from medkit.datasets.splits import digest_of
 from medkit.defaults import BALANCED
+from medkit.errors import DatasetLayoutError
+from medkit.evaluation.metrics import evaluate
 from medkit.extras import require
 from medkit.files import write_text
-from medkit.models.bundle import Bundle, load_bundle
+from medkit.models.bundle import Bundle, find_bundle, load_bundle
 from medkit.models.decisions import decide
 from medkit.models.figures import Figures
 from medkit.models.manifest import Manifest
@@ -23,12 +29,22 @@ from medkit.models.runtimes.base import predict_all
 from medkit.models.runtimes.keras import KerasModel
 from medkit.models.runtimes.loading import runtime_for
 from medkit.reports.html import picture_uri, png_uri, render
-from medkit.reports.plots import plot_confusion, plot_curves, plot_reliability, plot_roc, png_bytes
+from medkit.reports.plots import (
+    OFFICIAL,
+    plot_confusion,
+    plot_curves,
+    plot_reliability,
+    plot_roc,
+    png_bytes,
+)
 from medkit.reports.tables import (
+    ClassRow,
+    Row,
     class_rows,
     figure_columns,
     figure_rows,
     images_measured,
+    measured_rows,
     point_rows,
 )
 from medkit.tasks import Task
@@ -50,16 +66,25 @@ class ReportOptions:
     out
         The HTML file to write.
     data
-        Folder with the data sets, or that set itself; ``None`` leaves out
-        the mistakes and the plots that need every image's probabilities.
+        A labelled folder; or a set with its splits, whose test split is used;
+        or a folder that holds one of these. ``None`` leaves out the mistakes
+        and the plots that need every image's probabilities.
     trained
         Folder of bundles; ``None`` is where the shipped models lie.
+    against
+        Another bundle, or folder of bundles, to compare with; ``None`` takes
+        the seed recipe's run if it lies in the bundle.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
     """
 
     task: Task
     out: Path
     data: Path | None = None
     trained: Path | None = None
+    against: Path | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,10 +139,8 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
         of TensorFlow, scikit-learn and SciPy, before any work.
     ModelFileError
         If there is no bundle, or its original is missing or damaged.
-    UsageError
-        If there are data, and the task has no published data set.
     DatasetLayoutError
-        If ``data`` does not hold the task's data set.
+        If ``data`` does not hold labelled images of the task.
     """
     require("write a report", "jinja2", "matplotlib")
     bundle = load_bundle(options.task, options.trained)
@@ -125,59 +148,149 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
         require("draw ROC curves", "sklearn", "scipy")
         runtime_for(bundle.keras_path).require()
     task, manifest = bundle.task, bundle.manifest
+    other = _other_run(bundle, options.against)
     test = manifest.metrics.get("test", {})
-    plots = _plots_of(task, test.get(BALANCED))
-    mistakes = None
+    plots = _plots_of(task, test.get(BALANCED), OFFICIAL)
+    measured = None
     if options.data is not None:
-        dataset = read_dataset(task, locate_dataset(task, options.data))
-        bundle.verify(bundle.keras_path)
-        note(f"{task.name}: {len(dataset.test)} test images through the original")
-        images, labels = load_tensors(dataset.test, bundle.contract)
-        model = KerasModel(bundle.keras_path)
-        probabilities = predict_all(model, images)
-        roc = plot_roc(task, labels, probabilities, bundle.operating_points)
-        plots.insert(0, _plot("ROC with 95 % interval", roc))
-        note(f"{task.name}: explaining its mistakes")
-        mistakes = _mistakes(bundle, model, dataset, images, labels, probabilities)
-    seed = bundle.seed_manifest
-    columns = figure_columns(manifest, seed)
+        measured = _measure(bundle, options.data, options.spellings, note)
+        if measured.official:
+            plots.insert(0, measured.roc)
+    columns = figure_columns(manifest, other)
     page = render(
         "report.html.jinja",
         task=task,
         manifest=manifest,
-        seed=seed,
+        own=_name_of(bundle),
+        other=other,
+        other_is_seed=other is not None and options.against is None,
+        same_test=other is None or _same_test(manifest, other[1]),
         original=manifest.files.get(bundle.keras_path.name),
         source=task.layout.source if task.layout else manifest.data.source,
         images=images_measured(columns),
         columns=columns,
         rows=figure_rows(task, columns),
-        curves=_curves(manifest, seed),
+        curves=_curves({**dict([other] if other else []), _name_of(bundle): manifest}),
         plots=plots,
         points=point_rows(task, test),
         classes=class_rows(task, test[BALANCED]) if BALANCED in test else [],
-        mistakes=mistakes,
+        measured=measured,
     )
     write_text(options.out, page)
     return options.out
+
+
+def _name_of(bundle: Bundle) -> str:
+    """Return what a page calls the models of a bundle."""
+    return "shipped" if bundle.is_shipped else _place_of(bundle.folder)
+
+
+def _place_of(folder: Path) -> str:
+    """Return the last two folders of a bundle's path, which tell it from others."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
+def _other_run(bundle: Bundle, against: Path | None) -> tuple[str, Manifest] | None:
+    """Return name and manifest of the run that a page compares with."""
+    if against is not None:
+        other = find_bundle(bundle.task, against)
+        return _name_of(other), other.manifest
+    seed = bundle.seed_manifest
+    return None if seed is None else ("seed", seed)
+
+
+def _same_test(first: Manifest, second: Manifest) -> bool:
+    """Whether two runs were measured on the same test images, as far as their manifests say."""
+    digests = {run.data.sha256.get("test", "") for run in (first, second)} - {""}
+    return len(digests) < 2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured for a page on labelled images.
+
+    Attributes
+    ----------
+    images
+        Name of the images, for people.
+    official
+        Whether they are the test images that the manifest's figures are of.
+    count
+        Number of images.
+    roc
+        The plot of ROC curves.
+    plots
+        Plots of the decisions.
+    rows, classes
+        Figures as text.
+    remarks
+        Lines on images that are in or out though a reader might not expect it.
+    mistakes
+        The worst mistakes.
+    """
+
+    images: str
+    official: bool
+    count: int
+    roc: Plot
+    plots: list[Plot]
+    rows: list[Row]
+    classes: list[ClassRow]
+    remarks: list[str]
+    mistakes: list[Mistake]
+
+
+def _measure(
+    bundle: Bundle, data: Path, spellings: Mapping[str, str], note: Callable[[str], None]
+) -> Measured:
+    """Run the original over labelled images, and draw what it decides."""
+    task, labels = bundle.task, Labels.of(bundle.task, spellings)
+    found = locate(task, data, labels)
+    folder = read_labelled_folder(found.measured, labels)
+    if not folder.files:
+        raise DatasetLayoutError(
+            f"the class folders in {folder.root} hold no image; check their files"
+        )
+    items = labelled_items(task, found.root, folder.files, split=split_names(task)[1])
+    official = digest_of(items) == bundle.manifest.data.sha256.get("test")
+    name = OFFICIAL if official else f"the images of {folder.root.resolve().name}"
+    bundle.verify(bundle.keras_path)
+    note(f"{task.name}: {len(items)} images through the original")
+    images, truth = load_tensors(items, bundle.contract)
+    model = KerasModel(bundle.keras_path)
+    probabilities = predict_all(model, images)
+    figures = evaluate(task, truth, probabilities, bundle.operating_points[BALANCED])
+    note(f"{task.name}: explaining its mistakes")
+    roc = plot_roc(task, truth, probabilities, bundle.operating_points, name)
+    return Measured(
+        images=name,
+        official=official,
+        count=len(items),
+        roc=_plot("ROC with 95 % interval", roc),
+        plots=_plots_of(task, figures, name),
+        rows=measured_rows(task, figures),
+        classes=class_rows(task, figures),
+        remarks=folder.remarks(),
+        mistakes=_mistakes(bundle, model, items, images, truth, probabilities),
+    )
 
 
 def _plot(name: str, figure: Any) -> Plot:
     return Plot(name, png_uri(png_bytes(figure)))
 
 
-def _plots_of(task: Task, figures: Figures | None) -> list[Plot]:
-    """Draw what the manifest's figures on the official test split show."""
+def _plots_of(task: Task, figures: Figures | None, images: str) -> list[Plot]:
+    """Draw what figures show; ``images`` names the images that they are of."""
     if figures is None:
         return []
-    plots = [_plot("confusion on the official test split", plot_confusion(task, figures.confusion))]
+    plots = [_plot(f"confusion on {images}", plot_confusion(task, figures.confusion, images))]
     if figures.reliability:
-        plots.append(_plot("reliability on the official test split", plot_reliability(figures)))
+        plots.append(_plot(f"reliability on {images}", plot_reliability(figures)))
     return plots
 
 
-def _curves(shipped: Manifest, seed: Manifest | None) -> list[Plot]:
-    """Draw the training curves of the model and, where its manifest is there, the seed's."""
-    runs = {"shipped": shipped} if seed is None else {"seed": seed, "shipped": shipped}
+def _curves(runs: Mapping[str, Manifest]) -> list[Plot]:
+    """Draw the training curves of each run whose manifest holds them."""
     drawn = []
     for name, manifest in runs.items():
         if manifest.history:
@@ -190,7 +303,7 @@ def _curves(shipped: Manifest, seed: Manifest | None) -> list[Plot]:
 def _mistakes(
     bundle: Bundle,
     model: KerasModel,
-    dataset: Dataset,
+    items: Sequence[Item],
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     probabilities: NDArray[np.float32],
@@ -208,7 +321,7 @@ def _mistakes(
     heat = heat_maps(model.network, images[worst], decided[worst])
     return [
         Mistake(
-            name=dataset.test[index].name,
+            name=items[index].name,
             truth=task.labels[labels[index]],
             decided=task.labels[decided[index]],
             confidence=float(confidence[index]),

@@ -11,6 +11,7 @@ from medkit.models.bundle import KERAS_NAME
 from medkit.models.figures import Bounds, Figures, Metrics
 from medkit.models.manifest import Manifest
 from medkit.tasks import Task
+from medkit.wording import counted
 
 Measured = Callable[[Figures], tuple[float | None, Bounds | None]]
 """Takes one figure and its interval from all figures."""
@@ -74,12 +75,20 @@ def with_interval(value: float | None, interval: Bounds | None, digits: int = 3)
     return f"{value:.{digits}f} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
 
 
-def figure_columns(manifest: Manifest, seed: Manifest | None = None) -> list[Column]:
-    """Return the originals, the seed's first, and every export that has figures."""
-    originals = {"original": manifest} if seed is None else {"seed": seed, "original": manifest}
+def figure_columns(manifest: Manifest, other: tuple[str, Manifest] | None = None) -> list[Column]:
+    """Return the originals, first that of the other run, and every export that has figures.
+
+    Parameters
+    ----------
+    manifest
+        The bundle's.
+    other
+        Name and manifest of another run to compare with; ``None`` for none.
+    """
+    originals = [*([other] if other else []), ("original", manifest)]
     columns = [
         Column(name, run.files[KERAS_NAME].bytes, run.metrics)
-        for name, run in originals.items()
+        for name, run in originals
         if KERAS_NAME in run.files
     ]
     columns += [
@@ -94,6 +103,12 @@ def images_measured(columns: Sequence[Column]) -> int:
     """Return on how many images of the official test split the figures rest; 0 for no figures."""
     found = (column.metrics.get("test", {}).get(BALANCED) for column in columns)
     return next((figures.images for figures in found if figures is not None), 0)
+
+
+def measured_rows(task: Task, figures: Figures) -> list[Row]:
+    """Return the rows of a table of figures on one set of images, without a size."""
+    column = Column("", 0, {"test": {BALANCED: figures}})
+    return [row for row in figure_rows(task, [column]) if row.name != "size"]
 
 
 def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
@@ -119,9 +134,13 @@ def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
     ]
     known = [points for column in columns if (points := column.metrics.get(DEDUPLICATED))]
     if known:
-        images = known[0][BALANCED].images
+        images = counted(known[0][BALANCED].images, "image")
         rows += [
-            row(f"accuracy on the {images} images without a twin", _accuracy, DEDUPLICATED),
+            row(
+                f"accuracy on the {images} without a twin",
+                _accuracy,
+                DEDUPLICATED,
+            ),
             row(f"{area} on them", _area, DEDUPLICATED),
         ]
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from medkit.datasets.audit import audit_folder
 from medkit.datasets.conflicts import find_conflicts, resolve_conflicts
+from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Dataset, Item, read_dataset
+from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import load_tensors, split_validation
 from medkit.datasets.splits import digest_of
 from medkit.errors import DatasetLayoutError
@@ -20,6 +22,7 @@ from medkit.images.contract import InputContract
 from medkit.models.manifest import KeptOut
 from medkit.models.recipe import Recipe
 from medkit.tasks import Task
+from medkit.wording import counted
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,12 @@ class TrainingData:
 
 
 def read_training_data(
-    task: Task, folder: Path, recipe: Recipe, seed: int, on_conflict: str | None
+    task: Task,
+    folder: Path,
+    recipe: Recipe,
+    seed: int,
+    on_conflict: str | None,
+    spellings: Mapping[str, str] | None = None,
 ) -> TrainingData:
     """Read a data set, audit it, keep conflicts out of training, and cut the splits.
 
@@ -69,13 +77,16 @@ def read_training_data(
     task
         Task to learn.
     folder
-        The data set's folder, with its split folders.
+        The data set's folder, with its split folders, or a folder that holds it.
     recipe
         Says how much to hold out, and what to do with conflicts.
     seed
         Decides the validation split.
     on_conflict
         Another policy for conflicts; ``None`` takes the recipe's policy.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
 
     Raises
     ------
@@ -85,15 +96,17 @@ def read_training_data(
     DatasetConflictError
         If there are conflicts, and the policy for them is ``error``.
     """
-    dataset = read_dataset(task, folder)
-    policy = choose_policy(recipe, dataset, on_conflict)
-    kept, kept_out = resolve_conflicts(dataset, policy) if policy else (dataset.train, ())
-    audit = audit_folder(folder, only=(task.published.train, task.published.test))
+    root, labels = locate_dataset(task, folder), Labels.of(task, spellings)
+    splits_on_disk = check_layout(task, root, labels)
+    audit = audit_folder(root, only=[split.name for split in splits_on_disk], labels=labels)
     if unreadable := audit.of("unreadable"):
         raise DatasetLayoutError(
-            f"{len(unreadable)} of {audit.images} files cannot be decoded, such as "
+            f"{len(unreadable)} of {counted(audit.images, 'file')} cannot be decoded, such as "
             f"{unreadable[0].images[0]}; remove or replace them ('medkit audit' lists them)"
         )
+    dataset = read_dataset(task, root, labels, audit.fingerprints)
+    policy = choose_policy(recipe, dataset, on_conflict)
+    kept, kept_out = resolve_conflicts(dataset, policy) if policy else (dataset.train, ())
     splits = {"train": kept, "test": dataset.test}
     if recipe.validation_fraction:
         train, validation = split_validation(kept, recipe.validation_fraction, seed)
@@ -115,7 +128,8 @@ def _check_validation(task: Task, validation: Sequence[Item]) -> None:
     alert = sum(task.labels[item.label] == task.alert for item in validation)
     if not 0 < alert < len(validation):
         raise DatasetLayoutError(
-            f"the validation split of {len(validation)} images has {alert} of {task.alert}; "
+            f"the validation split of {counted(len(validation), 'image')} has {alert} of "
+            f"{task.alert}; "
             "give more training images of every class"
         )
 

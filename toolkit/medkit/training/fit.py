@@ -110,12 +110,14 @@ def fit(model: Any, inputs: FitInputs, state: State) -> Fitted:
                 state = replace(state, stage=state.stage + 1, epoch=0, stale=0)
                 continue
             record = _run_epoch(model, inputs, state, targets)
-            is_best = record.watched_loss < state.best_loss or not recipe.validation_fraction
-            ended = _after(state, record, is_best)
-            inputs.checkpoint.save(model, ended, is_best)
+            # Without validation nothing is chosen, and the last epoch is kept.
+            chooses = bool(recipe.validation_fraction)
+            is_best = record.watched_loss < state.best_loss
+            ended = _after(state, record, is_best or not chooses)
+            inputs.checkpoint.save(model, ended, is_best or not chooses)
             state = ended  # not earlier: an epoch counts when it is saved
             inputs.checkpoint.tidy(state)
-            inputs.observer.epoch_ends(record, is_best)
+            inputs.observer.epoch_ends(record, is_best and chooses)
     except KeyboardInterrupt:
         return Fitted(state, interrupted=True)
     return Fitted(state, interrupted=False)

@@ -30,4 +30,12 @@ class Observer(Protocol):
         """Take the end of a step; ``loss`` is the epoch's mean so far."""
 
     def epoch_ends(self, record: EpochRecord, best: bool) -> None:
-        """Take an epoch's figures; ``best`` tells whether it is the best so far."""
+        """Take an epoch's figures.
+
+        Parameters
+        ----------
+        record
+            The figures.
+        best
+            Whether it is the best so far; never in a run that chooses no epoch.
+        """

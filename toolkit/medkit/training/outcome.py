@@ -24,6 +24,7 @@ from medkit.models.decisions import apply_temperature, decide
 from medkit.models.figures import Metrics
 from medkit.models.formats import PRECISIONS, export_formats, export_name
 from medkit.models.manifest import (
+    BY_PIXELS,
     DataRecord,
     FoundCount,
     Manifest,
@@ -195,6 +196,7 @@ def record(run: Run, model: Any, fitted: Fitted, measured: Measured) -> Manifest
             kept_out=data.kept_out,
             audit=data.audit,
             sha256=data.digests,
+            compared_by=BY_PIXELS,
         ),
         history=state.history,
         versions={"medkit": __version__, **_versions()},

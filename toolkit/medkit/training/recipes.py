@@ -11,6 +11,7 @@ from medkit.defaults import RECIPE
 from medkit.errors import UsageError
 from medkit.models.recipe import Augmentation, Recipe, Stage
 from medkit.tasks import PNEUMONIA, SKIN, Task
+from medkit.wording import unknown
 
 # The seed project: 10 epochs of Adam with Keras' default rate and batch size, on
 # all training images, without a validation split and without regularisation.
@@ -123,4 +124,4 @@ def get_recipe(task: Task, name: str) -> Recipe:
         raise UsageError(
             f"there is no recipe for the task {task.name}; medkit trains {' and '.join(tasks)}"
         )
-    raise UsageError(f"unknown recipe {name!r} for {task.name}; accepted: {', '.join(known)}")
+    raise UsageError(unknown("recipe", name, known, of=task.name))

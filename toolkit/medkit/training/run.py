@@ -6,15 +6,17 @@ TensorFlow is imported after arguments and data have been checked.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medkit.datasets.conflicts import check_policy
-from medkit.datasets.layout import check_layout
+from medkit.datasets.labels import Labels
+from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import check_seed
 from medkit.defaults import RECIPE, SEED
-from medkit.errors import UsageError
+from medkit.errors import DatasetLayoutError, UsageError
 from medkit.extras import require
 from medkit.files import check_writable
 from medkit.models.manifest import MANIFEST_NAME, Manifest
@@ -31,6 +33,7 @@ from medkit.training.data import Tensors, read_tensors, read_training_data
 from medkit.training.observer import Observer
 from medkit.training.precision import compute_type, computing_in
 from medkit.training.recipes import get_recipe
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.training.fit import Fitted
@@ -58,7 +61,7 @@ class TrainOptions:
     task
         Task to learn.
     data
-        The data set's folder, with its split folders.
+        The data set's folder, with its split folders, or a folder that holds it.
     recipe
         ``default`` or ``seed``.
     out
@@ -75,6 +78,9 @@ class TrainOptions:
         Continue the unfinished run in the output folder.
     overwrite
         Replace a trained model, or an unfinished run, in the output folder.
+    spellings
+        Other spellings of class folders; see
+        :func:`medkit.datasets.labels.read_labels_map`.
     """
 
     task: Task
@@ -86,6 +92,7 @@ class TrainOptions:
     on_conflict: str | None = None
     resume: bool = False
     overwrite: bool = False
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -140,10 +147,14 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     require("train a model", *MODULES, extra="train")
     task, recipe = options.task, get_recipe(options.task, options.recipe)
     _check(options)
-    data = read_training_data(task, options.data, recipe, options.seed, options.on_conflict)
+    data = read_training_data(
+        task, options.data, recipe, options.seed, options.on_conflict, options.spellings
+    )
+    for line in data.dataset.remarks():
+        observer.note(line)
     if data.kept_out:
-        images = len(data.dataset.train)
-        observer.note(f"{len(data.kept_out)} of {images} training images kept out")
+        images = counted(len(data.dataset.train), "training image")
+        observer.note(f"{len(data.kept_out)} of {images} kept out")
 
     import_tensorflow("train a model")
     from medkit.training.archive import round_weights
@@ -180,7 +191,8 @@ def _check(options: TrainOptions) -> None:
     check_seed(options.seed)
     if options.on_conflict is not None:
         check_policy(options.on_conflict)
-    check_layout(options.task, options.data)
+    labels = Labels.of(options.task, options.spellings)
+    check_layout(options.task, _set_in(options), labels)
     if options.weights is not None and not options.weights.is_file():
         raise UsageError(
             f"no file {options.weights}; --weights takes Keras' ResNet50 weights without top (.h5)"
@@ -197,6 +209,14 @@ def _check(options: TrainOptions) -> None:
                 raise UsageError(
                     f"{path} exists: {resume}--overwrite replaces it, --out DIR writes elsewhere"
                 )
+
+
+def _set_in(options: TrainOptions) -> Path:
+    """Return the set with its splits; a folder that holds none is refused with what is missing."""
+    try:
+        return locate_dataset(options.task, options.data)
+    except DatasetLayoutError:
+        return options.data
 
 
 def _make_repeatable(seed: int) -> None:

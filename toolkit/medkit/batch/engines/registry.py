@@ -11,6 +11,7 @@ from medkit.batch.chunk import Chunk, Job
 from medkit.batch.rows import Row
 from medkit.errors import MedkitError, UsageError
 from medkit.registry import Registry
+from medkit.wording import unknown
 
 
 class WorkersDiedError(MedkitError):
@@ -64,9 +65,14 @@ def register_engine(added: Engine) -> None:
     _ENGINES.add(added)
 
 
+def engines() -> dict[str, Engine]:
+    """Return every engine by its name."""
+    return _ENGINES.all()
+
+
 def get_engine(name: str) -> Engine:
     """Return the engine with this name. Raise :class:`UsageError` if there is none."""
-    known = _ENGINES.all()
+    known = engines()
     if name not in known:
-        raise UsageError(f"unknown engine {name!r}; accepted: {', '.join(known)}")
+        raise UsageError(unknown("engine", name, known))
     return known[name]

@@ -41,9 +41,19 @@ _ESCAPE = re.compile(r"(\\+)u([0-9a-f]{4})")
 
 
 class CsvOutput:
-    """Rows as CSV, with a header."""
+    """Rows as CSV, with a header.
+
+    Parameters
+    ----------
+    excel
+        Begin the file with a byte order mark. Excel takes a file without one
+        for text in the code page of its country.
+    """
 
     suffix = ".csv"
+
+    def __init__(self, *, excel: bool = False) -> None:
+        self._mark = "\ufeff" if excel else ""
 
     @contextmanager
     def open(self, path: Path, columns: Sequence[Column], *, append: bool) -> Iterator[LineSink]:
@@ -54,7 +64,7 @@ class CsvOutput:
 
         with open_lines(path, to_line, append=append) as sink:
             if not append:
-                sink.write_line(_header(columns))
+                sink.write_line(self._mark + _header(columns))
             yield sink
 
     def recover(self, path: Path, columns: Sequence[Column]) -> Recovered:
@@ -69,7 +79,7 @@ class CsvOutput:
             values = dict(zip(names, cells, strict=True))
             return {**values, "path": path_from_csv(values["path"])}
 
-        return recover_lines(path, _header(columns).encode(), values_of)
+        return recover_lines(path, (self._mark + _header(columns)).encode(), values_of)
 
 
 def path_from_csv(cell: str) -> str:
@@ -106,7 +116,7 @@ def _as_csv(cells: Sequence[object]) -> str:
 
 
 def _cell_of(column: Column, value: Value) -> Value:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or column.kind == "words":
         return value
     return _path_cell(value) if column.kind == "path" else _cell(value)
 

@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Protocol
 
-from medkit.batch.outputs.registry import Recovered
-from medkit.batch.rows import OK, Row
+from medkit.batch.outputs.registry import Recovered, WithoutErrors
+from medkit.batch.rows import OK, SKIPPED, Row
 from medkit.defaults import STDOUT
 from medkit.errors import MedkitError, UsageError
 from medkit.files import output_errors
@@ -99,29 +100,43 @@ def recover_lines(
         If the file cannot be read or cut.
     """
     counts: Counter[tuple[str, str]] = Counter()
-    rows = errors = end = 0
+    rows = errors = skipped = end = 0
     try:
         for place, values in _records(path, header, values_of):
             end = place
             if values is None:
                 continue
             rows += 1
+            errors += _has_failed(values)
+            skipped += values["status"] == SKIPPED
             if values["status"] == OK:
                 counts[values["task"], values["label"]] += 1
-            else:
-                errors += 1
         os.truncate(path, end)
     except OSError as error:
         raise MedkitError(
             f"{path} cannot be continued: {error.strerror}; name another output"
         ) from error
 
-    def names() -> Iterator[str]:
+    def names(failed: bool | None = None) -> Iterator[str]:
         for _, values in _records(path, header, values_of):
-            if values is not None:
+            if values is not None and failed in (None, _has_failed(values)):
                 yield values["path"]
 
-    return Recovered(rows, counts, errors, names)
+    def copy(target: Path) -> None:
+        start = 0
+        with path.open("rb") as stream, target.open("wb") as copied:
+            for stop, values in _records(path, header, values_of):
+                line = stream.read(stop - start)
+                start = stop
+                if values is None or not _has_failed(values):
+                    copied.write(line)
+
+    kept = WithoutErrors(partial(names, failed=False), partial(names, failed=True), copy)
+    return Recovered(rows, counts, errors, names, skipped, kept)
+
+
+def _has_failed(values: Mapping[str, Any]) -> bool:
+    return values["status"] not in (OK, SKIPPED)
 
 
 def _records(

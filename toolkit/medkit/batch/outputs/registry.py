@@ -47,12 +47,38 @@ class Recovered:
         Rows of images that could not be classified.
     names
         Function that yields the names in the rows, in order, as Python strings.
+    skipped
+        Rows of what was passed over.
+    without_errors
+        The rows without those that have an error; ``None`` if the output
+        cannot tell.
     """
 
     rows: int = 0
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: int = 0
     names: Callable[[], Iterator[str]] = lambda: iter(())
+    skipped: int = 0
+    without_errors: WithoutErrors | None = None
+
+
+@dataclass(frozen=True)
+class WithoutErrors:
+    """The rows that an output keeps when those with an error are tried again.
+
+    Attributes
+    ----------
+    names
+        Function that yields the names in the rows that are kept, in order.
+    failed
+        Function that yields the names in the others.
+    copy
+        Function that writes the rows that are kept to another file.
+    """
+
+    names: Callable[[], Iterator[str]]
+    failed: Callable[[], Iterator[str]]
+    copy: Callable[[Path], None]
 
 
 class OutputFormat(Protocol):

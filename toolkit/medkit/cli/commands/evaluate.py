@@ -1,18 +1,21 @@
 """``medkit evaluate``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from medkit.cli import completion
 from medkit.cli.options import (
+    MODEL,
+    OUTPUT,
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     fresh_reports,
     tasks_of,
+    write_reports,
 )
 from medkit.cli.status import SOME_ROWS_FAILED
 from medkit.defaults import BALANCED, PRECISION, RUNTIME
@@ -22,32 +25,62 @@ from medkit.errors import UsageError
 def evaluate(
     tasks: TasksArgument = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     runtime: Annotated[
         str,
-        typer.Option(help="litert, onnx or openvino run the exported files, keras the original."),
+        typer.Option(
+            help="litert, onnx or openvino run the exported files, keras the original.",
+            metavar="NAME",
+            autocompletion=completion.runtimes,
+            rich_help_panel=MODEL,
+        ),
     ] = RUNTIME,
     precision: Annotated[
-        str, typer.Option(help="Precision of the export: int8, fp16 or fp32.")
+        str,
+        typer.Option(
+            help="Precision of the export: int8, fp16 or fp32.",
+            metavar="NAME",
+            autocompletion=completion.precisions,
+            rich_help_panel=MODEL,
+        ),
     ] = PRECISION,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .tflite, .onnx or .keras file to use instead."),
+        typer.Option(
+            metavar="FILE",
+            help="A .tflite, .onnx or .keras file to use instead.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     operating_point: Annotated[
-        str, typer.Option(metavar="NAME", help="balanced or high-sensitivity.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="balanced or high-sensitivity.",
+            autocompletion=completion.operating_points,
+            rich_help_panel=MODEL,
+        ),
     ] = BALANCED,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write figures and rows as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write figures and rows as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     trained: TrainedOption = None,
 ) -> None:
     """Measure a model on labelled images of your own, or on an official test split.
 
-    The data folder holds a folder of images for each class, or a data set.
+    Of a set with its splits, the test split is measured.
     """
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import result_console
+    from medkit.cli.progress import Steps
     from medkit.cli.views.evaluate import show_evaluation
-    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.datasets.labels import read_labels_map
+    from medkit.datasets.location import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.folder import EvaluateOptions, evaluate_folder, write_evaluations
 
     folder = data_folder(data)
@@ -56,17 +89,18 @@ def evaluate(
     if model is not None and tasks and len(tasks) > 1:
         raise UsageError("one model file has one task; name that one, or none")
     asked = [None] if model is not None and not tasks else tasks_of(tasks, trained)
-    console = stderr_console()
+    known = [task for task in asked if task is not None]
+    spellings = read_labels_map(labels_map or (), known)
+    console = result_console(json_path)
     found = []
-    with fresh_reports([json_path], given=model), console.status("starting") as status:
+    with fresh_reports([json_path], given=model), Steps() as note:
         for task in asked:
             options = EvaluateOptions(
-                task, folder, runtime, precision, model, operating_point, trained
+                task, folder, runtime, precision, model, operating_point, trained, spellings
             )
-            found.append(evaluate_folder(options, noting(console, status)))
+            found.append(evaluate_folder(options, note))
     for evaluation in found:
         show_evaluation(console, evaluation)
-    if json_path is not None:
-        write_evaluations(found, json_path)
+    write_reports(found, [(json_path, write_evaluations)])
     if any(evaluation.unreadable for evaluation in found):
         raise typer.Exit(SOME_ROWS_FAILED)

@@ -1,13 +1,15 @@
 """``medkit export``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
 
+from medkit.cli import completion
 from medkit.cli.options import (
+    IMAGES,
+    OUTPUT,
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     tasks_of,
@@ -18,26 +20,49 @@ from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED
 def export(
     tasks: TasksArgument = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit integers, calibrated on training images.")
+        bool,
+        typer.Option(
+            "--int8", help="8-bit integers, calibrated on training images.", rich_help_panel=OUTPUT
+        ),
     ] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Weights in half precision.")] = False,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Single precision, as trained.")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Weights in half precision.", rich_help_panel=OUTPUT)
+    ] = False,
+    fp32: Annotated[
+        bool, typer.Option("--fp32", help="Single precision, as trained.", rich_help_panel=OUTPUT)
+    ] = False,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="tflite or onnx; repeat for both. [default: both]"),
+        typer.Option(
+            "--format",
+            help="tflite or onnx; repeat for both. [default: both]",
+            metavar="NAME",
+            autocompletion=completion.formats,
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     trained: TrainedOption = None,
     calibration_images: Annotated[
-        int, typer.Option(metavar="N", help="Number of images in the calibration set.")
+        int,
+        typer.Option(
+            metavar="N", help="Number of images in the calibration set.", rich_help_panel=IMAGES
+        ),
     ] = CALIBRATION_IMAGES,
-    seed: Annotated[int, typer.Option(help="Decides which training images calibrate.")] = SEED,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Decides which training images calibrate.", metavar="N", rich_help_panel=IMAGES
+        ),
+    ] = SEED,
     max_drop: Annotated[
         float,
         typer.Option(
             metavar="POINTS",
             help="Largest difference from the original on validation images, in points of accuracy "
             "and hundredths of AUC. Beyond it, the next rung of the ladder is tried.",
+            rich_help_panel=OUTPUT,
         ),
     ] = MAX_DROP,
 ) -> None:
@@ -46,9 +71,11 @@ def export(
     A file is kept only if it decides like its original. If not, the next rung of
     the ladder quantises less. Exit status 1 says that no rung was good enough.
     """
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import stderr_console
+    from medkit.cli.progress import Steps
     from medkit.cli.views.export import show_exports
-    from medkit.datasets.layout import data_folder
+    from medkit.datasets.labels import read_labels_map
+    from medkit.datasets.location import data_folder
     from medkit_exporters import ExportOptions, export_models
     from medkit_exporters.formats.registry import known_exporters
 
@@ -63,8 +90,8 @@ def export(
         calibration_images=calibration_images,
         seed=seed,
         max_drop=max_drop,
+        spellings=read_labels_map(labels_map or (), chosen),
     )
-    console = stderr_console()
-    with console.status("starting") as status:
-        files = export_models(options, noting(console, status))
-    show_exports(console, files, options)
+    with Steps() as note:
+        files = export_models(options, note)
+    show_exports(stderr_console(), files, options)

@@ -1,14 +1,15 @@
 """``medkit parity``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medkit.cli.options import (
+    IMAGES,
+    OUTPUT,
     DataOption,
+    LabelsMapOption,
     TasksArgument,
     TrainedOption,
     fresh_reports,
@@ -20,39 +21,56 @@ from medkit.cli.options import (
 def parity(
     tasks: TasksArgument = None,
     data: DataOption = None,
+    labels_map: LabelsMapOption = None,
     samples: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
             help="Folder with a folder of images for each task. Used if there are no data sets.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     trained: TrainedOption = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON.")
+        Path | None,
+        typer.Option(
+            "--json",
+            metavar="FILE",
+            help="Write the figures as JSON, - to standard output.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     junit_path: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write them as JUnit XML.")
+        Path | None,
+        typer.Option(
+            "--junit", metavar="FILE", help="Write them as JUnit XML.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     html_path: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE", help="Write a page with plots and the flipped images."
+            "--html",
+            metavar="FILE",
+            help="Write a page with plots and the flipped images.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
 ) -> None:
     """Show that the exported files decide like their originals; exit 1 if one does not."""
-    from medkit.cli.console import noting, stderr_console
+    from medkit.cli.console import result_console, visible
+    from medkit.cli.progress import Steps
     from medkit.cli.views.parity import show_parity
-    from medkit.datasets.layout import HOW_TO_GET_DATA, data_folder
+    from medkit.datasets.labels import read_labels_map
+    from medkit.datasets.location import HOW_TO_GET_DATA, data_folder
     from medkit.evaluation.junit import write_junit
     from medkit.evaluation.parity import ParityOptions, check_parity, write_parity_json
     from medkit.extras import require
     from medkit.reports.parity_page import write_parity_page
 
     chosen = tasks_of(tasks, trained)
-    options = ParityOptions(chosen, data_folder(data, chosen), samples, trained)
-    console = stderr_console()
+    spellings = read_labels_map(labels_map or (), chosen)
+    options = ParityOptions(chosen, data_folder(data, chosen), samples, trained, spellings)
+    console = result_console(json_path, junit_path, html_path)
     if options.data is None and options.samples is not None:
         typer.echo(f"no data sets, so samples only: {HOW_TO_GET_DATA}", err=True)
     reports = (
@@ -62,8 +80,10 @@ def parity(
     )
     if html_path is not None:
         require("write a page", "jinja2", "matplotlib", "sklearn")
-    with fresh_reports(path for path, _ in reports), console.status("starting") as status:
-        found = check_parity(options, noting(console, status))
+    with fresh_reports(path for path, _ in reports), Steps() as note:
+        found = check_parity(options, note)
+    for line in found.remarks:
+        console.print(visible(line), soft_wrap=True)
     show_parity(console, found.comparisons)
     write_reports(found, reports)
     if not found.passed:

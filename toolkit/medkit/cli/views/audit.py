@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from medkit.cli.console import table, visible
+from medkit.cli.console import show_table, table, visible
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.datasets.audit import Audit
@@ -15,25 +16,27 @@ if TYPE_CHECKING:
 def show_audit(console: Console, audit: Audit) -> None:
     """Show what an audit found: counts by class, findings by kind, the first of each problem."""
     from medkit.datasets.audit import PROBLEMS, REMARKS
+    from medkit.datasets.folders import summed_up
 
     splits = list(audit.counts)
     shown = table("class", right=tuple(visible(split) or "images" for split in splits))
     for label in dict.fromkeys(label for classes in audit.counts.values() for label in classes):
         counts = (str(audit.counts[split].get(label, 0)) for split in splits)
         shown.add_row(visible(label), *counts)
-    console.print(shown)
+    show_table(console, shown)
     shown = table("finding", right=("number",))
     for kinds, colour in ((PROBLEMS, "red"), (REMARKS, "yellow")):
         for kind, meaning in kinds.items():
             count = len(audit.of(kind))
             shown.add_row(meaning, f"[{colour}]{count}[/]" if count else "0")
-    console.print(shown)
+    show_table(console, shown)
     for kind in PROBLEMS:
         for finding in audit.of(kind)[:3]:
             console.print(
                 visible(f"{kind}: {'; '.join(finding.images)} ({finding.detail})"),
                 soft_wrap=True,
             )
-    several = "s" if audit.problems > 1 else ""
-    verdict = f"{audit.problems} problem{several}" if audit.problems else "no problem"
-    console.print(f"{audit.images:,} images, {verdict}", soft_wrap=True)
+    for line in summed_up(audit.left_out):
+        console.print(visible(line), soft_wrap=True)
+    verdict = counted(audit.problems, "problem") if audit.problems else "no problem"
+    console.print(f"{counted(audit.images, 'image')}, {verdict}", soft_wrap=True)

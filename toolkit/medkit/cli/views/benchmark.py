@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from medkit.cli.console import megabytes, table, visible
+from medkit.cli.console import megabytes, show_table, table, visible
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.benchmark.result import Benchmark
@@ -16,7 +17,8 @@ def show_benchmark(console: Console, benchmark: Benchmark) -> None:
     """Show the rates of each file and runtime, the limit, and what other tools take."""
     machine = benchmark.machine
     console.print(
-        f"{benchmark.images:,} images for {benchmark.task} on {benchmark.cores} cores of "
+        f"{counted(benchmark.images, 'image')} for {benchmark.task} on "
+        f"{counted(benchmark.cores, 'core')} of "
         f"{machine['processor']}; decoding alone {benchmark.decode_rate:,.0f} images/s",
         soft_wrap=True,
         markup=False,
@@ -32,7 +34,7 @@ def show_benchmark(console: Console, benchmark: Benchmark) -> None:
             f"{result.start_seconds:.2f} s",
             megabytes(result.peak_bytes),
         )
-    console.print(shown)
+    show_table(console, shown)
     if benchmark.peers:
         best = min(result.seconds for result in benchmark.results)
         shown = table("other tool", right=("seconds", "whole", "medkit", "memory"))
@@ -44,6 +46,6 @@ def show_benchmark(console: Console, benchmark: Benchmark) -> None:
                 f"{peer.seconds / best:.1f} times",
                 megabytes(peer.peak_bytes),
             )
-        console.print(shown)
+        show_table(console, shown)
     for line in benchmark.absent:
         console.print(f"left out: {visible(line)}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,9 +16,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from medkit.batch.rows import OK
-from medkit.cli.console import DISCLAIMER, table
+from medkit.batch.observers import Silent
+from medkit.batch.rows import ERROR
+from medkit.cli.console import DISCLAIMER, duration, show_table, table, visible
+from medkit.cli.progress import Heartbeat
 from medkit.defaults import STDOUT
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.batch.rows import Row
@@ -27,10 +31,21 @@ _SHOWN_EVERY = 0.1
 """Seconds between two changes of a progress bar."""
 
 
-class ClassifyProgress:
-    """Progress of a batch classification: done of total, rate, time left, errors."""
+class ClassifyProgress(Silent):
+    """Progress of a batch classification: done of total, rate, time left, errors.
 
-    def __init__(self, console: Console) -> None:
+    Where no terminal is, it is a plain line every :data:`~medkit.cli.progress.EVERY` seconds.
+
+    Parameters
+    ----------
+    console
+        The console of standard error.
+    clock
+        Seconds since any moment.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("[bold]classifying"),
@@ -41,45 +56,69 @@ class ClassifyProgress:
             TextColumn("{task.fields[errors]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+        )
+        self._shows: Progress | Heartbeat = (
+            self._progress if console.is_interactive else Heartbeat(self.tell)
         )
         self._bar = self._progress.add_task("", total=None, rate="", errors="")
-        self._started = self._shown = time.monotonic()
-        self._done = self._errors = 0
+        self._started = self._shown = clock()
+        self._total: int | None = None
+        self._kept = self._done = self._errors = 0
 
     def __enter__(self) -> ClassifyProgress:
-        self._progress.start()
+        self._shows.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._show()
-        self._progress.stop()
+        self._shows.__exit__(None, None, None)
 
     @property
     def done(self) -> int:
-        """The number of rows until now."""
+        """The number of rows until now, those kept from an earlier run included."""
         return self._done
 
+    def kept(self, count: int) -> None:
+        """Take the number of rows kept from an earlier run; they say nothing of the speed."""
+        self._kept = self._done = count
+        self._progress.reset(self._bar, completed=count)
+
     def total(self, count: int) -> None:
-        """Take the number of rows to come."""
+        """Take the number of all rows."""
+        self._total = count
         self._progress.update(self._bar, total=count)
 
     def row(self, row: Row) -> None:
         """Count a row."""
         self._done += 1
-        self._errors += row.status != OK
+        self._errors += row.status == ERROR
         # Telling the bar of every row would take longer than writing it.
-        if time.monotonic() - self._shown >= _SHOWN_EVERY:
+        if self._clock() - self._shown >= _SHOWN_EVERY:
             self._show()
 
+    def tell(self) -> None:
+        """Show a line of progress, for a log."""
+        rate = self._rate()
+        images = f"{self._done:,} images"
+        left = ""
+        if self._total is not None:
+            images = f"{self._done:,} of {counted(self._total, 'image')}"
+            if self._done > self._kept:
+                left = f", {duration((self._total - self._done) / rate)} left"
+        self._console.print(
+            f"classified {images}, {rate:,.0f} images/s, {counted(self._errors, 'error')}{left}"
+        )
+
+    def _rate(self) -> float:
+        return (self._done - self._kept) / max(self._clock() - self._started, 1e-6)
+
     def _show(self) -> None:
-        self._shown = time.monotonic()
-        rate = self._done / max(time.monotonic() - self._started, 1e-6)
+        self._shown = self._clock()
         self._progress.update(
             self._bar,
             completed=self._done,
-            rate=f"{rate:,.0f} images/s",
-            errors=f"[red]{self._errors} errors" if self._errors else "",
+            rate=f"{self._rate():,.0f} images/s",
+            errors=f"[red]{counted(self._errors, 'error')}" if self._errors else "",
         )
 
 
@@ -87,19 +126,28 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
     """Show counts by label, errors, duration, and where the rows are."""
     shown = table("task", "label", right=("images",))
     for (task, label), count in sorted(summary.counts.items()):
-        shown.add_row(task, label, str(count))
+        shown.add_row(visible(task), visible(label), f"{count:,}")
     if summary.errors:
-        shown.add_row("", "[red]not classified", f"[red]{summary.errors}")
-    console.print(shown)
+        shown.add_row("-", "[red]not classified", f"[red]{summary.errors:,}")
+    if summary.skipped:
+        shown.add_row("-", "skipped", f"{summary.skipped:,}")
+    show_table(console, shown)
     where = "standard output" if str(summary.out) == STDOUT else str(summary.out)
-    done = summary.ok + summary.errors - summary.kept
+    done = summary.rows - summary.kept
     kept = f"{summary.kept:,} kept, " if summary.kept else ""
     console.print(
-        f"{kept}{done:,} images in {summary.seconds:.1f} s "
-        f"({summary.images_per_second:,.0f} images/s), {summary.errors} errors; rows in {where}",
+        f"{kept}{counted(done, 'file' if summary.skipped else 'image')} in "
+        f"{summary.seconds:.1f} s ({summary.images_per_second:,.0f} images/s), "
+        f"{counted(summary.errors, 'error')}; rows in {where}",
         soft_wrap=True,
         markup=False,  # a path may hold brackets
     )
+    if summary.notes:
+        told = ", ".join(f"{count:,} {note}" for note, count in summary.notes.items())
+        console.print(f"in doubt, by the column notes: {told}", soft_wrap=True, markup=False)
+    if summary.passed_over:
+        listed = "" if summary.skipped else "; --all-files gives them rows"
+        console.print(f"passed over: {summary.passed_over}{listed}", soft_wrap=True, markup=False)
     models = "; ".join(f"{task}: {model}" for task, model in sorted(summary.models.items()))
     if models:
         console.print(models, soft_wrap=True, markup=False)

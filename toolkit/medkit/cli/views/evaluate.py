@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from medkit.cli.console import DISCLAIMER, spread, table, visible
+from medkit.cli.console import DISCLAIMER, show_table, spread, table, visible
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.evaluation.folder import Evaluation
@@ -16,8 +17,9 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     """Show every figure of an evaluation with its interval, and the files left out."""
     figures = evaluation.figures
     console.print(
-        f"{evaluation.task.name}: {evaluation.file} on {evaluation.runtime}, {figures.images} "
-        f"images of {evaluation.folder}, operating point {figures.operating_point}",
+        f"{evaluation.task.name}: {evaluation.file} on {evaluation.runtime}, "
+        f"{counted(figures.images, 'image')} of {evaluation.folder}, "
+        f"operating point {figures.operating_point}",
         soft_wrap=True,
         markup=False,
     )
@@ -30,16 +32,24 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
         ("calibration error", figures.calibration_error, intervals.calibration_error),
     ):
         shown.add_row(name, *spread(value, interval))
-    console.print(shown)
-    shown = table("class", right=("images", "sensitivity", "", "specificity", ""))
+    show_table(console, shown)
+    shown = table("class", right=("images", "sensitivity", "specificity"))
     for index, label in enumerate(evaluation.task.labels):
         shown.add_row(
-            label,
-            str(sum(figures.confusion[index])),
-            *spread(figures.sensitivity[label], intervals.sensitivity[label], digits=2),
-            *spread(figures.specificity[label], intervals.specificity[label], digits=2),
+            visible(label),
+            f"{sum(figures.confusion[index]):,}",
+            _in_one(figures.sensitivity[label], intervals.sensitivity[label]),
+            _in_one(figures.specificity[label], intervals.specificity[label]),
         )
-    console.print(shown)
+    show_table(console, shown)
+    for line in evaluation.remarks:
+        console.print(visible(line), soft_wrap=True)
     for name, error in evaluation.unreadable:
         console.print(visible(f"left out: {name}: {error}"), soft_wrap=True)
     console.print(DISCLAIMER)
+
+
+def _in_one(value: float | None, interval: Any) -> str:
+    """Return a figure with its interval in one cell, which a table of 80 columns has room for."""
+    figure, between = spread(value, interval, digits=2)
+    return figure if interval is None else f"{figure} ({between})"

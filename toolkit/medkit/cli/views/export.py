@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from medkit.cli.console import table, visible
+from medkit.cli.console import show_table, table, visible
 
 if TYPE_CHECKING:
     from medkit.evaluation.comparison import Comparison
@@ -29,7 +29,7 @@ def show_exports(console: Console, files: Sequence[ExportedFile], options: Expor
                 f"{attempt.spread.agreement:.1%}" if attempt.spread else "-",
                 "[green]kept" if attempt.passed else "[red]FAIL",
             )
-        console.print(shown)
+        show_table(console, shown)
         for attempt in file.attempts:
             for failure in attempt.failures:
                 console.print(f"[red]FAIL[/] {attempt.rung}: {visible(failure)}", soft_wrap=True)
@@ -42,7 +42,7 @@ def show_exports(console: Console, files: Sequence[ExportedFile], options: Expor
             f"{file.ratio:.0%}",
             f"{file.milliseconds:.2f}",
         )
-    console.print(shown)
+    show_table(console, shown)
     trained = files[0].path.parents[1]
     console.print(f"written to {trained}", soft_wrap=True, markup=False)
     tasks = " ".join(dict.fromkeys(file.task for file in files))

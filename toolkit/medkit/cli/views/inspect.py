@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from medkit.cli.console import table, visible
+from medkit.cli.console import show_table, table, visible
 
 if TYPE_CHECKING:
     from medkit.models.inspection import Inspection
@@ -43,7 +43,7 @@ def show_inspection(console: Console, found: Inspection) -> None:
     for kind, computes_in, number, work in summary.by_kind:
         share = f"{work / summary.work:.1%}" if work else ""
         shown.add_row(kind, computes_in, str(number), share)
-    console.print(shown)
+    show_table(console, shown)
     console.print(
         f"{summary.work / 1e6:,.1f} million multiply-accumulates an image, "
         f"{summary.integer_share:.1%} in integers"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from medkit.cli.console import DISCLAIMER, table, visible
+from medkit.cli.console import DISCLAIMER, show_table, table, visible
+from medkit.wording import counted
 
 if TYPE_CHECKING:
     from medkit.evaluation.comparison import Comparison
@@ -17,7 +18,9 @@ def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
     """Show every comparison, what flipped, and each broken rule on a line of its own."""
     for task in dict.fromkeys(item.task for item in comparisons):
         own = [item for item in comparisons if item.task == task]
-        console.print(f"[bold]{task}[/]: {own[0].images} images, exports against the original")
+        console.print(
+            f"[bold]{task}[/]: {counted(own[0].images, 'image')}, exports against the original"
+        )
         for item in own:
             verdict = "[green]pass[/]" if item.passed else "[red]FAIL[/]"
             console.print(f"{verdict} {visible(item.file)} on {item.runtime}", soft_wrap=True)
@@ -31,7 +34,7 @@ def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
                     f"{change.low:+.4f} to {change.high:+.4f}",
                 )
             if item.changes:
-                console.print(shown)
+                show_table(console, shown)
             console.print(_in_words(item), soft_wrap=True)
     for item in comparisons:
         for failure in item.failures:
@@ -42,7 +45,10 @@ def show_parity(console: Console, comparisons: Sequence[Comparison]) -> None:
             )
     flipped = sum(len(item.flips) for item in comparisons)
     if flipped:
-        console.print(f"{flipped} flips are listed with their files by --json and --html")
+        are = "is" if flipped == 1 else "are"
+        console.print(
+            f"{counted(flipped, 'flip')} {are} listed with the file names by --json and --html"
+        )
     console.print(DISCLAIMER)
 
 
@@ -50,7 +56,7 @@ def _in_words(item: Comparison) -> str:
     """Say how many decisions two models share, and whether those that turned did so by chance."""
     line = (
         f"decided alike {item.agreement:.2%}, largest difference {item.largest_difference:.2g}, "
-        f"{item.distinct[1]} different scores of {item.distinct[0]}"
+        f"{counted(item.distinct[1], 'different score')} of {item.distinct[0]:,}"
     )
     if item.mcnemar is None:
         return line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from medkit.cli.console import DISCLAIMER, duration, spread, table
+from medkit.cli.console import DISCLAIMER, duration, show_table, spread, table
+from medkit.cli.progress import Heartbeat
 from medkit.defaults import BALANCED
 
 if TYPE_CHECKING:
@@ -24,10 +26,21 @@ if TYPE_CHECKING:
 
 
 class TrainingProgress:
-    """Progress of a training run: epoch, step, loss, validation figures, time left."""
+    """Progress of a training run: epoch, step, loss, validation figures, time left.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Where no terminal is, it is a line for each epoch, and between them one every
+    :data:`~medkit.cli.progress.EVERY` seconds.
+
+    Parameters
+    ----------
+    console
+        The console of standard error.
+    clock
+        Seconds since any moment.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=28),
@@ -38,18 +51,21 @@ class TrainingProgress:
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+        )
+        self._shows: Progress | Heartbeat = (
+            self._progress if console.is_interactive else Heartbeat(self.tell)
         )
         self._bar = self._progress.add_task("preparing", total=None, detail="")
         self._epoch = self._epochs = self._steps = self._step = 0
-        self._epoch_started = time.monotonic()
+        self._begun = self._epoch_started = clock()
+        self._detail = ""
 
     def __enter__(self) -> TrainingProgress:
-        self._progress.start()
+        self._shows.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        self._shows.__exit__(None, None, None)
 
     def note(self, text: str) -> None:
         """Show a line."""
@@ -58,7 +74,7 @@ class TrainingProgress:
     def epoch_begins(self, epoch: int, epochs: int, steps: int) -> None:
         """Start counting an epoch's steps."""
         self._epoch, self._epochs, self._steps, self._step = epoch, epochs, steps, 0
-        self._epoch_started = time.monotonic()
+        self._epoch_started, self._detail = self._clock(), ""
         self._progress.update(
             self._bar,
             description=f"epoch {epoch}/{epochs}",
@@ -69,12 +85,18 @@ class TrainingProgress:
     def step(self, loss: float) -> None:
         """Advance by one step."""
         self._step += 1
-        detail = f"step {self._step}/{self._steps} · loss {loss:.4f}"
-        self._progress.update(self._bar, advance=1, detail=detail)
+        self._detail = f"step {self._step}/{self._steps} · loss {loss:.4f}"
+        self._progress.update(self._bar, advance=1, detail=self._detail)
+
+    def tell(self) -> None:
+        """Show a line of progress, for a log."""
+        at = f"epoch {self._epoch}/{self._epochs}" if self._epoch else "preparing"
+        detail = f"  {self._detail}" if self._detail else ""
+        self._console.print(f"{at}{detail}  {duration(self._clock() - self._begun)} until now")
 
     def epoch_ends(self, record: EpochRecord, best: bool) -> None:
         """Show the epoch's line."""
-        seconds = time.monotonic() - self._epoch_started
+        seconds = self._clock() - self._epoch_started
         left = duration(seconds * (self._epochs - self._epoch))
         self._console.print(
             f"epoch {self._epoch}/{self._epochs}  loss {record.loss:.4f}  "
@@ -83,6 +105,14 @@ class TrainingProgress:
             f"{seconds:.0f} s, at most {left} left{'  best so far' if best else ''}",
             soft_wrap=True,
         )
+
+
+def kept_of(manifest: Manifest | None) -> str:
+    """Say which epoch an interrupted run has kept."""
+    if manifest is None:
+        return "no epoch had ended"
+    chosen = manifest.recipe is not None and manifest.recipe.validation_fraction
+    return f"the {'best epoch so far' if chosen else 'last epoch that ended'} was kept"
 
 
 def show_training(console: Console, folder: Path, manifest: Manifest) -> None:
@@ -101,7 +131,7 @@ def show_training(console: Console, folder: Path, manifest: Manifest) -> None:
                 for value in (figures.accuracy, figures.balanced_accuracy, figures.auc)
             ),
         )
-    console.print(shown)
+    show_table(console, shown)
     console.print(f"written to {folder}", soft_wrap=True, markup=False)
     console.print(
         f"next: medkit export {manifest.task} --int8 --trained {folder.parent} --data DIR",

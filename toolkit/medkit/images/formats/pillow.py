@@ -1,4 +1,4 @@
-"""JPEG, PNG, BMP, TIFF and WebP, decoded by Pillow."""
+"""JPEG, PNG, BMP and WebP, decoded by Pillow."""
 
 from __future__ import annotations
 
@@ -18,33 +18,30 @@ from PIL import (
     ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
+from medkit.images.depth import Declared
 from medkit.images.formats.jpeg_end import PADDINGS, has_end, padded
 from medkit.images.formats.pillow_globals import as_pillow_comes
-from medkit.images.formats.pillow_limits import BoundedTiff, check_content, check_pixels
+from medkit.images.formats.pillow_limits import check_content, check_pixels
 from medkit.images.formats.png_chunks import read_chunks
 from medkit.images.formats.registry import Decoded, register_image_format
 from medkit.images.limits import Limits
 from medkit.images.notes import END_MISSING, SEVERAL_FRAMES
 from medkit.images.pixels import to_eight_bits
-from medkit.system.quiet import silence_libtiff
 
 # A row says what is wrong with a file; the terminal need not say it too.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-silence_libtiff()
-# Pillow warns of each damaged tag of a file, and there may be thousands.
+# Pillow warns of each damaged tag of EXIF, and there may be thousands.
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 _DAMAGE = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 """What Pillow raises for EXIF that it cannot make sense of."""
 
-_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE = 281, 341
-"""Tags of TIFF (6.0, 1992) for the largest sample, of integers and of any type."""
+_SIXTEEN_BITS = 2.0**16 - 1
 
 
 @dataclass(frozen=True)
@@ -101,14 +98,12 @@ class PillowFormat:
         # process. It would also open what follows a JPEG's first frame.
         with self.plugin(cast(IO[bytes], stream)) as image:
             check_pixels(image, limits)
-            full, several = image.size, _has_several_frames(image)
+            full, several = image.size, int(getattr(image, "n_frames", 1)) > 1
             image.draft(image.mode, (least_side, least_side))
             check_content(image, file, full, limits)
             image.load()
-            if image.mode.startswith(("I", "F")) and _zero_is_white(image):
-                raise ImageError("a TIFF of more than 8 bits whose zero means white; invert it")
             _turn_upright(image)
-            found = to_eight_bits(image, _largest_sample(image, bits))
+            found = to_eight_bits(image, _declared(bits))
             found.pixels.info = {}  # or comment and profile would go into pictures made of it
             notes = (*found.notes, *((SEVERAL_FRAMES,) * several))
             return Decoded(found.pixels, full, notes=notes)
@@ -128,38 +123,18 @@ def _without_end(file: BoundedFile, decode: Callable[[IO[bytes]], Decoded]) -> D
     return replace(first, notes=(*first.notes, END_MISSING))
 
 
-def _largest_sample(image: Image.Image, bits: int | None) -> float | None:
-    """Return the largest sample that a file says there can be, of more than 8 bits."""
-    tags = getattr(image, "tag_v2", {})
-    if bits is None:
-        for tag in (_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE):
-            value = tags.get(tag)
-            value = value[0] if isinstance(value, tuple) and value else value
-            if isinstance(value, int | float) and 1 <= value <= 65535:
-                return float(value)
-        stored = tags.get(TiffImagePlugin.BITSPERSAMPLE)
-        bits = stored[0] if isinstance(stored, tuple) and stored else None
-    # 16 and 32 bits are what any depth is stored in.
-    return 2.0**bits - 1 if bits is not None and 8 < bits < 16 else None
-
-
-def _has_several_frames(image: ImageFile.ImageFile) -> bool:
-    """Whether a file holds more than its first frame or page."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return bool(image.tag_v2.next)
-    return int(getattr(image, "n_frames", 1)) > 1
+def _declared(significant_bits: int | None) -> Declared:
+    """Return what a PNG of more than 8 bits says of its samples."""
+    if significant_bits is None or not 8 < significant_bits < 16:
+        return Declared()
+    # Samples of 12 significant bits fill 16, by the standard of PNG; not all writers obey.
+    return Declared((2.0**significant_bits - 1, _SIXTEEN_BITS))
 
 
 def _turn_upright(image: Image.Image) -> None:
     """Obey the EXIF orientation; damaged EXIF has none, and the pixels are good without."""
     with suppress(*_DAMAGE):
         ImageOps.exif_transpose(image, in_place=True)
-
-
-def _zero_is_white(image: Image.Image) -> bool:
-    """Whether a TIFF counts darkness; Pillow turns 8-bit samples around, but not deeper ones."""
-    tags = getattr(image, "tag_v2", {})
-    return bool(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0)
 
 
 # The plug-ins are named here, because Pillow would import all its forty to look for them.
@@ -169,7 +144,6 @@ for _format in (
     ),
     PillowFormat(PngImagePlugin.PngImageFile, PngImagePlugin._accept, (".png",)),
     PillowFormat(BmpImagePlugin.BmpImageFile, BmpImagePlugin._accept, (".bmp",)),
-    PillowFormat(BoundedTiff, TiffImagePlugin._accept, (".tif", ".tiff")),
     PillowFormat(WebPImagePlugin.WebPImageFile, WebPImagePlugin._accept, (".webp",)),
 ):
     register_image_format(_format)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from PIL import Image, ImageFile, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
@@ -19,11 +19,6 @@ _SMALL_MEMORY = 64 << 20
 
 _MOST_PASSES = 1e9
 """Scans of a JPEG times its pixels, above some twenty scans: a few seconds' worth."""
-
-_TILE_WIDTH, _TILE_LENGTH = TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH
-_WHOLE_NUMBERS = (3, 4, 16)  # TIFF's types SHORT, LONG and LONG8
-_USUAL_TILE = 1024
-"""Side of a TIFF's tile that may be larger than the picture; a larger tile may not."""
 
 _LONGEST_SIDE = 100_000
 """Pixels: what Pillow keeps to shrink a side grows with it, and takes more than the picture."""
@@ -43,9 +38,6 @@ _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 """What ends the data of a JPEG's scan: any marker but the ones without a segment."""
 
-_MOST_STRIPS = 1 << 18
-"""Strips or tiles of a TIFF: Pillow makes some objects for each before anything is decoded."""
-
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 3, "RGB": 3, "I;16": 2, "I;16B": 2, "I;16L": 2}
 """Of an image's samples, by Pillow's modes, those of a palette as colours; 4 for every other."""
 
@@ -53,56 +45,56 @@ _MEMORY_PER_PIXEL = {"1": 1, "L": 1, "P": 6, "I;16": 5, "I;16B": 5, "I;16L": 5, 
 """Bytes that decoding takes at its peak, by the same modes; 9 for every other. Measured: see
 docs/reliability.md."""
 
-_WEBP_MEMORY = 18
-"""The same for WebP of any mode: its decoder keeps two pictures beside Pillow's."""
+_USUAL_MEMORY, _WEBP_MEMORY = 9, 18
+"""The same, at most, for any mode, and for WebP: its decoder keeps two pictures beside Pillow's."""
 
 
-class BoundedTiff(TiffImagePlugin.TiffImageFile):
-    """Pillow's reader of TIFF files, within limits of what it does before it knows a size."""
+def check_size(size: tuple[int, int], limits: Limits, memory: float = _USUAL_MEMORY) -> None:
+    """Check the size that the header of an image promises.
 
-    def _setup(self) -> None:
-        for tag in (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS):
-            # The type is not known, so a number may have 2, 4 or 8 bytes.
-            if len(self.tag_v2._tagdata.get(tag, b"")) > 4 * _MOST_STRIPS:
-                raise ImageError("has too many strips or tiles")
-        super()._setup()
+    Parameters
+    ----------
+    size
+        Width and height in pixels.
+    limits
+        Limits of one image.
+    memory
+        Bytes that decoding takes for each pixel. The more they are, the fewer
+        pixels are accepted.
 
-    def check_parts(self, file: BoundedFile) -> int:
-        """Refuse parts that share their bytes, and return the pixels of all parts together.
+    Raises
+    ------
+    ImageError
+        If there are too many.
+    """
+    (width, height), weight = size, max(memory / _USUAL_MEMORY, 1)
+    if width * height * weight > limits.megapixels * 1e6 or max(size) > _LONGEST_SIDE:
+        raise ImageError(
+            f"has {width:,} x {height:,} pixels; accepted: up to "
+            f"{limits.megapixels / weight:,.4g} million, and {_LONGEST_SIDE:,} on a side"
+        )
 
-        libtiff, which reads them, cannot be interrupted.
-        """
-        tags, is_tiled = self.tag_v2, TiffImagePlugin.TILEOFFSETS in self.tag_v2
-        counts = TiffImagePlugin.TILEBYTECOUNTS if is_tiled else TiffImagePlugin.STRIPBYTECOUNTS
-        offsets = TiffImagePlugin.TILEOFFSETS if is_tiled else TiffImagePlugin.STRIPOFFSETS
-        parts = len(tags.get(offsets, ()))
-        # Pillow itself reads what is not compressed, from a file that counts.
-        if parts > 1 and self.use_load_libtiff:
-            if tags.tagtype.get(counts) not in _WHOLE_NUMBERS or len(tags[counts]) != parts:
-                raise ImageError("does not tell how long its strips or tiles are")
-            if sum(tags[counts]) > 2 * file.size:
-                raise ImageError("refers to the same bytes too often")
-        if not is_tiled:
-            return self.width * self.height
-        pixels = 1
-        for side, tag in ((self.width, _TILE_WIDTH), (self.height, _TILE_LENGTH)):
-            tile = tags.get(tag)
-            if not isinstance(tile, int) or not 0 < tile <= max(side + 15, _USUAL_TILE):
-                raise ImageError(f"has tiles of {tile} pixels for a side of {side:,}")
-            pixels *= -(-side // tile) * tile
-        return pixels
+
+def check_expansion(stored: float, memory: float, file: BoundedFile, limits: Limits) -> None:
+    """Refuse a small file that unpacks to many bytes.
+
+    Parameters
+    ----------
+    stored, memory
+        Bytes of all samples, and bytes that decoding takes at its peak.
+    file, limits
+        The file, and limits of one image.
+    """
+    if memory > _SMALL_MEMORY and stored > limits.expansion * file.size:
+        raise ImageError(
+            f"is empty or a decompression bomb: {stored / 1e6:,.0f} megabytes of pixels in a file "
+            f"of {file.size / 1e6:,.3f}; accepted: up to {limits.expansion:g} times its size"
+        )
 
 
 def check_pixels(image: Image.Image, limits: Limits) -> None:
     """Raise :class:`ImageError` if the header of an image promises too many pixels."""
-    # Its decoder takes more than twice the memory of any other.
-    weight = 2 if image.format == "WEBP" else 1
-    pixels = image.width * image.height * weight
-    if pixels > limits.megapixels * 1e6 or max(image.size) > _LONGEST_SIDE:
-        raise ImageError(
-            f"has {image.width:,} x {image.height:,} pixels; accepted: up to "
-            f"{limits.megapixels / weight:,g} million, and {_LONGEST_SIDE:,} on a side"
-        )
+    check_size(image.size, limits, _WEBP_MEMORY if image.format == "WEBP" else _USUAL_MEMORY)
 
 
 def check_content(
@@ -129,20 +121,15 @@ def check_content(
     pixels = image.width * image.height
     stored = pixels * _BYTES_PER_PIXEL.get(image.mode, 4)
     is_webp = image.format == "WEBP"
-    memory = pixels * (_WEBP_MEMORY if is_webp else _MEMORY_PER_PIXEL.get(image.mode, 9))
+    memory = pixels * (
+        _WEBP_MEMORY if is_webp else _MEMORY_PER_PIXEL.get(image.mode, _USUAL_MEMORY)
+    )
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         coefficients = _check_jpeg(image, file, full)
         stored, memory = stored + coefficients, memory + coefficients
-    elif isinstance(image, BoundedTiff):
-        whole = image.check_parts(file)
-        stored, memory = stored * whole // pixels, memory * whole // pixels
     elif pixels > _RUN_LENGTH_PIXELS and any(tile.codec_name == "bmp_rle" for tile in image.tile):
         raise ImageError(f"has {pixels:,} run-length encoded pixels; accepted: BMP without")
-    if memory > _SMALL_MEMORY and stored > limits.expansion * file.size:
-        raise ImageError(
-            f"is empty or a decompression bomb: {stored / 1e6:,.0f} megabytes of pixels in a file "
-            f"of {file.size / 1e6:,.3f}; accepted: up to {limits.expansion:g} times its size"
-        )
+    check_expansion(stored, memory, file, limits)
 
 
 def _check_jpeg(

@@ -89,7 +89,9 @@ class ImageFormat(Protocol):
 
 
 _FORMATS: Registry[ImageFormat] = Registry(
-    "image format", attrgetter("name"), ("medkit.images.formats.pillow",)
+    "image format",
+    attrgetter("name"),
+    ("medkit.images.formats.pillow", "medkit.images.formats.tiff"),
 )
 
 

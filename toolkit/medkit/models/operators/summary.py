@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from medkit.errors import ExportError, MedkitError, ModelFileError
 from medkit.models.formats import format_of, load
 from medkit.models.operators.products import PRODUCTS
+from medkit.wording import counted
 
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 """Types in which a quantised operator computes."""
@@ -232,7 +233,8 @@ def check_promise(summary: OperatorSummary, precision: str) -> None:
         worst = max(wrong, key=lambda operator: operator.work)
         raise ExportError(
             f"{worst.kind} {worst.name} computes in {worst.computes_in}, not in {accepted[0]} "
-            f"({len(wrong)} operators do; {summary.integer_share:.0%} of the work is in integers)"
+            f"({counted(len(wrong), 'such operator')}; {summary.integer_share:.0%} of the work is "
+            "in integers)"
         )
 
 

@@ -97,7 +97,7 @@ class _File:
         return self._kinds[node.opcodeIndex]
 
     def type_of(self, tensor: Any) -> str:
-        return self._types[tensor.type].lower()
+        return str(self._types[tensor.type]).lower()
 
     def operator(self, graph: Any, node: Any, run: _Run) -> Operator:
         """Describe a node of a subgraph."""

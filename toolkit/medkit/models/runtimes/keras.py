@@ -16,6 +16,7 @@ from medkit.extras import require
 from medkit.models.card import ModelCard, no_card
 from medkit.models.formats import CARD_NAME
 from medkit.models.runtimes.base import both_classes, check_images, check_shapes, finish, one_line
+from medkit.models.runtimes.keras_setup import import_keras
 from medkit.system.quiet import native_stderr_closed
 
 _BATCH = 64
@@ -164,7 +165,7 @@ def _named(config: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def import_tensorflow(purpose: str) -> Any:
-    """Import TensorFlow, without the lines that its native code prints while it starts.
+    """Import TensorFlow, and Keras on it, without the lines that native code prints at its start.
 
     Parameters
     ----------
@@ -174,10 +175,13 @@ def import_tensorflow(purpose: str) -> Any:
     Raises
     ------
     MissingExtraError
-        If it is not installed.
+        If one of them is not installed.
+    MedkitError
+        In the cases of :func:`medkit.models.runtimes.keras_setup.import_keras`.
     """
-    require(purpose, "tensorflow")
+    require(purpose, "tensorflow", "keras")
     with native_stderr_closed():
+        import_keras()
         import tensorflow
     return tensorflow
 

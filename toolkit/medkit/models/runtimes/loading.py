@@ -13,6 +13,7 @@ from medkit.models.manifest import MANIFEST_NAME
 from medkit.models.runtimes.base import Model
 from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes_for
 from medkit.models.seal import is_sealed, is_whole
+from medkit.wording import counted
 
 MOST_THREADS = 256
 """Threads that one inference may ask for; the runtimes crash on absurd numbers."""
@@ -110,7 +111,7 @@ def runtime_for(path: Path, name: str | None = None) -> Runtime:
 def check_threads(threads: int | None) -> None:
     """Raise :class:`UsageError` for a number of threads that would be absurd."""
     if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise UsageError(f"{threads} threads; accepted: 1 to {MOST_THREADS}")
+        raise UsageError(f"{counted(threads, 'thread')}; accepted: 1 to {MOST_THREADS}")
 
 
 def check_whole(path: Path) -> None:

@@ -11,6 +11,7 @@ from medkit.defaults import AUTO, RUNTIME
 from medkit.errors import UsageError
 from medkit.extras import is_installed, require
 from medkit.models.formats import suffixes
+from medkit.wording import unknown
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def get_runtime(name: str) -> Runtime:
     """Return the runtime with this name. Raise :class:`UsageError` if there is none."""
     known = runtimes()
     if name not in known:
-        raise UsageError(f"unknown runtime {name!r}; accepted: {', '.join(known)}")
+        raise UsageError(unknown("runtime", name, known))
     return known[name]
 
 

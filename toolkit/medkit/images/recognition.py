@@ -1,0 +1,36 @@
+"""Telling an image by its first bytes, where its name does not say that it is one."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from medkit.images.bounded_file import open_without_waiting
+from medkit.images.formats.registry import HEAD, image_formats
+
+
+def may_be_image(path: str) -> bool:
+    """Whether a file's first bytes are those of an accepted image.
+
+    Parameters
+    ----------
+    path
+        A file. What has become a pipe or a device meanwhile is not waited for.
+
+    Returns
+    -------
+    bool
+        Also true where a file cannot be read, or a format fails: nobody
+        knows that it is no image, and reading it will tell the reason.
+    """
+    try:
+        descriptor = open_without_waiting(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return False
+            head = os.read(descriptor, HEAD)
+        finally:
+            os.close(descriptor)
+        return any(known.accepts(head) for known in image_formats())
+    except Exception:  # of a plug-in's format as well
+        return True
