@@ -26,10 +26,9 @@ EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "pandas": {"pandas": "pandas"},
         "onnx": {"onnxruntime": "onnxruntime"},
-        "inspect": {"onnx": "onnx"},
+        "inspect": {"onnx": "onnx", "h5py": "h5py"},
         "openvino": {"openvino": "openvino"},
         "keras": {"tensorflow": "tensorflow", "keras": "keras"},
-        "train": {"h5py": "h5py"},
         "export": {"tf2onnx": "tf2onnx", "sympy": "sympy", "onnx_ir": "onnx-ir"},
     }
 )

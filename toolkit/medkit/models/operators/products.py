@@ -153,7 +153,7 @@ def _listed_sides(node: Node) -> int:
 
 def _numbered_kernel(node: Node) -> int:
     kernel = node.taken(1)
-    outputs = kernel[node.options["kernelOutputFeatureDimension"]]
+    outputs = int(kernel[node.options["kernelOutputFeatureDimension"]])
     return size_of(node.given) * size_of(kernel) // max(outputs, 1)
 
 

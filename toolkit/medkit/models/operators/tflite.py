@@ -78,8 +78,7 @@ class _File:
         kinds = _names(schema.BuiltinOperator)
         # An older reader knows the first 127 operators only, and keeps them in a byte.
         numbers = [
-            max(code.builtinCode, code.deprecatedBuiltinCode)
-            for code in _list(model.operatorCodes)
+            max(code.builtinCode, code.deprecatedBuiltinCode) for code in _list(model.operatorCodes)
         ]
         self._kinds = [kinds.get(number, f"operator {number}") for number in numbers]
         self._customs = [_text(code.customCode) for code in _list(model.operatorCodes)]
@@ -253,9 +252,7 @@ class _File:
         scales = getattr(given.quantization, "scale", None)
         if scales is None or not len(scales):
             return Pixels(self.type_of(given))
-        return Pixels(
-            self.type_of(given), float(scales[0]), int(given.quantization.zeroPoint[0])
-        )
+        return Pixels(self.type_of(given), float(scales[0]), int(given.quantization.zeroPoint[0]))
 
 
 def _shape(tensor: Any, *, whole: bool = False) -> Shape | None:

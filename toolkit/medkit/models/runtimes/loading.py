@@ -11,7 +11,12 @@ from medkit.models.bundle import is_listed
 from medkit.models.formats import format_of, load
 from medkit.models.manifest import MANIFEST_NAME
 from medkit.models.runtimes.base import Model
-from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes_for
+from medkit.models.runtimes.registry import (
+    Runtime,
+    get_runtime,
+    runtimes,
+    runtimes_for,
+)
 from medkit.models.seal import is_sealed, is_whole
 from medkit.wording import counted
 
@@ -99,6 +104,11 @@ def runtime_for(path: Path, name: str | None = None) -> Runtime:
     """
     suffix = format_of(path).suffix
     fitting = runtimes_for(suffix)
+    if not fitting:
+        accepted = ", ".join(dict.fromkeys(known.suffix for known in runtimes().values()))
+        raise UsageError(
+            f"{path} cannot be run, only shown by: medkit inspect; accepted: {accepted}"
+        )
     if name is None:
         return fitting[0]
     chosen = get_runtime(name)
