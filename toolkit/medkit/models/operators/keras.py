@@ -105,9 +105,9 @@ def _tensors(source: Any, *, only_variables: bool = False) -> dict[str, int]:
 
     def count(name: str, item: Any) -> None:
         parts = name.split("/")
-        if isinstance(item, h5py.Dataset) and not parts[0].startswith("optimizer"):
-            if not only_variables or "vars" in parts[:-1]:
-                found[str(item.dtype)] += 1
+        wanted = "vars" in parts[:-1] if only_variables else not parts[0].startswith("optimizer")
+        if wanted and isinstance(item, h5py.Dataset):
+            found[str(item.dtype)] += 1
 
     with h5py.File(source, "r") as file:
         file.visititems(count)  # follows no link into another file

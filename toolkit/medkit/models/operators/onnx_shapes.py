@@ -1,4 +1,4 @@
-"""Shapes and types of all tensors of an ONNX file, those of ONNX Runtime's own operators as well."""
+"""Shapes and types of all tensors of an ONNX file, also around ONNX Runtime's own operators."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class _File:
         ]
 
     def kind_of(self, node: Any) -> str:
-        return self._kinds[node.opcodeIndex]
+        return str(self._kinds[node.opcodeIndex])
 
     def type_of(self, tensor: Any) -> str:
         return str(self._types[tensor.type]).lower()
