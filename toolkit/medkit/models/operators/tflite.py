@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.models.operators.products import TFLITE, Node, Shape, work_of
+from medkit.models.operators.products import TFLITE, Node, Shape, size_of, work_of
 from medkit.models.operators.summary import (
     BRANCH,
     FOREIGN,
@@ -91,6 +91,40 @@ class _File:
             }
             for graph in self.graphs
         ]
+        self._rows = [self._free_sides(graph) for graph in self.graphs]
+
+    def _free_sides(self, graph: Any) -> dict[int, int]:
+        """Return the first side of the tensors in which it is free, for one image.
+
+        It is the batch, until places of a feature map are folded into it. No
+        reshaping changes the number of values, even where it is not known
+        which sides they have.
+        """
+        sizes: dict[int, int] = {}
+        rows: dict[int, int] = {}
+
+        def size(index: int) -> int | None:
+            shape = _shape(graph.tensors[index], rows.get(index, 1))
+            return sizes.get(index) if shape is None else size_of(shape)
+
+        for node in _list(graph.operators):
+            kind = self.kind_of(node)
+            taken = [int(index) for index in _list(node.inputs) if index >= 0]
+            given = size(taken[0]) if taken else None
+            for index in map(int, _list(node.outputs)):
+                signature = _list(graph.tensors[index].shapeSignature)
+                if given is not None and kind == "RESHAPE":
+                    sizes[index] = given
+                if not signature or signature[0] >= 0 or min(signature[1:], default=1) < 1:
+                    continue
+                rows[index] = max((rows.get(item, 1) for item in taken), default=1)
+                made = given if kind == "RESHAPE" else None
+                if given is not None and kind == "FULLY_CONNECTED":
+                    features, each = graph.tensors[taken[1]].shape
+                    made = given // int(each) * int(features)
+                if made is not None:
+                    rows[index] = max(made // size_of(signature[1:]), 1)
+        return rows
 
     def kind_of(self, node: Any) -> str:
         return str(self._kinds[node.opcodeIndex])
@@ -115,9 +149,14 @@ class _File:
         stored = self._stored[self.graphs.index(graph)]
         sources = [stored.get(place, taken) for place, taken in zip(places, inputs, strict=True)]
         held = frozenset(i for i, source in enumerate(sources) if self._constant(source))
-        shapes = [_shape(tensor, whole=i in held) for i, tensor in enumerate(inputs)]
+        rows = self._rows[self.graphs.index(graph)]
+        shapes = [
+            _shape(tensor, rows.get(places[i], 1), whole=i in held)
+            for i, tensor in enumerate(inputs)
+        ]
+        made = [_shape(graph.tensors[index], rows.get(index, 1)) for index in _list(node.outputs)]
         options = {**_options(node.builtinOptions), **_options(node.builtinOptions2)}
-        work = work_of(product, Node(kind, shapes, [*map(_shape, outputs)], options, held))
+        work = work_of(product, Node(kind, shapes, made, options, held))
         *_, weights = product.operands
         operands = [inputs[i] for i in product.operands if i < len(inputs)]
         computes_in = joint_type(self.type_of(tensor) for tensor in operands if tensor is not None)
@@ -255,13 +294,25 @@ class _File:
         return Pixels(self.type_of(given), float(scales[0]), int(given.quantization.zeroPoint[0]))
 
 
-def _shape(tensor: Any, *, whole: bool = False) -> Shape | None:
-    """Return a tensor's shape with one image in the batch, or ``None`` if a side may change."""
+def _shape(tensor: Any, rows: int = 1, *, whole: bool = False) -> Shape | None:
+    """Return a tensor's shape for one image, or ``None`` if a side may change.
+
+    Parameters
+    ----------
+    tensor
+        The tensor, or ``None``.
+    rows
+        Its first side, if that is free.
+    whole
+        Whether the file holds it, so that no side is free.
+    """
     if tensor is None or tensor.shape is None:
         return None
     free = [] if whole or tensor.shapeSignature is None else list(tensor.shapeSignature)
     if any(side < 0 for side in free[1:]):
         return None
+    if free and free[0] < 0:
+        return (rows, *(int(side) for side in tensor.shape[1:]))
     return tuple(int(side) for side in tensor.shape)
 
 
