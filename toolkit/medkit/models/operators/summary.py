@@ -174,7 +174,7 @@ class OperatorSummary:
         return tuple(
             item
             for item in self.operators
-            if is_floating(item.computes_in) and item.kind not in CONVERSIONS
+            if is_floating(item.computes_in) and item.kind not in (*CONVERSIONS, "InputLayer")
         )
 
     @property
