@@ -67,8 +67,13 @@ def with_shapes(model: Any) -> Any:
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
     _one_image(twin.graph)
-    for node in twin.graph.node:
-        _stand_in(node)
+    imported = {item.domain for item in twin.opset_import}
+    for domain in sorted({node.domain for node in twin.graph.node} - imported):
+        twin.opset_import.add(domain=domain, version=1)  # else nothing is inferred
+    replaced = {name for node in twin.graph.node if _stand_in(node) for name in node.output}
+    for value in twin.graph.output:
+        if value.name in replaced:
+            value.ClearField("type")  # a product of integers may give another type
     inferred = onnx.shape_inference.infer_shapes(twin, data_prop=True).graph
     described = onnx.ModelProto()
     described.CopyFrom(model)
@@ -96,11 +101,11 @@ def _one_image(graph: Any) -> None:
                 side.dim_value = 1
 
 
-def _stand_in(node: Any) -> None:
-    """Put the standard operator of the same shape in an operator's place."""
+def _stand_in(node: Any) -> bool:
+    """Put the standard operator of the same shape in an operator's place, if there is one."""
     known = {**STAND_INS, **_PRODUCTS}.get(node.op_type)
     if known is None or node.domain in ("", "ai.onnx"):
-        return
+        return False
     kind, places = known
     inputs = [node.input[place] for place in places if place < len(node.input)]
     node.op_type, node.domain = kind, ""
@@ -110,6 +115,7 @@ def _stand_in(node: Any) -> None:
         kept = [item for item in node.attribute if item.name in _GEMM_ONLY]
         del node.attribute[:]
         node.attribute.extend(kept)
+    return True
 
 
 def _describe_inner(node: Any, twin: Any) -> None:
