@@ -38,7 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "decoder": ("pillow:first-frame:jpeg-scale-to-2x",),
     "orientation": ("exif",),
     "colour": (
-        "depth-declared-or-by-percentile:alpha-on-black-if-any:luma-601",
+        "depth-by-percentile:alpha-if-any:luma-601",
         # Of 8-bit images, which all models were trained on, both make the same pixels.
         "depth-by-maximum:alpha-on-black:luma-601",
     ),
