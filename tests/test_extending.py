@@ -87,7 +87,7 @@ def test_an_image_format_is_one_file(
     assert found["3.pgm"] == found["2.png"]
     assert found["4.pgm"]["error"].startswith("cannot be decoded")
     record = json.loads((tmp_path / "o.csv.run.json").read_text())
-    assert record["formats"] == {"PGM": "pgm:first-image"}
+    assert record["formats"]["PGM"] == "pgm:first-image"
 
 
 def test_a_run_is_not_continued_without_the_format_that_it_began_with(

@@ -26,7 +26,7 @@ from medkit.models.decisions import apply_temperature, decide, fit_temperature, 
 from medkit.models.manifest import Calibration
 from medkit.models.operators.summary import check_promise, summarise_operators
 from medkit.models.points import OperatingPoints
-from medkit.models.runtimes.base import both_classes, predict_all
+from medkit.models.runtimes.base import both_classes, one_line, predict_all
 from medkit.models.runtimes.loading import load_model
 from medkit.training.calibrate import changed_views
 from medkit.version import __version__
@@ -69,6 +69,13 @@ class _Converted:
 
     content: bytes
     skipped: tuple[str, ...]
+
+
+def _told(error: Exception) -> str:
+    """Return why a rung has no file, in one line."""
+    if isinstance(error, MemoryError):
+        return f"it needs more memory than there is ({one_line(error)})"
+    return str(error)
 
 
 class CandidateBuilder:
@@ -139,8 +146,8 @@ class CandidateBuilder:
                 return self._unjudged(exporter, attempt, converted.content)
             views = self._views if pair else self._judging_images
             raw = self._run(exporter, settings.precision, converted.content, views)
-        except (ExportError, ModelFileError) as error:
-            return replace(attempt, error=str(error)), None
+        except (ExportError, ModelFileError, MemoryError) as error:
+            return replace(attempt, error=_told(error)), None
         card = self._card(settings.precision, raw if pair else None)
         scores = apply_temperature(raw[: len(self._judging_images)], card.temperature)
         outputs = Outputs(scores, card.operating_points)

@@ -22,11 +22,12 @@ from medkit.extras import require
 from medkit.files import check_writable, replacing
 from medkit.models.bundle import Bundle, file_record, load_bundle
 from medkit.models.figures import Metrics
-from medkit.models.formats import KERAS, export_name
+from medkit.models.formats import export_name
 from medkit.models.manifest import ExportEntry
 from medkit.models.runtimes.base import predict_all
 from medkit.models.runtimes.keras import import_tensorflow
 from medkit.models.runtimes.loading import load_model
+from medkit.models.runtimes.registry import get_runtime
 from medkit.reports.modelcard import write_card
 from medkit.tasks import TASKS, Task
 from medkit.wording import unknown
@@ -38,7 +39,7 @@ from medkit_exporters.settings import Settings
 if TYPE_CHECKING:
     from medkit_exporters.candidates import Candidate, CandidateBuilder
 
-MODULES = (*KERAS.needs, "h5py", "scipy", "sklearn", "jinja2")
+MODULES = (*get_runtime("keras").needs, "h5py", "scipy", "sklearn", "jinja2")
 """Modules of optional packages that every export needs, beside those of its formats."""
 
 _TIMED_RUNS = 15

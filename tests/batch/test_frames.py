@@ -34,7 +34,7 @@ def test_a_table_is_what_pandas_reads_from_the_csv_of_the_same_run(
     with_none = [each.astype(object).where(each.notna(), None) for each in (table, read)]
     assert with_none[0].to_dict("records") == with_none[1].to_dict("records")
     assert table["p_NORMAL"].dtype == table["confidence"].dtype == "float64"
-    assert list(table["notes"])[2] == "shape unusual"
+    assert list(table["notes"])[2] == "task guessed;shape unusual"
 
 
 def test_a_table_without_rows_has_its_columns() -> None:

@@ -12,12 +12,11 @@ from PIL import Image, ImageDraw
 
 import make_golden as golden
 from medkit.batch.routing import (
-    HUE_THRESHOLD,
     ByColour,
     OneTask,
     Route,
     colourfulness,
-    hue_spread,
+    is_coloured,
     least_side,
 )
 from medkit.images.contract import InputContract
@@ -41,6 +40,15 @@ def chest() -> Image.Image:
     return image
 
 
+def lesion() -> Image.Image:
+    """Draw a dark spot of two hues on skin."""
+    image = Image.new("RGB", (128, 128), (215, 165, 140))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((20, 25, 105, 110), fill=(120, 70, 60))
+    draw.ellipse((45, 40, 100, 90), fill=(70, 60, 90))
+    return image
+
+
 def seen(image: Image.Image) -> NDArray[np.uint8]:
     return image_to_tensor(image, SKIN.contract)
 
@@ -60,15 +68,15 @@ def test_a_grey_image_goes_to_the_x_rays_in_one_channel_or_three(mode: str) -> N
 
 
 def test_a_coloured_image_goes_to_dermoscopy() -> None:
-    coloured = Image.fromarray(golden.pattern())
+    coloured = lesion()
     routed = BY_COLOUR.choose(coloured)
     assert (routed.task, routed.notes) == (SKIN.name, ())
     np.testing.assert_array_equal(routed.tensor, image_to_tensor(coloured, SKIN.contract))
 
 
 @pytest.mark.parametrize(
-    "light", [(1, 1, 0.96), (1, 1, 0.94), (0.8, 0.92, 1), (1, 0.93, 0.8)],
-    ids=["4 %", "6 %", "blue film", "sepia"],
+    "light", [(1, 1, 0.96), (1, 1, 0.94), (0.8, 0.92, 1), (0.5, 0.7, 1), (1, 0.93, 0.8)],
+    ids=["4 %", "6 %", "blue film", "strong blue film", "sepia"],
 )  # fmt: skip
 def test_a_tint_does_not_make_an_x_ray_dermoscopy_and_is_noted(
     light: tuple[float, float, float],
@@ -79,14 +87,44 @@ def test_a_tint_does_not_make_an_x_ray_dermoscopy_and_is_noted(
 
 @pytest.mark.parametrize("box", [(25, 38, 64, 77), (0, 0, 128, 7)], ids=["red box", "bar"])
 def test_an_annotation_does_not_make_an_x_ray_dermoscopy(box: tuple[int, int, int, int]) -> None:
-    image = Image.fromarray(golden.grey_pattern()).convert("RGB").resize((128, 128))
+    image = chest().convert("RGB")
     draw = ImageDraw.Draw(image)
     draw.rectangle(box, outline=(255, 0, 0), width=2, fill=(0, 90, 180) if box[0] == 0 else None)
     assert BY_COLOUR.choose(image).task == PNEUMONIA.name
 
 
-def test_a_picture_of_one_strong_hue_is_no_tinted_x_ray() -> None:
-    assert BY_COLOUR.choose(lit(1, 0.4, 0.2)).task == SKIN.name
+def test_a_picture_of_one_strong_hue_and_no_chest_is_dermoscopy_by_a_guess() -> None:
+    routed = BY_COLOUR.choose(flat((200, 80, 40)))
+    assert (routed.task, routed.notes) == (SKIN.name, ("task guessed",))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.12])
+def test_bars_at_the_borders_do_not_make_an_x_ray_dermoscopy(share: float) -> None:
+    image = chest().convert("RGB")
+    draw = ImageDraw.Draw(image)
+    wide = int(128 * share)
+    for left in (0, 128 - wide):
+        draw.rectangle((left, 0, left + wide, 128), fill=(0, 90, 180))
+    routed = BY_COLOUR.choose(image)
+    assert (routed.task, routed.notes) == (PNEUMONIA.name, ("colour unexpected",))
+
+
+@pytest.mark.parametrize("change", [5, 10, 20])
+def test_a_tint_that_changes_from_side_to_side_does_not_either(change: int) -> None:
+    pixels = np.asarray(chest().convert("RGB")).astype(float)
+    warmer = np.linspace(-change, change, 128)
+    pixels[..., 0] += warmer
+    pixels[..., 2] -= warmer
+    routed = BY_COLOUR.choose(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+    assert (routed.task, routed.notes) == (PNEUMONIA.name, ("colour unexpected",))
+
+
+def test_colours_in_the_shape_of_a_chest_are_a_guess() -> None:
+    pixels = np.asarray(chest().convert("RGB")).astype(float)
+    coloured = np.asarray(Image.fromarray(golden.pattern()).resize((128, 128))).astype(float)
+    mixed = Image.fromarray((0.6 * pixels + 0.4 * coloured).astype(np.uint8))
+    routed = BY_COLOUR.choose(mixed)
+    assert (routed.task, routed.notes) == (SKIN.name, ("task guessed",))
 
 
 def test_a_colour_that_the_model_has_not_seen_is_noted() -> None:
@@ -107,7 +145,7 @@ def test_colourfulness_is_the_mean_chroma() -> None:
 
 def test_noise_of_single_pixels_is_not_taken_for_colour() -> None:
     noise = np.random.default_rng(0).normal(120, 2, (128, 128, 3)).astype(np.uint8)
-    assert hue_spread(noise) < HUE_THRESHOLD / 2
+    assert not is_coloured(noise, chest=False)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -141,6 +179,7 @@ def test_dermoscopy_in_grey_is_noted_and_x_rays_are_not(
         ("chest_xray/test", (1, 1, 1), PNEUMONIA),
         ("chest_xray/test", (1, 1, 0.96), PNEUMONIA),
         ("chest_xray/test", (0.8, 0.92, 1), PNEUMONIA),
+        ("chest_xray/test", (0.5, 0.7, 1), PNEUMONIA),
         ("chest_xray/test", (1, 0.93, 0.8), PNEUMONIA),
         ("skin_cancer_isic/Test", (1, 1, 1), SKIN),
     ],

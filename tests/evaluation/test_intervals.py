@@ -8,9 +8,22 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import betainc
+from scipy.stats import binomtest, norm
 
 from medkit.errors import MissingExtraError
-from medkit.evaluation.intervals import auc_interval, bootstrap_interval, roc_band, share_interval
+from medkit.evaluation.intervals import (
+    auc_interval,
+    auc_parts,
+    bootstrap_interval,
+    calibration_interval,
+    mean_auc_interval,
+    mean_share_interval,
+    parts_variance,
+    roc_band,
+    share_interval,
+)
 
 Z = 1.959964  # of the normal distribution, 97.5 % lie below
 
@@ -78,20 +91,108 @@ def test_more_images_narrow_an_interval() -> None:
     assert widths[3] == pytest.approx(widths[2] / 2, rel=0.05)
 
 
+# Means of shares
+
+
+def test_the_mean_of_equal_classes_is_as_sure_as_one_share_of_all_images() -> None:
+    assert mean_share_interval([(5, 5), (5, 5)]) == pytest.approx((0.025**0.1, 1))
+    assert mean_share_interval([(0, 5), (0, 5)]) == pytest.approx((0, 1 - 0.025**0.1))
+    # 9 and 9 of 10: Clopper and Pearson's interval of 18 of 20.
+    exact = binomtest(18, 20).proportion_ci(method="exact")
+    assert mean_share_interval([(9, 10), (9, 10)]) == pytest.approx((exact.low, exact.high))
+
+
+def test_a_small_class_makes_a_mean_unsure() -> None:
+    # 1 / (1/2 / 2 * 1/2 / 2 ...): the mean of 2 and 111 images is as sure as that of 7.9 images.
+    images = 4 / (1 / 2 + 1 / 111)
+    assert mean_share_interval([(2, 2), (111, 111)]) == pytest.approx((0.025 ** (1 / images), 1))
+    # A large class that is all right does not hide the variance of a small one.
+    variance = (1 / 2) * (1 / 2) / 4 / 4
+    assert mean_share_interval([(2, 4), (99, 99)]) == pytest.approx(
+        of_images(0.75, 0.75 * 0.25 / variance)
+    )
+
+
+@pytest.mark.parametrize("images", [1, 2, 5, 50])
+@pytest.mark.parametrize("classes", [1, 2, 9])
+def test_all_images_right_leave_a_doubt_that_gets_smaller(classes: int, images: int) -> None:
+    low, high = mean_share_interval([(images, images)] * classes)
+    assert (low, high) == (pytest.approx(0.025 ** (1 / (images * classes))), 1)
+    assert low < mean_share_interval([(2 * images, 2 * images)] * classes)[0] < 1
+
+
+def covered(sizes: list[int], shares: list[float], rng: np.random.Generator) -> float:
+    """Return how often the interval of a mean of shares holds the true mean, of 600 times."""
+    truth, held = float(np.mean(shares)), 0
+    for found in rng.binomial(sizes, shares, (600, len(sizes))):
+        low, high = mean_share_interval(list(zip(found.tolist(), sizes, strict=True)))
+        assert 0 <= low <= float(np.mean(found / np.array(sizes))) <= high <= 1
+        assert high > low
+        held += low <= truth <= high
+    return held / 600
+
+
+@pytest.mark.parametrize("classes", [2, 3, 9])
+@pytest.mark.parametrize("images", [5, 12, 50])
+@pytest.mark.parametrize("share", [0.8, 0.9, 0.97, 0.99])
+def test_the_interval_of_a_mean_of_shares_holds_the_true_mean(
+    classes: int, images: int, share: float
+) -> None:
+    rng = np.random.default_rng(0)
+    assert covered([images] * classes, [share] * classes, rng) >= 0.93
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_it_does_so_for_unequal_classes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(2, 10))
+    sizes, shares = rng.integers(5, 51, classes).tolist(), rng.uniform(0.8, 0.99, classes).tolist()
+    assert covered(sizes, shares, rng) >= 0.93
+
+
+@pytest.mark.parametrize(("sick", "healthy"), [(5, 5), (5, 20), (20, 40), (50, 50)])
+@pytest.mark.parametrize("area", [0.8, 0.9, 0.95, 0.99])
+def test_the_interval_of_an_auc_holds_the_true_auc(sick: int, healthy: int, area: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([True, False], [sick, healthy])
+    apart, held = norm.ppf(area) * np.sqrt(2), 0
+    for _ in range(300):
+        scores = rng.normal(0, 1, sick + healthy) + apart * truth
+        low, high = auc_interval(truth, scores)
+        assert 0 <= low < high <= 1
+        held += low <= area <= high
+    assert held >= 0.93 * 300
+
+
 # AUC
 
 
+def of_images(mean: float, images: float) -> tuple[float, float]:
+    """Return Clopper and Pearson's interval of a share, by its definition: tails of 2.5 %."""
+    low, high = (
+        brentq(lambda p: betainc(mean * images, (1 - mean) * images + 1, p) - 0.025, 0, 1),
+        brentq(lambda p: betainc(mean * images + 1, (1 - mean) * images, p) - 0.975, 0, 1),
+    )
+    return float(low), float(high)
+
+
+def images_of(area: float, positive: int, negative: int) -> float:
+    """Return the images of a share of the variance that Newcombe gives an AUC."""
+    star = (positive + negative) / 2 - 1
+    factor = 1 + star * (1 - area) / (2 - area) + star * area / (1 + area)
+    return positive * negative / factor
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_the_interval_of_an_auc_follows_delongs_definition(seed: int) -> None:
+def test_the_interval_of_an_auc_has_delongs_variance_or_newcombes(seed: int) -> None:
     truth, scores = drawn(seed)
     pairs = outranks(truth, scores)
+    area = float(pairs.mean())
     by_positive, by_negative = pairs.mean(axis=1), pairs.mean(axis=0)
     variance = np.var(by_positive, ddof=1) / 60 + np.var(by_negative, ddof=1) / 90
-    reach = Z * np.sqrt(variance)
-    assert 0.7 < pairs.mean() < 0.9
-    assert auc_interval(truth, scores) == pytest.approx(
-        (pairs.mean() - reach, pairs.mean() + reach), rel=1e-6
-    )
+    images = min(area * (1 - area) / variance, images_of(area, 60, 90))
+    assert 0.7 < area < 0.9
+    assert auc_interval(truth, scores) == pytest.approx(of_images(area, images), rel=1e-6)
 
 
 def test_the_interval_of_an_auc_is_near_that_of_redrawn_images() -> None:
@@ -111,11 +212,11 @@ def test_the_interval_of_an_auc_by_hand() -> None:
     truth, scores = two_groups([0.35, 0.45, 0.9], [0.1, 0.2, 0.4, 0.5])
     assert outranks(truth, scores).sum(axis=1).tolist() == [2, 3, 4]
     variance = (1 / 16) / 3 + (11 / 12 / 9) / 4
-    reach = Z * np.sqrt(variance)
-    assert auc_interval(truth, scores) == pytest.approx((0.75 - reach, 1.0))
-    assert 0.75 + reach > 1, "else the cut at 1 was not tried"
-    mirrored = auc_interval(truth, -scores)
-    assert mirrored == pytest.approx((0.0, 0.25 + reach))
+    images = 0.75 * 0.25 / variance
+    assert images < images_of(0.75, 3, 4), "else Newcombe's variance was tried"
+    low, high = auc_interval(truth, scores)
+    assert (low, high) == pytest.approx(of_images(0.75, images))
+    assert auc_interval(truth, -scores) == pytest.approx((1 - high, 1 - low))
 
 
 def test_only_the_order_of_scores_counts() -> None:
@@ -125,13 +226,32 @@ def test_only_the_order_of_scores_counts() -> None:
     assert auc_interval(truth, scores) == pytest.approx((1 - high, 1 - low))
 
 
-def test_few_scores_in_perfect_order_leave_the_room_that_few_images_leave() -> None:
-    assert auc_interval(*two_groups([0.9] * 3, [0.5] * 8)) == share_interval(3, 3)
-    assert auc_interval(*two_groups([0.1] * 8, [0.5] * 3)) == share_interval(0, 3)
+@pytest.mark.parametrize(("sick", "healthy"), [(3, 8), (8, 3), (40, 2), (50, 50)])
+def test_scores_in_perfect_order_leave_the_room_that_newcombe_leaves(
+    sick: int, healthy: int
+) -> None:
+    room = 0.025 ** (1 / images_of(1.0, sick, healthy))
+    assert auc_interval(*two_groups([0.9] * sick, [0.5] * healthy)) == pytest.approx((room, 1))
+    assert auc_interval(*two_groups([0.1] * sick, [0.5] * healthy)) == pytest.approx((0, 1 - room))
+    assert room < 0.97
 
 
-def test_scores_that_are_all_equal_have_the_area_of_chance() -> None:
-    assert auc_interval(*two_groups([0.5] * 3, [0.5] * 3)) == (0.5, 0.5)
+def test_scores_that_are_all_equal_are_not_certain_to_be_of_no_use() -> None:
+    low, high = auc_interval(*two_groups([0.5] * 30, [0.5] * 30))
+    assert 0.3 < low < 0.4
+    assert high == pytest.approx(1 - low)
+
+
+def test_the_mean_of_two_aucs_that_are_one_is_as_sure_as_that_one() -> None:
+    """The second label's AUC is the first's again, so a mean of both has the same variance."""
+    truth, scores = drawn(0)
+    labels, both = truth.astype(np.int64), np.stack([-scores, scores], axis=1)
+    mean = mean_auc_interval(labels, both, {0: 0, 1: 1})
+    parts = auc_parts(labels, both, {0: 0, 1: 1})
+    assert parts == pytest.approx(auc_parts(labels, both, {1: 1}))
+    area = float(parts.sum()) / 2
+    variance = parts_variance(labels, parts)
+    assert mean == pytest.approx(of_images(area, area * (1 - area) / variance))
 
 
 @pytest.mark.parametrize(("positive", "negative"), [(1, 5), (5, 1), (1, 1)])
@@ -181,6 +301,30 @@ def test_the_same_images_have_the_same_interval() -> None:
         assert np.array_equal(again, before)
 
 
+# Calibration
+
+
+def test_a_calibration_error_of_images_that_are_all_right_is_not_certain() -> None:
+    # 20 images, all right, all 99 % sure: redrawn, they are that again.
+    low, high = calibration_interval([(20, 0.99, 1.0)], (0.01, 0.01))
+    assert low == pytest.approx(0)
+    assert high == pytest.approx(0.99 - share_interval(20, 20)[0])
+
+
+def test_the_accuracies_of_bins_are_put_together_by_their_squares() -> None:
+    gaps = [(30, 0.8, 0.5), (10, 0.9, 0.4)]
+    error = (30 * 0.3 + 10 * 0.5) / 40
+    found = calibration_interval(gaps, (error, error))
+    ends = share_interval(15, 30), share_interval(4, 10)
+    for place, end in enumerate((1, 0)):  # the higher the accuracy, the smaller the gap
+        reach = [abs(ends[0][end] - 0.5) * 30 / 40, abs(ends[1][end] - 0.4) * 10 / 40]
+        assert abs(found[place] - error) == pytest.approx(float(np.hypot(*reach)))
+
+
+def test_it_reaches_as_far_as_redrawn_images() -> None:
+    assert calibration_interval([(20, 0.9, 1.0)], (0.0, 0.7)) == (0.0, 0.7)
+
+
 # Bands
 
 
@@ -203,19 +347,20 @@ def test_the_band_holds_the_curve_and_rises_with_it_within_0_and_1(seed: int) ->
 
 
 @pytest.mark.parametrize(
-    ("sick", "healthy", "height"),
+    ("sick", "healthy", "found"),
     [
-        (0.9, [0.4, 0.5, 0.6], 1.0),
-        (0.1, [0.4, 0.5, 0.6], 0.0),
-        (0.5, [0.5, 0.5, 0.5], 0.0),  # no threshold finds one of them and not the others
+        (0.9, [0.4, 0.5, 0.6], 4),
+        (0.1, [0.4, 0.5, 0.6], 0),
+        (0.5, [0.5, 0.5, 0.5], 0),  # no threshold finds one of them and not the others
     ],
 )
-def test_the_band_of_scores_in_perfect_order_or_none_has_no_width(
-    sick: float, healthy: list[float], height: float
+def test_the_band_of_scores_in_perfect_order_or_none_admits_the_doubt_of_a_share(
+    sick: float, healthy: list[float], found: int
 ) -> None:
     rates, low, high = roc_band(*two_groups([sick] * 4, healthy))
-    assert (low[rates < 1] == height).all()
-    assert (high[rates < 1] == height).all()
+    ends = share_interval(found, 4)
+    assert low[rates < 1] == pytest.approx(ends[0])
+    assert high[rates < 1] == pytest.approx(ends[1])
     assert (low[-1], high[-1]) == (1, 1)
 
 

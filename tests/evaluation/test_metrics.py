@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 
 from medkit.defaults import BALANCED
 from medkit.errors import MedkitError, MissingExtraError
-from medkit.evaluation import intervals as intervals_module
-from medkit.evaluation.intervals import auc_interval, bootstrap_interval, share_interval
+from medkit.evaluation.intervals import (
+    auc_interval,
+    mean_auc_interval,
+    mean_share_interval,
+    share_interval,
+)
 from medkit.evaluation.metrics import (
     area_under_curve,
     calibration_error,
@@ -343,25 +347,36 @@ def test_the_area_of_two_classes_has_delongs_interval() -> None:
     assert found == pytest.approx(auc_interval(labels == 1, scores))
 
 
-def test_means_over_classes_have_the_intervals_of_redrawn_images(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        intervals_module, "_RESAMPLES", 40
-    )  # the full number is slow through scikit-learn
+def test_means_over_classes_are_means_of_the_classes_that_have_images() -> None:
     labels, probabilities = nine_classes()
     found = evaluate(SKIN, labels, probabilities, LIKELIEST).intervals
     decided = probabilities.argmax(axis=1)
 
-    def recall(drawn: Labels) -> float:
-        hits = (decided == labels)[drawn]
-        return float(np.mean([hits[labels[drawn] == label].mean() for label in (0, 3, 4)]))
+    present = [0, 3, 4]
+    groups = [(decided == labels)[labels == label] for label in present]
+    counts = [(int(group.sum()), len(group)) for group in groups]
+    assert found.balanced_accuracy == pytest.approx(mean_share_interval(counts))
+    columns = {label: label for label in present}
+    scores = probabilities.astype(np.float64)
+    assert found.auc == pytest.approx(mean_auc_interval(labels, scores, columns))
 
-    def area(drawn: Labels) -> float:
-        return area_under_curve(SKIN, labels[drawn], probabilities[drawn])
 
-    assert found.balanced_accuracy == pytest.approx(bootstrap_interval(labels, recall))
-    assert found.auc == pytest.approx(bootstrap_interval(labels, area))
+@pytest.mark.parametrize("sizes", [(2, 3), (11, 100)])
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_images_that_are_all_right_leave_a_doubt_about_every_figure(
+    task: Task, sizes: tuple[int, int]
+) -> None:
+    labels = np.repeat([0, 1], sizes)
+    probabilities = np.full((sum(sizes), len(task.labels)), 0.01 / (len(task.labels) - 1))
+    probabilities[np.arange(len(labels)), labels] = 0.99
+    found = evaluate(task, labels, probabilities.astype(np.float32), LIKELIEST)
+    assert (found.accuracy, found.balanced_accuracy, found.auc) == (1, 1, 1)
+    intervals = found.intervals
+    for low, high in (intervals.accuracy, intervals.balanced_accuracy, intervals.auc):
+        assert 0 < low < 0.999
+        assert high == pytest.approx(1)
+    low, high = intervals.calibration_error
+    assert low < high
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)

@@ -645,6 +645,24 @@ def test_a_precision_that_the_ladder_ended_at_is_made_once(
     assert "model-fp16.tflite" in (trained_copy / "pneumonia/MODEL_CARD.md").read_text()
 
 
+def test_a_network_that_would_need_too_much_memory_gets_a_file_of_another_rung(
+    trained_copy: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medkit_exporters import candidates
+
+    def too_large(*given: Any) -> Any:
+        raise MemoryError("Unable to allocate 24.7 GiB for an array")
+
+    monkeypatch.setattr(candidates, "round_together", too_large)
+    asked = {"precisions": ("int8",), "formats": ("tflite",), "calibration_images": 8}
+    (file,) = export_models(options(trained_copy, tiny_data, **asked))
+    assert file.precision == "fp16"
+    for attempt in file.attempts[:-1]:
+        assert attempt.failures == (
+            "it needs more memory than there is (Unable to allocate 24.7 GiB for an array)",
+        )
+
+
 def test_what_a_conversion_skips_is_noted_and_recorded(
     trained_copy: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,11 +90,20 @@ def test_alpha_that_is_zero_everywhere_is_not_meant(kind: str) -> None:
     assert read.notes == ("alpha ignored",)
 
 
-def test_one_visible_pixel_makes_all_others_transparent() -> None:
-    colours = np.dstack([golden.pattern(), np.zeros(golden.pattern().shape[:2], np.uint8)])
-    colours[3, 4, 3] = 255
-    read = read_image(encode(colours))
-    assert np.argwhere(np.asarray(read.pixels).any(axis=-1)).tolist() == [[3, 4]]
+def test_a_few_visible_pixels_or_a_trace_of_alpha_are_not_meant_either() -> None:
+    for few in (0, 7):
+        alpha = np.full(golden.pattern().shape[:2], few, np.uint8)
+        alpha[3, 4] = 255
+        read = read_image(encode(np.dstack([golden.pattern(), alpha])))
+        assert np.array_equal(np.asarray(read.pixels), golden.pattern())
+        assert read.notes == ("alpha ignored",)
+
+
+def test_a_visible_part_makes_the_others_transparent() -> None:
+    alpha = np.zeros(golden.pattern().shape[:2], np.uint8)
+    alpha[: len(alpha) // 4] = 255
+    read = read_image(encode(np.dstack([golden.pattern(), alpha])))
+    assert np.array_equal(np.asarray(read.pixels), golden.pattern() * (alpha[..., None] > 0))
     assert read.notes == ()
 
 

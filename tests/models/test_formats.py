@@ -36,11 +36,11 @@ def test_the_suffix_tells_the_format_in_any_case(name: str, expected: str) -> No
     assert format_of(Path(name)).name == expected
 
 
-@pytest.mark.parametrize("name", ["model", "model.h5", "model.tflite.gz", ".onnx"])
+@pytest.mark.parametrize("name", ["model", "model.pb", "model.tflite.gz", ".onnx"])
 def test_a_file_of_no_format_is_refused_with_the_suffixes_accepted(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         format_of(Path(name))
-    assert str(caught.value) == f"{name} is no model file; accepted: .tflite, .onnx, .keras"
+    assert str(caught.value) == f"{name} is no model file; accepted: .tflite, .onnx, .keras, .h5"
 
 
 def test_exports_are_named_by_precision_and_format_and_originals_are_none() -> None:
@@ -64,7 +64,7 @@ def test_each_format_reads_the_card_and_lists_the_operators_of_its_files(
 
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
-    [("model.onnx", "onnx", "inspect"), ("model.keras", "tensorflow", "keras")],
+    [("model.onnx", "onnx", "inspect"), ("model.keras", "h5py", "inspect")],
 )
 def test_a_package_that_a_format_needs_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, name: str, module: str, extra: str
@@ -78,8 +78,8 @@ def test_a_package_that_a_format_needs_is_named_with_its_extra(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"suffix": ".h5"}, "there is a model format 'keras' already"),
-        ({"name": "h5"}, r"\.keras files belong to the model format 'keras'"),
+        ({"suffix": ".pb"}, "there is a model format 'keras' already"),
+        ({"name": "pb"}, r"\.keras files belong to the model format 'keras'"),
     ],
 )
 def test_a_format_whose_name_or_suffix_is_taken_is_refused_and_replaces_nothing(
@@ -87,5 +87,5 @@ def test_a_format_whose_name_or_suffix_is_taken_is_refused_and_replaces_nothing(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         register_format(replace(KERAS, **changes))
-    assert suffixes() == (".tflite", ".onnx", ".keras")
+    assert suffixes() == (".tflite", ".onnx", ".keras", ".h5")
     assert format_of(Path("model.keras")) is KERAS

@@ -26,10 +26,10 @@ EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
         "pandas": {"pandas": "pandas"},
         "onnx": {"onnxruntime": "onnxruntime"},
-        "inspect": {"onnx": "onnx"},
+        "inspect": {"onnx": "onnx", "h5py": "h5py"},
         "openvino": {"openvino": "openvino"},
         "keras": {"tensorflow": "tensorflow", "keras": "keras"},
-        "train": {"h5py": "h5py"},
+        "train": {},  # all that it installs belongs to smaller ones
         "export": {"tf2onnx": "tf2onnx", "sympy": "sympy", "onnx_ir": "onnx-ir"},
     }
 )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from medkit.models.card import ModelCard
-from medkit.models.operators.summary import PRODUCTS, OperatorSummary, check_promise
+from medkit.models.operators.products import PRODUCTS
+from medkit.models.operators.summary import OperatorSummary, check_promise
 from medkit.models.operators.tflite import summarise
 from medkit.system.quiet import native_stderr_closed
 from medkit_exporters.formats import tflite_edits, tflite_file

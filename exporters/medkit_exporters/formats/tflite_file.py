@@ -152,10 +152,11 @@ def set_data(model: Any, tensor: Any, values: NDArray[Any]) -> None:
 
 
 def _drop_records(model: Any) -> None:
-    """Leave out what the converter tells of itself, and free sizes inside of the graph."""
+    """Leave out what the converter tells of itself, and names and free sizes that nothing reads."""
     model.description = None
     model.metadata = [entry for entry in model.metadata or [] if entry.name not in _RECORDS]
     for graph in model.subgraphs:
+        graph.name = None
         outer = {*graph.inputs, *graph.outputs}
         for number, tensor in enumerate(graph.tensors):
             if tensor.shape is not None and len(tensor.shape):

@@ -14,6 +14,7 @@ round to, so that they change nothing more. Importing this module imports Keras.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -37,6 +38,8 @@ _MOST_ROWS = 24_000
 _DAMPING = 0.01
 # Of one layer; the products of more with one another would fill gigabytes.
 _MOST_INPUTS = 6_000
+# Of all layers at once; those of a ResNet50 are 0.9 GiB.
+_MOST_BYTES = 4 << 30
 _BLOCK = 128
 
 
@@ -62,11 +65,14 @@ def round_together(model: Any, images: NDArray[np.uint8]) -> Rewritten:
     reasons = {layer.name: _obstacle(layer) for layer in copy.layers if _has_kernel(layer)}
     reasons |= _move_normalisation(copy)
     layers = [layer for layer in copy.layers if reasons.get(layer.name) == ""]
-    moments = _input_moments(copy, layers, images)
-    for layer, products in zip(layers, moments, strict=True):
-        kernel, *others = layer.get_weights()
-        flat = kernel.reshape(-1, kernel.shape[-1])
-        layer.set_weights([round_columns(flat, products).reshape(kernel.shape), *others])
+    rounded = []  # all inputs are those of the network before its weights are rounded
+    for group in _groups(layers):
+        for layer, products in zip(group, _input_moments(copy, group, images), strict=True):
+            kernel = layer.get_weights()[0]
+            flat = kernel.reshape(-1, kernel.shape[-1])
+            rounded.append(round_columns(flat, products).reshape(kernel.shape))
+    for layer, kernel in zip(layers, rounded, strict=True):
+        layer.set_weights([kernel, *layer.get_weights()[1:]])
     left = Counter(reason for reason in reasons.values() if reason)
     if not left:
         return Rewritten(copy)
@@ -133,8 +139,27 @@ def _obstacle(layer: Any) -> str:
             return "Conv2D in groups" if grouped else type(layer).__name__
         if tuple(layer.dilation_rate) != (1, 1):
             return "Conv2D with dilation"
-    inputs = int(np.prod(layer.kernel.shape[:-1]))
+    inputs = _inputs(layer)
     return f"{inputs} inputs" if inputs > _MOST_INPUTS else ""
+
+
+def _inputs(layer: Any) -> int:
+    return int(np.prod(layer.kernel.shape[:-1]))
+
+
+def _groups(layers: list[Any]) -> Iterator[list[Any]]:
+    """Divide layers, in order, so that the products of a group's inputs fit into memory."""
+    group: list[Any] = []
+    held = 0
+    for layer in layers:
+        needed = 8 * _inputs(layer) ** 2
+        if group and held + needed > _MOST_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(layer)
+        held += needed
+    if group:
+        yield group
 
 
 def _move_normalisation(model: Any) -> dict[str, str]:
@@ -177,8 +202,6 @@ def _input_moments(
     model: Any, layers: list[Any], images: NDArray[np.uint8]
 ) -> list[NDArray[np.float64]]:
     """Return, for each layer, the mean products of its kernel's inputs, shape (inputs, inputs)."""
-    if not layers:
-        return []
     probe = keras.Model(model.input, [layer.input for layer in layers])
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     most = max(1, _MOST_ROWS // len(batches))
@@ -189,23 +212,30 @@ def _input_moments(
         outputs = probe(batch, training=False)
         outputs = outputs if len(layers) > 1 else [outputs]
         for number, (layer, values) in enumerate(zip(layers, outputs, strict=True)):
-            rows = _rows(layer, values)
-            if len(rows) > most:
-                rows = rows[rng.choice(len(rows), most, replace=False)]
+            rows = _rows(layer, values, most, rng)
             sums[number] = sums[number] + (rows.T @ rows).astype(np.float64)
             counts[number] += len(rows)
     return [total / count for total, count in zip(sums, counts, strict=True)]
 
 
-def _rows(layer: Any, values: Any) -> NDArray[np.float32]:
-    """Return what a layer's kernel is multiplied with, one row a position."""
-    if isinstance(layer, keras.layers.Conv2D):
-        values = tf.image.extract_patches(
-            values,
+def _rows(layer: Any, values: Any, most: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return what a layer's kernel is multiplied with at positions drawn from all, one row each."""
+    if not isinstance(layer, keras.layers.Conv2D):
+        array = np.asarray(values)
+        rows = array.reshape(-1, array.shape[-1])
+        return rows[rng.choice(len(rows), most, replace=False)] if len(rows) > most else rows
+    places = int(np.prod(layer.compute_output_shape(values.shape)[1:3]))
+    total = len(values) * places
+    drawn = rng.choice(total, most, replace=False) if total > most else np.arange(total)
+    rows = np.empty((len(drawn), _inputs(layer)), np.float32)
+    for number in range(len(values)):  # the patches of a batch of large maps would fill gigabytes
+        patches = tf.image.extract_patches(
+            values[number : number + 1],
             sizes=[1, *layer.kernel_size, 1],
             strides=[1, *layer.strides, 1],
             rates=[1, 1, 1, 1],
             padding=layer.padding.upper(),
         )
-    array = np.asarray(values)
-    return array.reshape(-1, array.shape[-1])
+        own = np.flatnonzero(drawn // places == number)
+        rows[own] = np.asarray(patches).reshape(places, -1)[drawn[own] - number * places]
+    return rows

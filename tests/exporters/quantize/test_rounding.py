@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
+from medkit_exporters.quantize import rounding  # noqa: E402
 from medkit_exporters.quantize.rounding import round_columns, round_together  # noqa: E402
 
 RNG = np.random.default_rng(7)
@@ -114,3 +116,57 @@ def test_the_given_network_is_left_as_it_was() -> None:
     round_together(model, IMAGES)
     for was, now in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)
+
+
+def peak_of(model: Any, images: Any) -> int:
+    """Return the most bytes that arrays of NumPy took while a network was rounded."""
+    tracemalloc.start()
+    try:
+        round_together(model, images)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_layer_of_57600_inputs_takes_no_memory_by_their_square() -> None:
+    """The seed's network has such a layer; the products of its inputs would fill 25 GiB."""
+    pixels = keras.Input((60, 60, 1), dtype="uint8")
+    wide = keras.layers.Conv2D(16, 1)(keras.layers.Rescaling(1 / 255)(pixels))
+    flat = keras.layers.Flatten()(wide)
+    model = keras.Model(pixels, keras.layers.Dense(32)(flat))
+    images = RNG.integers(0, 256, (16, 60, 60, 1), dtype=np.uint8)
+    assert peak_of(model, images) < 200 << 20
+
+
+def test_patches_of_large_maps_are_not_held_for_a_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels = keras.Input((12, 12, 3), dtype="uint8")
+    model = keras.Model(pixels, keras.layers.Conv2D(2, 3)(keras.layers.Rescaling(1.0)(pixels)))
+    extract, held = rounding.tf.image.extract_patches, []
+
+    def watched(values: Any, **options: Any) -> Any:
+        held.append(len(values))
+        return extract(values, **options)
+
+    monkeypatch.setattr(rounding.tf.image, "extract_patches", watched)
+    round_together(model, RNG.integers(0, 256, (16, 12, 12, 3), dtype=np.uint8))
+    assert held == [1] * 16
+
+
+def test_layers_whose_products_do_not_fit_at_once_are_rounded_to_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels = keras.Input((8, 8, 3), dtype="uint8")
+    features = keras.layers.Rescaling(1 / 255)(pixels)
+    for channels in (4, 5, 6):
+        features = keras.layers.Conv2D(channels, 3, padding="same", activation="relu")(features)
+    model = keras.Model(pixels, features)
+    images = RNG.integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
+    at_once = round_together(model, images).model.get_weights()
+    monkeypatch.setattr(rounding, "_MOST_BYTES", 8 * 27**2)
+    assert [len(group) for group in rounding._groups(model.layers[2:])] == [1, 1, 1]
+    for found, expected in zip(
+        round_together(model, images).model.get_weights(), at_once, strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)

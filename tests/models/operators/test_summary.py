@@ -274,10 +274,10 @@ def test_no_int8_file_is_made_of_weights_that_are_all_zero(
         exporter.convert(spoiled(0.0), Settings("int8"), images)
 
 
-@pytest.mark.parametrize("name", ["model.txt", "model", "model.h5"])
+@pytest.mark.parametrize("name", ["model.txt", "model", "model.pb"])
 def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"accepted: \.tflite, \.onnx, \.keras"):
+    with pytest.raises(UsageError, match=r"accepted: \.tflite, \.onnx, \.keras, \.h5"):
         summarise_operators(tmp_path / name)
 
 

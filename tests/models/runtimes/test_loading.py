@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from medkit.errors import ContractMismatchError, MissingExtraError, ModelFileError, UsageError
 from medkit.models.bundle import load_bundle
 from medkit.models.card import read_card
-from medkit.models.formats import format_of, suffixes
+from medkit.models.formats import format_of
 from medkit.models.runtimes import registry
 from medkit.models.runtimes.base import both_classes
 from medkit.models.runtimes.loading import load_model, models_of
+from medkit.models.runtimes.registry import runtimes
 from medkit.models.seal import sealed
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 from medkit.training.recipes import RECIPES
@@ -34,7 +35,9 @@ BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 FILES = {".tflite": "model-fp32.tflite", ".onnx": "model-fp32.onnx", ".keras": "model.keras"}
 RUNTIMES = {".tflite": "LiteRT", ".onnx": "ONNX Runtime", ".keras": "Keras"}
 
-EACH_KIND = pytest.mark.parametrize("suffix", suffixes())
+EACH_KIND = pytest.mark.parametrize(
+    "suffix", dict.fromkeys(known.suffix for known in runtimes().values())
+)
 
 
 def pictures(task: Task, count: int = 16) -> NDArray[np.uint8]:
@@ -254,6 +257,15 @@ def test_a_missing_model_is_named(tmp_path: Path, suffix: str) -> None:
     assert refusal(path) == f"no model file {path}; check the path"
     path.mkdir()
     assert refusal(path) == f"no model file {path}; check the path"
+
+
+@EACH_KIND
+def test_a_suffix_in_capitals_is_the_same(pooled_models: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"MODEL{suffix.upper()}"
+    shutil.copyfile(pooled_models / "skin" / FILES[suffix], path)
+    given = load_model(pooled_models / "skin" / FILES[suffix])
+    images = np.zeros((1, *given.card.contract.shape), np.uint8)
+    assert np.array_equal(load_model(path).predict(images), given.predict(images))
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model", "model.tflite.gz"])

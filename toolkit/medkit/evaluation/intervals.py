@@ -1,14 +1,20 @@
 """95 % intervals: how far a figure can be trusted that was measured on so many images.
 
-Shares have Wilson's interval (Wilson 1927). The AUC of one label has
-DeLong's (DeLong et al. 1988, in the form of Sun and Xu 2014). Means over
-classes have the interval of a stratified bootstrap, which draws images again
-within each class.
+Shares have Wilson's interval (Wilson 1927). A mean over classes, and an AUC,
+have Clopper and Pearson's interval (1934) of as many images as would give a
+share the same variance (Korn and Graubard 1998, Confidence intervals for
+proportions with small expected number of positive counts estimated from
+survey data). The variance of an AUC is DeLong's (DeLong et al. 1988, in the
+form of Sun and Xu 2014). No measured variance says that a figure is certain:
+where all images are right, it is that of the model for the figure's value.
+Other figures have the interval of a stratified bootstrap, which draws images
+again within each class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +26,7 @@ LEVEL = 0.95
 
 _RESAMPLES = 2000
 _SEED = 0  # the same images give the same interval
+_ROUNDING = 1e-12
 
 Interval = tuple[float, float]
 
@@ -33,12 +40,27 @@ def share_interval(successes: int, total: int) -> Interval:
     return float(found.low), float(found.high)
 
 
-def auc_interval(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Interval:
-    """Return DeLong's interval of an AUC, cut to 0..1.
+def mean_share_interval(counts: Sequence[tuple[int, int]]) -> Interval:
+    """Return the interval of a mean of shares of different images, such as a balanced accuracy.
 
-    Scores that separate the labels perfectly have no spread, but their AUC is
-    not certain. Their interval is Wilson's, for as many images as the smaller
-    group has, all of them right (or all wrong).
+    The shares that were measured may have less variance than those that they
+    stand for; if all images are right, none. They count as no more images than
+    equal shares would (Kish 1965, Survey Sampling).
+
+    Parameters
+    ----------
+    counts
+        Successes and images of each share, at least one image each.
+    """
+    totals = np.array([total for _, total in counts], np.float64)
+    shares = np.array([successes for successes, _ in counts]) / totals
+    variance = float((shares * (1 - shares) / totals).sum()) / len(counts) ** 2
+    most = len(counts) ** 2 / float((1 / totals).sum())
+    return _mean_interval(float(shares.mean()), variance, most)
+
+
+def auc_interval(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Interval:
+    """Return the interval of an AUC; see :func:`mean_auc_interval`.
 
     Parameters
     ----------
@@ -47,23 +69,145 @@ def auc_interval(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Inter
     scores
         Shape (n,), finite.
     """
-    require("compute an interval", "scipy")
-    from scipy.stats import norm, rankdata
+    return mean_auc_interval(truth.astype(np.int64), scores[:, np.newaxis], {1: 0})
 
-    positive, negative = scores[truth], scores[~truth]
-    m, n = len(positive), len(negative)
-    if min(m, n) < 2:
+
+def mean_auc_interval(
+    labels: NDArray[np.int64], scores: NDArray[np.float64], columns: Mapping[int, int]
+) -> Interval:
+    """Return the interval of the mean AUC of some labels, each against the rest.
+
+    DeLong's variance is 0 for labels that are told apart perfectly, and too
+    small for others of few images. It counts as no more images than the
+    variance for an AUC of that height (Newcombe 2006, Confidence intervals for
+    an effect size measure based on the Mann-Whitney statistic, part 2, method
+    5).
+
+    Parameters
+    ----------
+    labels
+        True label indices, shape (n,).
+    scores
+        Shape (n, columns), finite.
+    columns
+        Column of the scores of each label. There must be images of each, and
+        others.
+    """
+    parts = auc_parts(labels, scores, columns)
+    area = float(parts.sum()) / 2
+    sizes = [(int((labels == label).sum()), int((labels != label).sum())) for label in columns]
+    if len(sizes) == 1 and min(sizes[0]) < 2:
         return 0.0, 1.0  # one image has no spread to judge by
-    ranks = rankdata(np.concatenate([positive, negative]))
-    # Placement values: the share of the other group that each score beats.
-    placed_positive = (ranks[:m] - rankdata(positive)) / n
-    placed_negative = 1 - (ranks[m:] - rankdata(negative)) / m
-    area = float(placed_positive.mean())
-    if area in (0.0, 1.0):
-        return share_interval(round(area * min(m, n)), min(m, n))
-    spread = np.sqrt(placed_positive.var(ddof=1) / m + placed_negative.var(ddof=1) / n)
-    reach = float(norm.ppf((1 + LEVEL) / 2) * spread)
-    return max(0.0, area - reach), min(1.0, area + reach)
+    areas = {
+        label: float(auc_parts(labels, scores, {label: column}).sum()) / 2
+        for label, column in columns.items()
+    }
+    shares = [
+        (1 + ((m + n) / 2 - 1) * ((1 - a) / (2 - a) + a / (1 + a))) / (m * n)
+        for (m, n), a in zip(sizes, areas.values(), strict=True)
+    ]
+    return _mean_interval(area, parts_variance(labels, parts), len(columns) ** 2 / sum(shares))
+
+
+def auc_parts(
+    labels: NDArray[np.int64], scores: NDArray[Any], columns: Mapping[int, int]
+) -> NDArray[np.float64]:
+    """Return each image's part in the mean AUC, shape (n,); they add up to twice the mean.
+
+    Parameters
+    ----------
+    labels, scores, columns
+        As for :func:`mean_auc_interval`.
+    """
+    require("compute an interval", "scipy")
+    from scipy.stats import rankdata
+
+    parts = np.zeros(len(labels))
+    for label, column in columns.items():
+        truth = labels == label
+        m, n = int(truth.sum()), int((~truth).sum())
+        ranks = rankdata(scores[:, column])
+        placed = np.empty(len(labels))
+        # Placement values: the share of the other group that each score beats.
+        placed[truth] = (ranks[truth] - rankdata(scores[truth, column])) / n / m
+        placed[~truth] = (1 - (ranks[~truth] - rankdata(scores[~truth, column])) / m) / n
+        parts += placed / len(columns)
+    return parts
+
+
+def parts_variance(labels: NDArray[np.int64], parts: NDArray[np.float64]) -> float:
+    """Return the variance of a sum over images, which are drawn class by class.
+
+    Parameters
+    ----------
+    labels, parts
+        Label index and part of each image, shape (n,).
+    """
+    variance = 0.0
+    for label in np.unique(labels):
+        own = parts[labels == label]
+        if len(own) > 1:
+            variance += len(own) * own.var(ddof=1)
+    return float(variance)
+
+
+def _mean_interval(mean: float, variance: float, most: float) -> Interval:
+    """Return the interval of a mean, 0..1, of the variance of a share of some images.
+
+    Parameters
+    ----------
+    mean, variance
+        The mean, and its measured variance.
+    most
+        The number of images that it counts as at most.
+    """
+    require("compute an interval", "scipy")
+    from scipy.stats import beta
+
+    # A mean of images that are all right, or all wrong, may be off by its own rounding.
+    if min(mean, 1 - mean) < _ROUNDING:
+        mean, variance = float(round(mean)), 0.0
+    images = min(most, mean * (1 - mean) / variance) if variance > 0 else most
+    right, wrong = mean * images, (1 - mean) * images
+    tail = (1 - LEVEL) / 2
+    low = float(beta.ppf(tail, right, wrong + 1)) if right else 0.0
+    high = float(beta.ppf(1 - tail, right + 1, wrong)) if wrong else 1.0
+    return min(low, mean), max(high, mean)
+
+
+def calibration_interval(gaps: Sequence[tuple[int, float, float]], spread: Interval) -> Interval:
+    """Return the interval of a calibration error, 0..1.
+
+    That of redrawn images has no width where they are all right with the same
+    confidence. It reaches at least as far as the intervals of the bins'
+    accuracies say, which are put together by the squares of their reaches
+    (Zou and Donner 2008, Construction of confidence intervals about effect
+    measures: a general approach).
+
+    Parameters
+    ----------
+    gaps
+        Images, confidence and accuracy of each bin.
+    spread
+        The interval of redrawn images.
+    """
+    total = sum(images for images, _, _ in gaps)
+    error = (
+        sum(images * abs(confidence - accuracy) for images, confidence, accuracy in gaps) / total
+    )
+    below = above = 0.0
+    for images, confidence, accuracy in gaps:
+        low, high = share_interval(round(accuracy * images), images)
+        gap = abs(confidence - accuracy)
+        widest = max(abs(confidence - low), abs(confidence - high))
+        least = (
+            0.0 if low <= confidence <= high else min(abs(confidence - low), abs(confidence - high))
+        )
+        below += (images / total * (gap - least)) ** 2
+        above += (images / total * (widest - gap)) ** 2
+    # An error is never below 0, so redrawn images have a larger one on average.
+    low, high = error - below**0.5, error + above**0.5
+    return max(0.0, min(low, spread[0], error)), min(1.0, max(high, spread[1], error))
 
 
 def bootstrap_interval(
@@ -99,6 +243,10 @@ def roc_band(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the interval of the sensitivity at each of 101 false positive rates.
 
+    It is that of redrawn images, and at least Wilson's at the threshold of
+    each rate: images that are all found again whenever they are redrawn are
+    no proof that all others are.
+
     Parameters
     ----------
     truth, scores
@@ -112,13 +260,29 @@ def roc_band(
     rng = np.random.default_rng(_SEED)
     positive, negative = scores[truth], scores[~truth]
     rates = np.linspace(0, 1, 101)
-    curves = np.empty((_RESAMPLES, len(rates)))
-    for curve in curves:
-        found = np.sort(rng.choice(positive, len(positive)))
-        others = np.sort(rng.choice(negative, len(negative)))[::-1]
-        # At a rate r, the threshold lies just above the negative of rank r * n.
-        ranks = np.minimum((rates * len(others) + 1e-9).astype(int), len(others) - 1)
-        missed = np.searchsorted(found, others[ranks], side="right")
-        curve[:] = np.where(rates * len(others) >= len(others), 1, 1 - missed / len(found))
+    curves = np.array(
+        [
+            _sensitivities(
+                rng.choice(positive, len(positive)), rng.choice(negative, len(negative)), rates
+            )
+            for _ in range(_RESAMPLES)
+        ]
+    )
     low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    found = np.rint(_sensitivities(positive, negative, rates) * len(positive)).astype(int)
+    ends = np.array([share_interval(count, len(positive)) for count in found.tolist()])
+    open_ended = rates < 1  # at the end of the curve every image is found
+    low[open_ended] = np.minimum(low, ends[:, 0])[open_ended]
+    high[open_ended] = np.maximum(high, ends[:, 1])[open_ended]
     return rates, low, high
+
+
+def _sensitivities(
+    positive: NDArray[np.float64], negative: NDArray[np.float64], rates: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the sensitivity at each false positive rate, shape (rates,)."""
+    found, others = np.sort(positive), np.sort(negative)[::-1]
+    # At a rate r, the threshold lies just above the negative of rank r * n.
+    ranks = np.minimum((rates * len(others) + 1e-9).astype(int), len(others) - 1)
+    missed = np.searchsorted(found, others[ranks], side="right")
+    return np.where(rates * len(others) >= len(others), 1.0, 1 - missed / len(found))

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.errors import MedkitError
-from medkit.evaluation.intervals import Interval, auc_interval, bootstrap_interval, share_interval
+from medkit.evaluation.intervals import (
+    bootstrap_interval,
+    calibration_interval,
+    mean_auc_interval,
+    mean_share_interval,
+    share_interval,
+)
 from medkit.extras import require
 from medkit.models.decisions import decide
 from medkit.models.figures import Bounds, Figures, Intervals, Metrics, ReliabilityBin
@@ -105,8 +111,8 @@ def evaluate(
     specificity = _by_label(task, _spared(confusion))
     recalls = [share.value for share in sensitivity.values() if share.value is not None]
     known = [area for area in areas.values() if area is not None]
+    columns = {i: i for i in scored_labels(task) if areas[task.labels[i]] is not None}
     bins = reliability_bins(labels, probabilities)
-    error = calibration_error(bins)
     spread = bootstrap_interval(
         labels,
         lambda drawn: calibration_error(reliability_bins(labels[drawn], probabilities[drawn])),
@@ -118,7 +124,7 @@ def evaluate(
         accuracy=right / len(labels),
         balanced_accuracy=float(np.mean(recalls)),
         auc=float(np.mean(known)) if known else None,
-        calibration_error=error,
+        calibration_error=calibration_error(bins),
         sensitivity={label: share.value for label, share in sensitivity.items()},
         specificity={label: share.value for label, share in specificity.items()},
         class_auc=areas,
@@ -126,12 +132,13 @@ def evaluate(
         reliability=bins,
         intervals=Intervals(
             accuracy=share_interval(right, len(labels)),
-            balanced_accuracy=bootstrap_interval(
-                labels, lambda drawn: _mean_recall(labels[drawn], decided[drawn])
+            balanced_accuracy=mean_share_interval([item for item in _found(confusion) if item[1]]),
+            auc=mean_auc_interval(labels, probabilities.astype(np.float64), columns)
+            if columns
+            else None,
+            calibration_error=calibration_interval(
+                [(entry.images, entry.confidence, entry.accuracy) for entry in bins], spread
             ),
-            auc=_auc_interval(task, labels, probabilities) if known else None,
-            # An error is never below 0, so redrawn images have a larger one on average.
-            calibration_error=(min(spread[0], error), max(spread[1], error)),
             sensitivity={label: share.interval for label, share in sensitivity.items()},
             specificity={label: share.interval for label, share in specificity.items()},
         ),
@@ -241,34 +248,6 @@ def _spared(confusion: NDArray[np.int64]) -> list[tuple[int, int]]:
         (int(rest.sum() - rest[:, index].sum()), int(rest.sum()))
         for index, rest in enumerate(others)
     ]
-
-
-def _mean_recall(labels: NDArray[np.int64], decided: NDArray[np.int64]) -> float:
-    return float(np.mean([(decided[labels == c] == c).mean() for c in np.unique(labels)]))
-
-
-def _auc_interval(
-    task: Task, labels: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> Interval:
-    """DeLong's interval for one label's AUC, the bootstrap's for a mean over labels."""
-    columns = [index for index in scored_labels(task) if 0 < (labels == index).sum() < len(labels)]
-    if len(columns) == 1:
-        index = columns[0]
-        return auc_interval(labels == index, probabilities[:, index].astype(np.float64))
-    from scipy.stats import rankdata
-
-    def macro(drawn: NDArray[np.int64]) -> float:
-        # Mann and Whitney's form of the AUC, many times faster than the ROC curve's.
-        ranks, truth = rankdata(probabilities[drawn], axis=0), labels[drawn]
-        areas = []
-        for index in columns:
-            positive = truth == index
-            count = int(positive.sum())
-            above = ranks[positive, index].sum() - count * (count + 1) / 2
-            areas.append(above / (count * (len(truth) - count)))
-        return float(np.mean(areas))
-
-    return bootstrap_interval(labels, macro)
 
 
 def scored_labels(task: Task) -> Sequence[int]:

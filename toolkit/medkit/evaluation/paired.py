@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.evaluation.intervals import LEVEL, redraws
+from medkit.evaluation.intervals import LEVEL, auc_parts, parts_variance, redraws
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,10 @@ def auc_change(
     columns
         Labels of which there are images, and of which there are others.
     """
-    parts = [_auc_parts(labels, scores, columns) for scores in (before, after)]
+    places = {label: label for label in columns}
+    parts = [auc_parts(labels, scores, places) for scores in (before, after)]
     areas = [float(part.sum()) / 2 for part in parts]
-    change = parts[1] - parts[0]
-    variance = 0.0
-    for label in np.unique(labels):
-        own = change[labels == label]
-        if len(own) > 1:
-            variance += len(own) * own.var(ddof=1)
-    reach = _normal_quantile() * float(np.sqrt(variance))
+    reach = _normal_quantile() * float(np.sqrt(parts_variance(labels, parts[1] - parts[0])))
     difference = areas[1] - areas[0]
     return Change(areas[0], areas[1], difference - reach, difference + reach)
 
@@ -133,24 +128,6 @@ def chance(share: float, weights: NDArray[np.float64]) -> float:
         Change of the figure when each image turns, shape (n,).
     """
     return _normal_quantile() * float(np.sqrt(share * np.square(weights).sum()))
-
-
-def _auc_parts(
-    labels: NDArray[np.int64], scores: NDArray[np.float32], columns: Sequence[int]
-) -> NDArray[np.float64]:
-    """Return each image's part in the mean AUC, shape (n,); they add up to twice the mean."""
-    from scipy.stats import rankdata
-
-    parts = np.zeros(len(labels))
-    for column in columns:
-        truth = labels == column
-        m, n = int(truth.sum()), int((~truth).sum())
-        ranks = rankdata(scores[:, column])
-        placed = np.empty(len(labels))
-        placed[truth] = (ranks[truth] - rankdata(scores[truth, column])) / n / m
-        placed[~truth] = (1 - (ranks[~truth] - rankdata(scores[~truth, column])) / m) / n
-        parts += placed / len(columns)
-    return parts
 
 
 def _normal_quantile() -> float:

@@ -16,7 +16,7 @@ The rules, in order:
    :mod:`medkit.images.depth`. Floats in 0..1 are multiplied by 255. Of deeper
    samples with colour or transparency Pillow keeps the high byte. A deep TIFF
    whose zero means white is refused: its pixels would be a negative.
-   Transparency is laid onto black, unless every pixel is transparent: then it
+   Transparency is laid onto black, unless hardly a pixel is visible: then it
    is not meant. Palettes and CMYK become RGB; colour profiles are ignored. For
    one channel, luma (ITU-R 601) is taken; for three, grey is repeated.
 4. ``resize``: squash to the tensor's size with Pillow's antialiased bilinear

@@ -13,7 +13,7 @@ DEPTH_CLIPPED = "samples clipped"
 """Some samples lie outside of the full scale, as after a resize that overshoots."""
 
 ALPHA_IGNORED = "alpha ignored"
-"""Every pixel is transparent, so transparency cannot be meant."""
+"""Hardly a pixel is visible, so transparency cannot be meant."""
 
 END_MISSING = "end marker missing"
 """The file stops before its end marker; all pixels are there."""
@@ -22,7 +22,8 @@ COLOUR_UNEXPECTED = "colour unexpected"
 """A coloured image for a model of grey ones, or a grey image for a model of coloured ones."""
 
 TASK_GUESSED = "task guessed"
-"""A grey image counts as a chest X-ray, but shows no bright middle between two lungs."""
+"""Colour and shape disagree: a grey image without the shape of a chest, or a coloured one
+with it."""
 
 SHAPE_UNUSUAL = "shape unusual"
 """The image is more than twice as long as it is wide, and squashed to the model's shape."""

@@ -29,6 +29,10 @@ _UPRIGHT = {
 }
 """How an image becomes upright, by its EXIF orientation (EXIF 3.0, 4.6.5.1)."""
 
+_LEAST_ALPHA, _LEAST_VISIBLE = 8, 0.025
+"""Alpha of 255 from which a pixel is visible, and the share of pixels that must be. Below, the
+answer would be about black: then alpha is not meant."""
+
 _BAND = 1 << 20
 """Pixels that are changed at a time, so that intermediate copies take little memory."""
 
@@ -90,7 +94,7 @@ def to_eight_bits(image: Image.Image, declared: Declared = NOTHING_DECLARED) -> 
         return _from_deeper(image, declared)
     target = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        if not _any_opaque(image):
+        if not _is_visible(image):
             return EightBits(_without_alpha(image, target), (ALPHA_IGNORED,))
         return EightBits(_by_bands(image, target, lambda band: _on_black(band, target)))
     return EightBits(_in_mode(image, target))
@@ -108,16 +112,16 @@ def _from_deeper(image: Image.Image, declared: Declared) -> EightBits:
     return EightBits(_by_bands(image, "L", shown), notes)
 
 
-def _any_opaque(image: Image.Image) -> bool:
-    """Whether any pixel is not wholly transparent."""
+def _is_visible(image: Image.Image) -> bool:
+    """Whether alpha lets any picture be seen: more than a few pixels, and more than a trace."""
+    seen = 0
     for _, band in _bands(image):
         if "A" in band.getbands() or "a" in band.getbands():
             alpha = band.getchannel(len(band.getbands()) - 1)
         else:
             alpha = band.convert("RGBA").getchannel("A")
-        if alpha.getextrema() != (0, 0):
-            return True
-    return False
+        seen += sum(alpha.histogram()[_LEAST_ALPHA:])
+    return seen > _LEAST_VISIBLE * image.width * image.height
 
 
 def _without_alpha(image: Image.Image, target: str) -> Image.Image:

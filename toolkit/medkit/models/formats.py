@@ -81,8 +81,18 @@ KERAS = ModelFormat(
     b"",
     "medkit.models.runtimes.keras:read_card",
     "medkit.models.operators.keras:read_operators",
-    ("tensorflow", "keras"),
+    ("h5py",),
 )
+
+HDF5 = ModelFormat(
+    "h5",
+    ".h5",
+    b"",
+    "medkit.models.operators.keras:read_no_card",
+    "medkit.models.operators.keras:read_operators",
+    ("h5py",),
+)
+"""What Keras wrote before its archives: looked into, and never run."""
 
 _FORMATS = [
     ModelFormat(
@@ -102,6 +112,7 @@ _FORMATS = [
         ("onnx",),
     ),
     KERAS,
+    HDF5,
 ]
 
 

@@ -51,7 +51,7 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Inspect a ``.tflite``, ``.onnx`` or ``.keras`` file of any origin.
+    """Inspect a ``.tflite``, ``.onnx``, ``.keras`` or ``.h5`` file of any origin.
 
     Raises
     ------

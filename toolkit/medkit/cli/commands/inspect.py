@@ -13,7 +13,9 @@ from medkit.cli.options import (
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .keras file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx, .keras or .h5 file.")
+    ],
     json_path: Annotated[
         Path | None,
         typer.Option(

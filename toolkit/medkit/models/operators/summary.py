@@ -2,12 +2,13 @@
 
 A file called int8 may hold 8-bit weights and still multiply in floating
 point. Only its operators and the types of their tensors tell. Work is counted
-in multiply-accumulates for one image, of convolutions and matrix products.
+in multiply-accumulates for one image, of the operators in
+:data:`medkit.models.operators.products.PRODUCTS`.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,21 +20,28 @@ from numpy.typing import NDArray
 
 from medkit.errors import ExportError, MedkitError, ModelFileError
 from medkit.models.formats import format_of, load
+from medkit.models.operators.products import PRODUCTS
 from medkit.wording import counted
 
-INTEGERS = ("int8", "uint8", "int16", "uint16")
+INTEGERS = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 """Types in which a quantised operator computes."""
 
-PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "Conv", "MatMul", "Gemm")
-"""Operators that multiply and add: all the work that counts."""
-
-CONVERSIONS = ("QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Cast", "CAST")
+CONVERSIONS = (
+    *("QUANTIZE", "DEQUANTIZE", "CAST"),
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"),
+)
 _PROBABILITIES = ("SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid")
 
 LOGIT_COPIES_NAME, LOGITS_NAME = "logit_copies", "logits"
 """Outputs of the operators that make logits finer than 8 bits, after the last product."""
 
 _RAW = (1.0, 0)
+
+UNKNOWN_SHAPE = "its shapes are known only when it runs; not counted"
+LOOP = "runs in a loop whose length is not known; counted once"
+BRANCH = "runs in a branch that is not always taken; counted once"
+FOREIGN = "not an operator that medkit knows; not counted"
+"""Doubts about the work of an operator."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,16 @@ class Operator:
     computes_in
         Type of the numbers that go in, such as ``int8`` or ``float32``.
     work
-        Multiply-accumulates for one image; 0 for all but convolutions and
-        matrix products.
+        Multiply-accumulates for one image; 0 for all but products.
     fault
         Fault in a product's weights; empty if there is none.
+    weights
+        Type in which the file holds a product's weights; empty if they are of
+        the type that it computes in, or no weights of the file.
+    doubt
+        Why ``work`` may not be what the operator does; empty if it is.
+    part
+        The signature that it belongs to, in a file of several; empty in others.
     """
 
     name: str
@@ -60,6 +74,14 @@ class Operator:
     computes_in: str
     work: int
     fault: str = ""
+    weights: str = ""
+    doubt: str = ""
+    part: str = ""
+
+    @property
+    def numbers(self) -> str:
+        """What it computes in, with the type of its weights if that is another."""
+        return f"{self.computes_in}, {self.weights} weights" if self.weights else self.computes_in
 
     @property
     def reason(self) -> str:
@@ -78,7 +100,7 @@ class Pixels:
     Attributes
     ----------
     dtype
-        Type of the input tensor.
+        Type of the input tensor; ``none`` if there is no input.
     scale, zero_point
         Quantization of the input; ``None`` if the input is not quantized.
     """
@@ -119,8 +141,32 @@ class OperatorSummary:
     @property
     def integer_share(self) -> float:
         """Share of the work that is done in integers, 0..1."""
-        done = sum(item.work for item in self.operators if item.computes_in in INTEGERS)
+        done = sum(item.work for item in self.operators if "int" in item.computes_in)
         return done / self.work if self.work else 0.0
+
+    @property
+    def hybrid_share(self) -> float:
+        """Share of the work of integer weights with activations in floating point, 0..1."""
+        done = sum(
+            item.work
+            for item in self.operators
+            if item.weights in INTEGERS and is_floating(item.computes_in)
+        )
+        return done / self.work if self.work else 0.0
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Work of each signature, in a file of several."""
+        work = Counter[str]()
+        for item in self.operators:
+            work[item.part] += item.work
+        return {part: total for part, total in work.items() if part}
+
+    @property
+    def doubts(self) -> list[tuple[str, str, int]]:
+        """Kind, doubt and number of the operators whose work is not known in full."""
+        found = Counter((item.kind, item.doubt) for item in self.operators if item.doubt)
+        return sorted((*key, number) for key, number in found.items())
 
     @property
     def floating(self) -> tuple[Operator, ...]:
@@ -128,17 +174,17 @@ class OperatorSummary:
         return tuple(
             item
             for item in self.operators
-            if item.computes_in.startswith("float") and item.kind not in CONVERSIONS
+            if is_floating(item.computes_in) and item.kind not in (*CONVERSIONS, "InputLayer")
         )
 
     @property
     def by_kind(self) -> list[tuple[str, str, int, int]]:
-        """Kind, type, number of operators and work, the most work first."""
+        """Kind, numbers, number of operators and work, the most work first."""
         count: Counter[tuple[str, str]] = Counter()
         work: Counter[tuple[str, str]] = Counter()
         for item in self.operators:
-            count[item.kind, item.computes_in] += 1
-            work[item.kind, item.computes_in] += item.work
+            count[item.kind, item.numbers] += 1
+            work[item.kind, item.numbers] += item.work
         return sorted(
             ((*key, count[key], work[key]) for key in count), key=lambda row: (-row[3], row[:2])
         )
@@ -229,10 +275,15 @@ def fault_of(kind: str, arrays: Iterable[NDArray[Any]]) -> str:
 
 def joint_type(operands: Iterable[str]) -> str:
     """Return what an operator computes in: the widest operand decides, floating before all."""
-    found = sorted(set(operands), key=lambda name: (name in INTEGERS, "16" not in name, name))
-    return found[0] if found else "nothing"
+
+    def rank(name: str) -> tuple[int, int, str]:
+        bits = re.search("[0-9]+", name)
+        kind = 0 if is_floating(name) else 1 + (name in INTEGERS)
+        return kind, -int(bits[0]) if bits else 0, name
+
+    return min(set(operands), key=rank, default="nothing")
 
 
-def size_of(sizes: Iterable[int]) -> int:
-    """Return the product of the sides of a tensor."""
-    return math.prod(int(size) for size in sizes)
+def is_floating(dtype: str) -> bool:
+    """Whether numbers of a type are in floating point."""
+    return "float" in dtype

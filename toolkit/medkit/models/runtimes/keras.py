@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from medkit.errors import ModelFileError
 from medkit.extras import require
 from medkit.models.card import ModelCard, no_card
-from medkit.models.formats import CARD_NAME
+from medkit.models.formats import CARD_NAME, KERAS
 from medkit.models.runtimes.base import both_classes, check_images, check_shapes, finish, one_line
 from medkit.models.runtimes.keras_setup import import_keras
 from medkit.system.quiet import native_stderr_closed
@@ -209,7 +212,20 @@ def load_keras(path: Path, threads: int | None = None) -> Any:
                 "give --threads to a fresh process"
             ) from error
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with _named_as_keras_wants(path) as named:
+            return keras.saving.load_model(named, compile=False, safe_mode=True)
     except Exception as error:
         # Keras passes on whatever its readers of zip, JSON and HDF5 raise.
         raise ModelFileError(f"{path} cannot be loaded by Keras: {one_line(error)}") from error
+
+
+@contextmanager
+def _named_as_keras_wants(path: Path) -> Iterator[Path]:
+    """Give a file under a name in small letters: Keras tells archives by their suffix."""
+    if path.suffix == KERAS.suffix:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"model{KERAS.suffix}"
+        shutil.copyfile(path, copy)
+        yield copy

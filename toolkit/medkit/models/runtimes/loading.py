@@ -8,10 +8,15 @@ from pathlib import Path
 
 from medkit.errors import ModelFileError, UsageError
 from medkit.models.bundle import is_listed
-from medkit.models.formats import format_of, load
+from medkit.models.formats import format_of, load, suffixes
 from medkit.models.manifest import MANIFEST_NAME
 from medkit.models.runtimes.base import Model
-from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes_for
+from medkit.models.runtimes.registry import (
+    Runtime,
+    get_runtime,
+    runtimes,
+    runtimes_for,
+)
 from medkit.models.seal import is_sealed, is_whole
 from medkit.wording import counted
 
@@ -97,8 +102,14 @@ def runtime_for(path: Path, name: str | None = None) -> Runtime:
         If the suffix is not accepted, or the runtime is unknown or runs no
         such files.
     """
-    suffix = format_of(path).suffix
+    suffix = path.suffix.lower()
     fitting = runtimes_for(suffix)
+    if not fitting:
+        accepted = ", ".join(dict.fromkeys(known.suffix for known in runtimes().values()))
+        shown = (
+            "can only be shown, by: medkit inspect" if suffix in suffixes() else "is no model file"
+        )
+        raise UsageError(f"{path} {shown}; accepted: {accepted}")
     if name is None:
         return fitting[0]
     chosen = get_runtime(name)
