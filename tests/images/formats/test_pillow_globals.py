@@ -95,12 +95,13 @@ def settings() -> list[object]:
 
 
 def test_pixels_are_the_same_whatever_others_have_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = {name: decoded(content) for name, content in files().items()}
+    made = files()
+    expected = {name: decoded(content) for name, content in made.items()}
     meddle(monkeypatch)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = settings()
-        found = {name: decoded(content) for name, content in files().items()}
+        found = {name: decoded(content) for name, content in made.items()}
         assert settings() == before, "others find what they have set"
     assert found == expected
 

@@ -1,4 +1,4 @@
-"""JPEG 2000: 8 bits, and grey of up to 16, by Pillow; deeper colours by imagecodecs."""
+"""JPEG 2000: 8 bits, and grey of 10 to 16, by Pillow; other depths by imagecodecs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def decode(file: BoundedFile, limits: Limits) -> Decoded:
         # What is missing would be filled up by what comes before it.
         raise ImageError("ends before its pixels do")
     deepest = max(frame.precisions)
-    if not frame.signed and (deepest <= 8 or (len(frame.precisions) == 1 and deepest <= 16)):
+    if _is_pillows(frame):
         from PIL import Jpeg2KImagePlugin
 
         with as_pillow_comes():
@@ -47,6 +47,13 @@ def decode(file: BoundedFile, limits: Limits) -> Decoded:
             stream = io.BytesIO(content)
             return decode_with(plugin, stream, file, limits, declared=_shifted(deepest))
     return _by_imagecodecs(content, frame, file, limits)
+
+
+def _is_pillows(frame: Jpeg2000Frame) -> bool:
+    """Whether Pillow keeps the samples: fewer bits come out darker, and 9 come out wrapped."""
+    depths = set(frame.precisions)
+    grey = len(frame.precisions) == 1 and depths <= {*range(10, 17)}
+    return not frame.signed and (depths == {8} or grey)
 
 
 def _shifted(precision: int) -> Declared:
@@ -61,7 +68,12 @@ def _by_imagecodecs(
 ) -> Decoded:
     count, deepest = len(frame.precisions), max(frame.precisions)
     kind = f"JPEG 2000 of {count} x {deepest}-bit{' signed' * frame.signed} samples"
-    if count > 4 or deepest > 16 or len(set(frame.precisions)) > 1 or not _is_plain(content):
+    if (
+        count > 4
+        or deepest > 16
+        or len(set(frame.precisions)) > 1
+        or not _is_plain(content[: frame.start])
+    ):
         raise ImageError(f"a {kind}; accepted: grey and RGB, with or without alpha, up to 16 bits")
     pixels, size = frame.width * frame.height, (frame.width, frame.height)
     check_size(size, limits, 10 * count)
@@ -81,7 +93,9 @@ def _by_imagecodecs(
     return Decoded(found.pixels, size, notes=found.notes)
 
 
-def _is_plain(content: bytes) -> bool:
-    """Whether colours need no conversion: a codestream alone, or a file that says so."""
-    place = content.find(b"colr\x01")
-    return place < 0 or int.from_bytes(content[place + 7 : place + 11]) in _PLAIN_COLOURS
+def _is_plain(header: bytes) -> bool:
+    """Whether samples are colours: those of a codestream alone, or of a file that says so."""
+    place = header.find(b"colr\x01")
+    return b"pclr" not in header and (
+        place < 0 or int.from_bytes(header[place + 7 : place + 11]) in _PLAIN_COLOURS
+    )
