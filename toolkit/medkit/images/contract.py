@@ -11,11 +11,12 @@ The rules, in order:
    tensor's.
 2. ``orientation``: turn the image upright by its EXIF orientation.
 3. ``colour``: make samples 8-bit. The full scale of deeper ones is what the
-   file says (BitsPerSample of 9 to 15, MaxSampleValue, SMinSampleValue, sBIT).
+   file says (BitsPerSample of 9 to 15, MaxSampleValue, SMinSampleValue, sBIT,
+   a JPEG's precision).
    Otherwise it is told from the samples, so that a few bright pixels do not move it; see
-   :mod:`medkit.images.depth`. Floats in 0..1 are multiplied by 255. Of deeper
-   samples with colour or transparency Pillow keeps the high byte. A deep TIFF
-   whose zero means white is refused: its pixels would be a negative.
+   :mod:`medkit.images.depth`. Floats in 0..1 are multiplied by 255. A deep TIFF
+   whose zero means white is refused unless it says what is black: its pixels
+   would be a negative.
    Transparency is laid onto black, unless hardly a pixel is visible: then it
    is not meant. Palettes and CMYK become RGB; colour profiles are ignored. For
    one channel, luma (ITU-R 601) is taken; for three, grey is repeated.
