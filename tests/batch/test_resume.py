@@ -852,7 +852,7 @@ def test_what_is_passed_over_is_in_the_summary_the_record_and_on_request_the_row
     rows = rows_of(options.out)
     assert sorted(row["path"] for row in rows) == sorted(path.name for path in images.iterdir())
     skipped = {row["path"]: row["error"] for row in rows if row["status"] == "skipped"}
-    assert skipped["notes.txt"] == "no image, by its suffix"
+    assert skipped["notes.txt"] == "no image of an accepted format, by its first bytes"
     assert {row["label"] for row in rows if row["status"] == "skipped"} == {""}
     Path(options.out).write_bytes(whole[:400])
     again, summary = finish(replace(asked, overwrite=False, resume=True))

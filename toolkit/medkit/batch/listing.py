@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from medkit.batch.entries import Kind, PassedOver, reason_for, scan, suffix_of
 from medkit.batch.names import name_in_rows, name_on_disk
-from medkit.batch.path_lists import check_list, read_list
+from medkit.batch.path_lists import check_list, is_stream, read_list
 from medkit.batch.patterns import Patterns
-from medkit.defaults import STDIN
 from medkit.errors import NoImagesError, UsageError
 from medkit.images.formats.registry import extensions
 from medkit.images.recognition import may_be_image
@@ -34,7 +33,7 @@ _BLOCK = 4096  # entries that are held as Python's objects at a time
 
 _KINDS = tuple(Kind)  # making one of its number takes ten times as long
 _FOLDERS = (Kind.FOLDER, Kind.HIDDEN_FOLDER, Kind.LINKED_FOLDER)
-_FILES = (Kind.UNSURE, Kind.NO_IMAGE, Kind.HIDDEN)
+_FILES = (Kind.UNSURE, Kind.HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Inputs:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the inputs can be walked only once, because standard input names them."""
-        return self.from_file is not None and str(self.from_file) == STDIN
+        """Whether the inputs can be walked only once, because a stream names them."""
+        return self.from_file is not None and is_stream(self.from_file)
 
     @property
     def spelled(self) -> bool:
@@ -195,7 +194,7 @@ def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedIma
 def count_images(inputs: Inputs, stop: Event | None = None) -> int | None:
     """Return how many entries :func:`walk` yields, or has yielded when ``stop`` is set.
 
-    It is ``None`` for a list on standard input, which can be read only once.
+    It is ``None`` for a list that can be read only once.
     """
     if inputs.is_stream:
         return None

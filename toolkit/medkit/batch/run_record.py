@@ -57,7 +57,7 @@ class RunIdentity:
     formats, columns
         Decoding rules and columns that plug-ins have added.
     from_file, folder
-        The list of paths, or ``-`` for standard input, and the working
+        The list of paths, or ``-`` for standard input or a pipe, and the working
         folder, to which its paths are relative; empty without a list.
     all_files, absolute_paths, excel
         As in :class:`medkit.batch.options.ClassifyOptions`.

@@ -137,13 +137,18 @@ def _turn_upright(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
 
 
+def _accept_bmp(head: bytes) -> bool:
+    """Whether a file begins as a BMP: ``BM`` begins many a text as well."""
+    return BmpImagePlugin._accept(head) and BmpImagePlugin._dib_accept(head[14:18].ljust(4, b"\0"))
+
+
 # The plug-ins are named here, because Pillow would import all its forty to look for them.
 for _format in (
     PillowFormat(
         JpegImagePlugin.JpegImageFile, JpegImagePlugin._accept, (".jpg", ".jpeg", ".jfif")
     ),
     PillowFormat(PngImagePlugin.PngImageFile, PngImagePlugin._accept, (".png",)),
-    PillowFormat(BmpImagePlugin.BmpImageFile, BmpImagePlugin._accept, (".bmp",)),
+    PillowFormat(BmpImagePlugin.BmpImageFile, _accept_bmp, (".bmp",)),
     PillowFormat(WebPImagePlugin.WebPImageFile, WebPImagePlugin._accept, (".webp",)),
 ):
     register_image_format(_format)
