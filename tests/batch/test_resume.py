@@ -753,22 +753,28 @@ def test_a_failed_file_that_has_gone_keeps_its_row_when_the_run_is_killed(
     assert "tried again" not in record
 
 
-def test_a_kill_before_the_failed_rows_are_taken_out_doubles_none(
-    options: ClassifyOptions, images: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "moment",
+    ["medkit.batch.resume.replacing", "medkit.batch.outputs.csv.CsvOutput.open"],
+    ids=["before the failed rows are taken out", "before the first new row"],
+)
+def test_a_kill_around_the_taking_out_loses_no_row_and_doubles_none(
+    options: ClassifyOptions, images: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    whole, _ = finish(options)
+    finish(options)
     (images / "05.png").unlink()
 
-    def killed(*arguments: Any) -> Any:
+    def killed(*arguments: Any, **named: Any) -> Any:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("medkit.batch.resume.replacing", killed)
+        patch.setattr(moment, killed)
         with pytest.raises(KeyboardInterrupt):
             classify_files(replace(options, resume=True, retry_errors=True))
     record = json.loads(record_path(Path(options.out)).read_text())
     assert record["tried again"] == ["05.png"]
-    assert finish(replace(options, resume=True))[0] == whole
+    classify_files(replace(options, resume=True))
+    assert sorted(row["path"] for row in rows_of(options.out)) == sorted(NAMES)
 
 
 def test_a_file_that_is_listed_twice_and_failed_once_has_two_rows_in_the_end(

@@ -131,8 +131,9 @@ def beginning(
 ) -> Iterator[RunRecord]:
     """Write the record of a run that begins, and give it.
 
-    A run that tries every row again begins with the names of ``tried_again``. If the block fails, before a row was written, the record that was there
-    before is put back, or there is none.
+    A run that tries every row again begins with the names of
+    ``tried_again``. If the block fails, before a row was written, the record
+    that was there before is put back, or there is none.
     """
     path = record_path(out)
     before = path.read_bytes() if path.is_file() else None
@@ -165,17 +166,8 @@ def finish_record(
 ) -> None:
     """Say in a run's record that it has come to its end."""
     passed = dict(sorted(passed_over.items()))
-    write_record(
-        out,
-        replace(
-            record,
-            finished=_now(),
-            rows=rows,
-            errors=errors,
-            passed_over=passed,
-            tried_again=(),
-        ),
-    )
+    ended = replace(record, finished=_now(), rows=rows, errors=errors, passed_over=passed)
+    write_record(out, replace(ended, tried_again=()))
 
 
 def reopened(out: Path, record: RunRecord) -> RunRecord:
