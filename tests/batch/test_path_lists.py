@@ -110,7 +110,7 @@ def test_an_image_is_no_list(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"0\0001\0",
+        b"0\0001\0002\0003\0",
         b"a\0train/1.png\0b\0train/2.png\0",
         b"bell \a.png\0\xff.png\0",
         b"BM/1.png\nBMW.png\n",

@@ -120,8 +120,12 @@ def _check_beginning(beginning: bytes, separator: bytes, called: str) -> None:
 
 
 def _are_letters(entries: Sequence[bytes]) -> bool:
-    """Whether zero bytes stand between letters, and not between paths."""
-    return len(entries) > 2 and sum(len(entry) == 1 for entry in entries) > len(entries) / 2
+    """Whether zero bytes stand between letters, and not between paths.
+
+    Folders may be called ``0`` and ``1``, but a text has dots or line ends as well.
+    """
+    single = [entry for entry in entries if len(entry) == 1]
+    return len(single) > max(1, len(entries) / 2) and any(entry in b"./\\\r\n" for entry in single)
 
 
 def _is_garbage(entry: bytes) -> bool:
