@@ -13,7 +13,13 @@ from pathlib import Path
 
 from medkit.batch.chunk import Job, TaskModel
 from medkit.batch.columns import added_columns, columns_for
-from medkit.batch.destination import Output, checked_record, output_format, record_to_continue
+from medkit.batch.destination import (
+    Output,
+    check_apart,
+    checked_record,
+    output_format,
+    record_to_continue,
+)
 from medkit.batch.engines.registry import Engine, get_engine
 from medkit.batch.entries import PassedOver
 from medkit.batch.listing import Inputs, ListedImage, find_images
@@ -112,6 +118,8 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
         If a model is missing or cannot be loaded.
     """
     written = output_format(options) if writes else None
+    if writes:
+        check_apart(options)
     record = record_to_continue(options) if writes else None
     check_task(options.task, options.trained)
     _check_runtime(options.runtime)
