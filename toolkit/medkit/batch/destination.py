@@ -83,12 +83,19 @@ def check_apart(options: ClassifyOptions) -> None:
     if options.from_file is not None:
         named.append(_STDIN_FILE if str(options.from_file) == STDIN else options.from_file)
     for written in (Path(options.out), record_path(Path(options.out))):
-        for source in named if os.path.isfile(written) else ():
-            with suppress(OSError):  # a missing input is told of where inputs are checked
-                if os.path.samefile(source, written):
-                    raise UsageError(
-                        f"{written} is also an input, and would be replaced; name another output"
-                    )
+        if any(_is_same(source, written) for source in named):
+            raise UsageError(
+                f"{written} is also an input, and would be replaced; name another output"
+            )
+
+
+def _is_same(source: Path | int, written: Path) -> bool:
+    """Whether both are there, and the same file."""
+    try:
+        found = source.stat() if isinstance(source, Path) else os.fstat(source)
+        return os.path.samestat(found, written.stat())
+    except OSError:
+        return False
 
 
 def record_to_continue(options: ClassifyOptions) -> RunRecord | None:

@@ -121,12 +121,14 @@ def check_inputs(inputs: Inputs) -> None:
         check_list(inputs.from_file)
 
 
-def find_images(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedImage]:
+def find_images(
+    inputs: Inputs, passed: PassedOver | None = None, stop: Event | None = None
+) -> Iterator[ListedImage]:
     """Check the arguments, make sure that each holds an image, and walk.
 
     Parameters
     ----------
-    inputs, passed
+    inputs, passed, stop
         As for :func:`walk`.
 
     Raises
@@ -150,16 +152,20 @@ def find_images(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[Li
                 f"no image{passing} in {argument}{among}; "
                 f"accepted in a folder: {', '.join(sorted(extensions()))}"
             )
-    found = walk(inputs, passed)
+    found = walk(inputs, passed, stop)
     if inputs.paths:
         return found
     first = next(found, None)
-    if first is None:
-        raise NoImagesError(f"no path{passing} in the list {inputs.from_file}; check the list")
-    return chain([first], found)
+    if first is not None:
+        return chain([first], found)
+    if stop is not None and stop.is_set():
+        return found
+    raise NoImagesError(f"no path{passing} in the list {inputs.from_file}; check the list")
 
 
-def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedImage]:
+def walk(
+    inputs: Inputs, passed: PassedOver | None = None, stop: Event | None = None
+) -> Iterator[ListedImage]:
     """List the images lazily: arguments as given, each folder depth-first and sorted.
 
     Files and sub-folders of a folder are sorted together by the bytes of
@@ -177,6 +183,8 @@ def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedIma
         What is to be listed.
     passed
         Is told of what is passed over. The counts are complete at the end.
+    stop
+        Once it is set, no more paths of a list are waited for.
 
     Yields
     ------
@@ -188,7 +196,7 @@ def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedIma
         is a folder of a list that holds no image. With ``all_files``, what is
         passed over is yielded as ``skipped``.
     """
-    return _Lister(inputs, PassedOver() if passed is None else passed).in_order()
+    return _Lister(inputs, PassedOver() if passed is None else passed, stop).in_order()
 
 
 def count_images(inputs: Inputs, stop: Event | None = None) -> int | None:
@@ -239,8 +247,8 @@ class _Step(Enum):
 class _Lister:
     """Lists inputs, and counts what it passes over."""
 
-    def __init__(self, inputs: Inputs, passed: PassedOver) -> None:
-        self._inputs, self._passed = inputs, passed
+    def __init__(self, inputs: Inputs, passed: PassedOver, stop: Event | None = None) -> None:
+        self._inputs, self._passed, self._stop = inputs, passed, stop
         self._patterns = Patterns(inputs.include, inputs.exclude)
 
     def in_order(self) -> Iterator[ListedImage]:
@@ -280,12 +288,16 @@ class _Lister:
                 yield _Argument(path, typed, f"{typed.rstrip('/')}/", from_list=False)
             else:
                 yield _Argument(path, name_in_rows(path.name), "", from_list=False)
-        for line in read_list(inputs.from_file) if inputs.from_file is not None else ():
+        for line in self._lines():
             path = Path(line)
             # As it stands in the list, so that its rows can be joined with it.
             typed = path.absolute().as_posix() if inputs.absolute else line
             typed = name_in_rows(typed if os.sep == "/" else typed.replace(os.sep, "/"))
             yield _Argument(path, typed, f"{typed.rstrip('/')}/", from_list=True)
+
+    def _lines(self) -> Iterator[str]:
+        listed = self._inputs.from_file
+        return iter(()) if listed is None else read_list(listed, self._stop)
 
     def _step(self, root: Path, relative: str, kind: Kind) -> _Step:
         """Return what is to be done with an entry."""

@@ -7,9 +7,10 @@ import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from threading import Event
 from typing import cast
 
 from medkit.defaults import STDIN
@@ -24,6 +25,8 @@ _MARK = b"\xef\xbb\xbf"
 _LONGEST = 1 << 16
 """Bytes of a path that are too many for any system: what holds them is no list."""
 
+_PATIENCE = 0.1
+"""Seconds after which a run that waits for a path looks whether it is to end."""
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 """Characters that no line of a list holds, but for the carriage return at its end."""
@@ -56,7 +59,7 @@ def check_list(path: Path) -> None:
         next(read_list(path), None)
 
 
-def read_list(path: Path) -> Iterator[str]:
+def read_list(path: Path, stop: Event | None = None) -> Iterator[str]:
     """Give the paths of a list one by one, as they stand there.
 
     Parameters
@@ -67,6 +70,9 @@ def read_list(path: Path) -> Iterator[str]:
         Lines that are empty or hold only spaces are left out. A carriage
         return before a line end belongs to the line end, and a byte order
         mark is no part of the first path.
+    stop
+        Set by another thread or a signal's handler, it ends the waiting for
+        more of a list that comes slowly.
 
     Raises
     ------
@@ -74,10 +80,10 @@ def read_list(path: Path) -> Iterator[str]:
         If the list cannot be read, or its beginning shows that it is none.
     """
     with _opened(path) as stream:
-        beginning = _beginning(stream)
+        beginning = _beginning(stream, stop)
         separator = b"\0" if b"\0" in beginning else b"\n"
         _check_beginning(beginning, separator, _called(path))
-        for entry in _entries(beginning.removeprefix(_MARK), separator, stream):
+        for entry in _entries(beginning.removeprefix(_MARK), separator, stream, stop):
             if len(entry) > _LONGEST or b"\0" in entry:
                 raise _no_list(_called(path))
             plain = entry if separator == b"\0" else entry.removesuffix(b"\r")
@@ -85,11 +91,11 @@ def read_list(path: Path) -> Iterator[str]:
                 yield os.fsdecode(plain)
 
 
-def _beginning(stream: BufferedReader) -> bytes:
+def _beginning(stream: BufferedReader, stop: Event | None) -> bytes:
     """Read until the first separator has come."""
     read = b""
     while not re.search(rb"[\n\0]", read) and len(read) <= _LONGEST:
-        block = stream.read1(_BLOCK)
+        block = _next_block(stream, stop)
         if not block:
             break
         read += block
@@ -146,18 +152,34 @@ def _no_list(called: str) -> UsageError:
     )
 
 
-def _entries(beginning: bytes, separator: bytes, stream: BufferedReader) -> Iterator[bytes]:
-    """Give what stands between separators; at least one entry."""
+def _entries(
+    beginning: bytes, separator: bytes, stream: BufferedReader, stop: Event | None
+) -> Iterator[bytes]:
+    """Give what stands between separators."""
     rest = beginning
     while True:
         *whole, rest = rest.split(separator)
         yield from whole
         # A path is given when it has come, and not when the next one has.
-        block = stream.read1(_BLOCK) if len(rest) <= _LONGEST else b""
+        block = _next_block(stream, stop) if len(rest) <= _LONGEST else b""
+        if block is None:
+            return  # the rest is half a path
         if not block:
             yield rest
             return
         rest += block
+
+
+def _next_block(stream: BufferedReader, stop: Event | None) -> bytes | None:
+    """Return what has come of a list, or ``None`` if ``stop`` is set before anything has."""
+    if stop is not None:
+        from select import select
+
+        with suppress(OSError, ValueError):  # on Windows, none but a socket can be waited for
+            while not select([stream], [], [], _PATIENCE)[0]:
+                if stop.is_set():
+                    return None
+    return stream.read1(_BLOCK)
 
 
 @contextmanager

@@ -163,9 +163,10 @@ def classify_files(
         :func:`medkit.batch.outputs.lines.open_lines`.
     """
     started = time.perf_counter()
-    plan = make_plan(options)
+    stop = ending or Event()
+    plan = make_plan(options, stop=stop)
     assert plan.output is not None
-    output, stop = plan.output, ending or Event()
+    output = plan.output
     tally, kept, interrupted = _Tally(Counter(), 0, 0, set()), 0, True
     with ExitStack() as stack:
         stack.callback(observer.end)
@@ -181,7 +182,7 @@ def classify_files(
             observer.kept(kept)
         with closing(_rows(plan, goes_on.images, stop)) as rows:
             record = _write(plan, output, goes_on, rows, tally, observer, stop)
-        interrupted = stop.is_set() and next(goes_on.images, None) is not None
+        interrupted = stop.is_set() and _may_go_on(plan, goes_on.images)
         if record is not None and not interrupted:
             finish_record(output.path, record, tally.rows, tally.errors, plan.passed_over)
     return ClassifySummary(
@@ -197,6 +198,11 @@ def classify_files(
         skipped=tally.skipped,
         notes={note: tally.notes[note] for note in NOTES if tally.notes[note]},
     )
+
+
+def _may_go_on(plan: Plan, images: Iterator[ListedImage]) -> bool:
+    """Whether images are left, as far as that is known; a list that comes slowly may go on."""
+    return plan.inputs.is_stream or next(images, None) is not None
 
 
 def predict_paths(options: ClassifyOptions, observer: Observer | None = None) -> Iterator[Row]:
