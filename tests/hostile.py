@@ -663,7 +663,7 @@ def noise() -> Members:
     starts = {
         "jpg": b"\xff\xd8\xff\xe0\0\x10JFIF\0",
         "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
-        "bmp": b"BM",
+        "bmp": b"BM" + bytes(12) + b"\x28\0\0\0",
         "tif": b"II*\0\x08\0\0\0",
         "webp": b"RIFF\xff\xff\0\0WEBPVP8 ",
     }

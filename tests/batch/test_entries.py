@@ -33,15 +33,15 @@ def test_each_entry_is_what_it_is(tmp_path: Path) -> None:
         ".git": Kind.HIDDEN_FOLDER,
         "__MACOSX": Kind.HIDDEN_FOLDER,
         "a.PNG": Kind.IMAGE,
-        "b.txt": Kind.NO_IMAGE,
+        "b.txt": Kind.UNSURE,
         "c.dcm": Kind.UNSURE,
         "d": Kind.UNSURE,
-        "e.tar.gz": Kind.NO_IMAGE,
+        "e.tar.gz": Kind.UNSURE,
         ".f.png": Kind.HIDDEN,
         "pipe.png": Kind.NO_FILE,
         "link.png": Kind.IMAGE,
         "link": Kind.UNSURE,
-        "linked.txt": Kind.NO_IMAGE,
+        "linked.txt": Kind.UNSURE,
         "gone.png": Kind.IMAGE,
         "gone": Kind.LINK_TO_NOTHING,
         "folder.png": Kind.LINKED_FOLDER,
@@ -71,7 +71,7 @@ def test_counts_are_by_suffix_and_by_what_matters_more_than_it() -> None:
     passed = PassedOver()
     for name in ("a.dcm", "b.DCM", "IM_1", "1.2.3"):
         passed.add(name, Kind.UNSURE)
-    passed.add("n.txt", Kind.NO_IMAGE)
+    passed.add("n.txt", Kind.UNSURE)
     passed.add(".a.png", Kind.HIDDEN)
     passed.add(".git", Kind.HIDDEN_FOLDER)
     assert passed == {

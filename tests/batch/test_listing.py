@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -262,6 +262,9 @@ def test_images_without_a_suffix_or_with_another_one_are_taken_and_the_rest_is_c
     touch(tmp_path, "a.png", "real.dcm", "IM_9", "notes.txt", "n.TXT", ".a.png", ".git/b.png")
     (tmp_path / "shortcut").symlink_to(tmp_path / "series", target_is_directory=True)
     (tmp_path / "text.txt").write_bytes((tmp_path / "series/scan.jpe").read_bytes())
+    for name in ("a.part", "b.crdownload", "c.lnk", "d.iso", "e.bak", "f.json", "g.tmp", "h.dat"):
+        made(tmp_path / "wrong" / name)
+    (tmp_path / "wrong/BMW.txt").write_text("BMW and other cars")
     assert names(tmp_path) == [
         "a.png",
         "series/1.2.840.113619.2.55.3",
@@ -269,6 +272,15 @@ def test_images_without_a_suffix_or_with_another_one_are_taken_and_the_rest_is_c
         "series/photo.heic",
         "series/scan.jpe",
         "series/view.dcm",
+        "text.txt",
+        "wrong/a.part",
+        "wrong/b.crdownload",
+        "wrong/c.lnk",
+        "wrong/d.iso",
+        "wrong/e.bak",
+        "wrong/f.json",
+        "wrong/g.tmp",
+        "wrong/h.dat",
     ]
     assert passed_over(tmp_path) == {
         ".txt": 3,
@@ -278,17 +290,17 @@ def test_images_without_a_suffix_or_with_another_one_are_taken_and_the_rest_is_c
         "hidden folders": 1,
         "links to folders": 1,
     }
-    assert count_images(Inputs((tmp_path,))) == 6
+    assert count_images(Inputs((tmp_path,))) == 15
 
 
-def test_files_with_an_images_suffix_or_that_of_another_file_are_not_opened(
+def test_only_files_with_an_images_suffix_and_hidden_ones_are_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr(listing, "may_be_image", lambda path: bool(opened.append(path)))
     touch(tmp_path, "a.png", "b.txt", "c.zip", "d.json", ".e", "f", "g.dcm")
     assert names(tmp_path) == ["a.png"]
-    assert [Path(path).name for path in opened] == ["f", "g.dcm"]
+    assert [Path(path).name for path in opened] == ["b.txt", "c.zip", "d.json", "f", "g.dcm"]
 
 
 def test_on_request_every_file_that_is_found_is_listed_once(tmp_path: Path) -> None:
@@ -301,9 +313,9 @@ def test_on_request_every_file_that_is_found_is_listed_once(tmp_path: Path) -> N
         (".d", "a hidden file", True),
         (".e", "a hidden folder", True),
         ("a.png", "", False),
-        ("b.txt", "no image, by its suffix", True),
+        ("b.txt", "no image of an accepted format, by its first bytes", True),
         ("c", "no image of an accepted format, by its first bytes", True),
-        ("f/g.zip", "no image, by its suffix", True),
+        ("f/g.zip", "no image of an accepted format, by its first bytes", True),
         ("gone", "a link that leads nowhere", True),
         ("h.png", "", False),
         ("pipe", "neither a file nor a folder", True),
@@ -392,6 +404,27 @@ def test_standard_input_is_read_once_and_its_paths_are_not_counted(
     inputs = Inputs(from_file=Path("-"))
     assert [each.name for each in find_images(inputs)] == ["a.png", "b.png"]
     assert count_images(inputs) is None
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_list_in_a_pipe_is_read_once_and_loses_no_path(tmp_path: Path, beside: bool) -> None:
+    touch(tmp_path, "x.png")
+    paths = [f"folder/{number:06}.png" for number in range(20_000)]
+    reader, writer = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(writer, "w") as stream:
+            stream.write("\n".join(paths))
+
+    feeding = Thread(target=feed)
+    feeding.start()
+    given = (tmp_path / "x.png",) if beside else ()
+    inputs = Inputs(given, from_file=Path(f"/dev/fd/{reader}"))
+    found = find_images(inputs)
+    assert count_images(inputs) is None
+    assert [each.name for each in found] == [*map(str, given), *paths]
+    feeding.join()
+    os.close(reader)
 
 
 @pytest.mark.parametrize("several", [False, True])

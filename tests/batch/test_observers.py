@@ -20,7 +20,7 @@ def test_the_line_counts_kept_rows_new_rows_and_errors() -> None:
     line.total(1003)
     line.row(Row("a.png", "ok"))
     line.row(Row("b.png", "error", error="file not found"))
-    line.row(Row("c.txt", "skipped", error="no image, by its suffix"))
+    line.row(Row("c.txt", "skipped", error="a hidden file"))
     line.end()
     text = shown.getvalue()
     assert text.startswith("\r1,001 of 1,003 images, ")

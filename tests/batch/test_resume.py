@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -687,6 +688,108 @@ def test_a_run_killed_while_it_tries_again_has_one_row_for_each_image_in_the_end
     assert kills > 5
 
 
+KILLED_AT_A_ROW = """
+import os, signal, sys
+from pathlib import Path
+from medkit.batch.observers import Silent
+from medkit.batch.options import ClassifyOptions
+from medkit.batch.run import classify_files
+
+images, out, trained, rows = sys.argv[1:]
+left = int(rows)
+
+class Killing(Silent):
+    def row(self, row):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+classify_files(
+    ClassifyOptions(
+        (Path(images),), Path(out), "pneumonia", batch_size=4, threads=2, trained=Path(trained),
+        resume=True, retry_errors=True,
+    ),
+    Killing(),
+)
+"""
+
+
+@pytest.mark.parametrize("all_failed", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_failed_file_that_has_gone_keeps_its_row_when_the_run_is_killed(
+    options: ClassifyOptions,
+    images: Path,
+    pooled_models: Path,
+    tmp_path: Path,
+    *,
+    all_failed: bool,
+    again: bool,
+    suffix: str,
+) -> None:
+    options = replace(options, out=tmp_path / f"o.{suffix}")
+    for name in NAMES if all_failed else ("01.png", "02.png", "09.png", NAMES[-1]):
+        (images / name).write_bytes(b"")
+    finish(options)
+    gone = ["09.png", NAMES[-1]]
+    for name in gone:
+        (images / name).unlink()
+    for rows in (1, 2) if again else (1,):
+        command = [sys.executable, "-c", KILLED_AT_A_ROW, images, options.out, pooled_models]
+        killed = subprocess.run([*map(str, command), str(rows)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    (images / "05.png").unlink()  # only after its row had been taken out
+    for _ in range(2):
+        classify_files(replace(options, resume=True))
+        if suffix == "jsonl":
+            found = [json.loads(line) for line in Path(options.out).read_text().splitlines()]
+        else:
+            found = rows_of(options.out)
+        assert sorted(row["path"] for row in found) == sorted(NAMES)
+        reasons = {row["path"]: row["error"] for row in found}
+        assert [reasons[name] for name in gone] == ["file not found"] * 2
+    record = json.loads(record_path(Path(options.out)).read_text())
+    assert "tried again" not in record
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["medkit.batch.resume.replacing", "medkit.batch.outputs.csv.CsvOutput.open"],
+    ids=["before the failed rows are taken out", "before the first new row"],
+)
+def test_a_kill_around_the_taking_out_loses_no_row_and_doubles_none(
+    options: ClassifyOptions, images: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    finish(options)
+    (images / "05.png").unlink()
+
+    def killed(*arguments: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moment, killed)
+        with pytest.raises(KeyboardInterrupt):
+            classify_files(replace(options, resume=True, retry_errors=True))
+    record = json.loads(record_path(Path(options.out)).read_text())
+    assert record["tried again"] == ["05.png"]
+    classify_files(replace(options, resume=True))
+    assert sorted(row["path"] for row in rows_of(options.out)) == sorted(NAMES)
+
+
+def test_a_file_that_is_listed_twice_and_failed_once_has_two_rows_in_the_end(
+    options: ClassifyOptions, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images)
+    asked = replace(options, inputs=(Path("00.png"), Path("00.png"), Path("01.png")))
+    whole, _ = finish(asked)
+    out = Path(options.out)
+    lines = whole.splitlines(keepends=True)
+    out.write_bytes(b"".join([*lines[:2], b"00.png,error,,,,,,it was so,\n", lines[3]]))
+    assert classify_files(replace(asked, resume=True, retry_errors=True)).errors == 0
+    assert sorted(row["path"] for row in rows_of(out)) == ["00.png", "00.png", "01.png"]
+
+
 # Names that are written in another way
 
 
@@ -852,7 +955,7 @@ def test_what_is_passed_over_is_in_the_summary_the_record_and_on_request_the_row
     rows = rows_of(options.out)
     assert sorted(row["path"] for row in rows) == sorted(path.name for path in images.iterdir())
     skipped = {row["path"]: row["error"] for row in rows if row["status"] == "skipped"}
-    assert skipped["notes.txt"] == "no image, by its suffix"
+    assert skipped["notes.txt"] == "no image of an accepted format, by its first bytes"
     assert {row["label"] for row in rows if row["status"] == "skipped"} == {""}
     Path(options.out).write_bytes(whole[:400])
     again, summary = finish(replace(asked, overwrite=False, resume=True))

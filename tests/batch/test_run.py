@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Timer
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +23,10 @@ import pytest
 from PIL import Image
 
 from fakemodels import Models, Watcher, coloured, expected, grey, mixture, options
-from medkit.batch import plan
+from medkit.batch import path_lists, plan
 from medkit.batch import run as module
 from medkit.batch.listing import ListedImage, find_images
+from medkit.batch.options import ClassifyOptions
 from medkit.batch.rows import Row
 from medkit.batch.run import classify_files, predict_paths
 from medkit.tasks import TASKS
@@ -218,3 +222,55 @@ def test_what_is_doubtful_about_a_row_is_noted_and_counted(tmp_path: Path, model
         "colour unexpected": 1,
         "shape unusual": 1,
     }
+
+
+# Lists that come slowly
+
+
+@pytest.mark.parametrize(("come", "taken"), [(b"a.png\nb.png\nc.p", 2), (b"a.p", 0), (b"", 0)])
+def test_a_run_that_waits_for_a_path_ends_when_it_is_told_and_can_be_continued(
+    tmp_path: Path,
+    pooled_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    come: bytes,
+    taken: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    for number, name in enumerate(names):
+        Image.new("L", (20, 20), 50 * number).save(name)
+    reader, writer = os.pipe()
+    os.write(writer, come)
+    ending, reads = Event(), itertools.count(0 if come else 1)
+
+    def told_while_it_waits(stream: Any, stop: Event | None) -> bytes | None:
+        if next(reads) == 1:
+            ending.set()
+        return next_block(stream, stop)
+
+    next_block = path_lists._next_block
+    asked = ClassifyOptions(
+        out="o.csv",
+        task="pneumonia",
+        batch_size=3,
+        trained=pooled_models,
+        from_file=Path(f"/dev/fd/{reader}"),
+    )
+    closing = Timer(30, os.close, (writer,))
+    closing.start()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(path_lists, "_next_block", told_while_it_waits)
+            summary = classify_files(asked, ending=ending)
+    finally:
+        closing.cancel()
+        os.close(reader)
+    os.close(writer)
+    assert (summary.interrupted, summary.rows) == (True, taken)
+    Path("list").write_text("\n".join(names))
+    with Path("list").open("rb") as stdin:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))
+        summary = classify_files(replace(asked, from_file=Path("-"), resume=True))
+    assert (summary.interrupted, summary.kept) == (False, taken)
+    with Path("o.csv").open() as stream:
+        assert [row["path"] for row in csv.DictReader(stream)] == names

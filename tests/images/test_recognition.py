@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from medkit.images import recognition
-from medkit.images.recognition import may_be_image
+from medkit.images.recognition import begins_as_image, may_be_image
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
@@ -18,7 +18,19 @@ def test_every_accepted_format_is_told_by_its_content(tmp_path: Path, kind: str)
     assert may_be_image(str(tmp_path / "IM_0001"))
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"%PDF-1.7", b"PK\3\4", bytes(128) + b"DICM"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text",
+        b"%PDF-1.7",
+        b"PK\3\4",
+        bytes(128) + b"DICM",
+        b"BM",
+        b"BMW and other cars: a list of no use",
+        b"BM" + bytes(100),
+    ],
+)
 def test_other_files_are_not_taken(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     assert not may_be_image(str(tmp_path / "a"))
@@ -42,3 +54,8 @@ def test_what_cannot_be_read_is_taken_so_that_its_row_tells_why(
 
     monkeypatch.setattr(recognition, "image_formats", lambda: (Failing(),))
     assert may_be_image(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("header", [12, 40, 52, 56, 64, 108, 124])
+def test_a_bmp_is_told_by_its_header_whatever_the_header_s_kind(header: int) -> None:
+    assert begins_as_image(b"BM" + bytes(12) + header.to_bytes(4, "little"))

@@ -165,6 +165,27 @@ def test_no_cell_of_a_csv_is_a_spreadsheet_s_formula(tmp_path: Path) -> None:
         assert not [cell for cell in cells.values() if cell.startswith(tuple("=+-@\t\r"))]
 
 
+@pytest.mark.parametrize(
+    ("error", "cell"),
+    [
+        ("has negative samples; accepted: 0 to 255", "has negative samples; accepted: 0 to 255"),
+        ("a;b", "a;b"),
+        ("a;=1", r"a\u003b=1"),
+        ("a; =1", r"a\u003b\u0020=1"),
+        ('a;"=1', r'a\u003b"=1'),
+        ("a;\uff1d1", "a\\u003b\uff1d1"),
+        ("a;", r"a\u003b"),
+        ("a\nb|=1", r"a\u000ab\u007c=1"),
+        ("=1; b", "'=1; b"),
+    ],
+)
+def test_an_error_reads_as_it_was_said_unless_a_formula_or_a_line_could_begin_in_it(
+    tmp_path: Path, error: str, cell: str
+) -> None:
+    (cells,) = read_csv(write(tmp_path / "o.csv", [Row("a.png", "error", error=error)]))
+    assert cells["error"] == cell
+
+
 def test_names_that_are_not_utf8_leave_valid_files(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.png")
     (in_csv,) = read_csv(write(tmp_path / "o.csv", [row(name)]))

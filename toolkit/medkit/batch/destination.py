@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ from medkit.batch.run_record import (
     read_run_record,
     record_path,
 )
-from medkit.defaults import STDOUT
+from medkit.defaults import STDIN, STDOUT
 from medkit.errors import UsageError
 from medkit.files import output_errors
+
+_STDIN_FILE = 0
+"""Number of the file that standard input is, to the system."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,35 @@ def output_format(options: ClassifyOptions) -> OutputFormat:
             f"--excel is for CSV, and {options.out} is none; name a .csv, or leave it out"
         )
     return CsvOutput(excel=True)
+
+
+def check_apart(options: ClassifyOptions) -> None:
+    """Raise :class:`UsageError` if a run would write over what it reads, whatever that is called.
+
+    That is an image or a folder that was named, the list of them, or the
+    model file. The record beside the output is written as well.
+    """
+    if str(options.out) == STDOUT:
+        return
+    named: list[Path | int] = [*options.inputs]
+    if options.model is not None:
+        named.append(options.model)
+    if options.from_file is not None:
+        named.append(_STDIN_FILE if str(options.from_file) == STDIN else options.from_file)
+    for written in (Path(options.out), record_path(Path(options.out))):
+        if any(_is_same(source, written) for source in named):
+            raise UsageError(
+                f"{written} is also an input, and would be replaced; name another output"
+            )
+
+
+def _is_same(source: Path | int, written: Path) -> bool:
+    """Whether both are there, and the same file."""
+    try:
+        found = source.stat() if isinstance(source, Path) else os.fstat(source)
+        return os.path.samestat(found, written.stat())
+    except OSError:
+        return False
 
 
 def record_to_continue(options: ClassifyOptions) -> RunRecord | None:

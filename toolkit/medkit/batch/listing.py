@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from medkit.batch.entries import Kind, PassedOver, reason_for, scan, suffix_of
 from medkit.batch.names import name_in_rows, name_on_disk
-from medkit.batch.path_lists import check_list, read_list
+from medkit.batch.path_lists import check_list, is_stream, read_list
 from medkit.batch.patterns import Patterns
-from medkit.defaults import STDIN
 from medkit.errors import NoImagesError, UsageError
 from medkit.images.formats.registry import extensions
 from medkit.images.recognition import may_be_image
@@ -34,7 +33,7 @@ _BLOCK = 4096  # entries that are held as Python's objects at a time
 
 _KINDS = tuple(Kind)  # making one of its number takes ten times as long
 _FOLDERS = (Kind.FOLDER, Kind.HIDDEN_FOLDER, Kind.LINKED_FOLDER)
-_FILES = (Kind.UNSURE, Kind.NO_IMAGE, Kind.HIDDEN)
+_FILES = (Kind.UNSURE, Kind.HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class Inputs:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the inputs can be walked only once, because standard input names them."""
-        return self.from_file is not None and str(self.from_file) == STDIN
+        """Whether the inputs can be walked only once, because a stream names them."""
+        return self.from_file is not None and is_stream(self.from_file)
 
     @property
     def spelled(self) -> bool:
@@ -122,12 +121,14 @@ def check_inputs(inputs: Inputs) -> None:
         check_list(inputs.from_file)
 
 
-def find_images(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedImage]:
+def find_images(
+    inputs: Inputs, passed: PassedOver | None = None, stop: Event | None = None
+) -> Iterator[ListedImage]:
     """Check the arguments, make sure that each holds an image, and walk.
 
     Parameters
     ----------
-    inputs, passed
+    inputs, passed, stop
         As for :func:`walk`.
 
     Raises
@@ -151,16 +152,20 @@ def find_images(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[Li
                 f"no image{passing} in {argument}{among}; "
                 f"accepted in a folder: {', '.join(sorted(extensions()))}"
             )
-    found = walk(inputs, passed)
+    found = walk(inputs, passed, stop)
     if inputs.paths:
         return found
     first = next(found, None)
-    if first is None:
-        raise NoImagesError(f"no path{passing} in the list {inputs.from_file}; check the list")
-    return chain([first], found)
+    if first is not None:
+        return chain([first], found)
+    if stop is not None and stop.is_set():
+        return found
+    raise NoImagesError(f"no path{passing} in the list {inputs.from_file}; check the list")
 
 
-def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedImage]:
+def walk(
+    inputs: Inputs, passed: PassedOver | None = None, stop: Event | None = None
+) -> Iterator[ListedImage]:
     """List the images lazily: arguments as given, each folder depth-first and sorted.
 
     Files and sub-folders of a folder are sorted together by the bytes of
@@ -178,6 +183,8 @@ def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedIma
         What is to be listed.
     passed
         Is told of what is passed over. The counts are complete at the end.
+    stop
+        Once it is set, no more paths of a list are waited for.
 
     Yields
     ------
@@ -189,13 +196,13 @@ def walk(inputs: Inputs, passed: PassedOver | None = None) -> Iterator[ListedIma
         is a folder of a list that holds no image. With ``all_files``, what is
         passed over is yielded as ``skipped``.
     """
-    return _Lister(inputs, PassedOver() if passed is None else passed).in_order()
+    return _Lister(inputs, PassedOver() if passed is None else passed, stop).in_order()
 
 
 def count_images(inputs: Inputs, stop: Event | None = None) -> int | None:
     """Return how many entries :func:`walk` yields, or has yielded when ``stop`` is set.
 
-    It is ``None`` for a list on standard input, which can be read only once.
+    It is ``None`` for a list that can be read only once.
     """
     if inputs.is_stream:
         return None
@@ -240,8 +247,8 @@ class _Step(Enum):
 class _Lister:
     """Lists inputs, and counts what it passes over."""
 
-    def __init__(self, inputs: Inputs, passed: PassedOver) -> None:
-        self._inputs, self._passed = inputs, passed
+    def __init__(self, inputs: Inputs, passed: PassedOver, stop: Event | None = None) -> None:
+        self._inputs, self._passed, self._stop = inputs, passed, stop
         self._patterns = Patterns(inputs.include, inputs.exclude)
 
     def in_order(self) -> Iterator[ListedImage]:
@@ -281,12 +288,16 @@ class _Lister:
                 yield _Argument(path, typed, f"{typed.rstrip('/')}/", from_list=False)
             else:
                 yield _Argument(path, name_in_rows(path.name), "", from_list=False)
-        for line in read_list(inputs.from_file) if inputs.from_file is not None else ():
+        for line in self._lines():
             path = Path(line)
             # As it stands in the list, so that its rows can be joined with it.
             typed = path.absolute().as_posix() if inputs.absolute else line
             typed = name_in_rows(typed if os.sep == "/" else typed.replace(os.sep, "/"))
             yield _Argument(path, typed, f"{typed.rstrip('/')}/", from_list=True)
+
+    def _lines(self) -> Iterator[str]:
+        listed = self._inputs.from_file
+        return iter(()) if listed is None else read_list(listed, self._stop)
 
     def _step(self, root: Path, relative: str, kind: Kind) -> _Step:
         """Return what is to be done with an entry."""

@@ -10,10 +10,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from medkit.batch.chunk import Job, TaskModel
 from medkit.batch.columns import added_columns, columns_for
-from medkit.batch.destination import Output, checked_record, output_format, record_to_continue
+from medkit.batch.destination import (
+    Output,
+    check_apart,
+    checked_record,
+    output_format,
+    record_to_continue,
+)
 from medkit.batch.engines.registry import Engine, get_engine
 from medkit.batch.entries import PassedOver
 from medkit.batch.listing import Inputs, ListedImage, find_images
@@ -93,7 +100,7 @@ class _Models:
     opened: Mapping[str, Model] = field(default_factory=dict)
 
 
-def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
+def make_plan(options: ClassifyOptions, *, writes: bool = True, stop: Event | None = None) -> Plan:
     """Resolve the options of a run; nothing is written.
 
     Parameters
@@ -102,6 +109,8 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
         The arguments.
     writes
         Whether rows go to ``options.out``; else that is not looked at.
+    stop
+        Once it is set, no more paths of a list are waited for.
 
     Raises
     ------
@@ -112,6 +121,8 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
         If a model is missing or cannot be loaded.
     """
     written = output_format(options) if writes else None
+    if writes:
+        check_apart(options)
     record = record_to_continue(options) if writes else None
     check_task(options.task, options.trained)
     _check_runtime(options.runtime)
@@ -126,7 +137,7 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True) -> Plan:
         options.absolute_paths,
     )
     passed_over = PassedOver()
-    images = find_images(inputs, passed_over)
+    images = find_images(inputs, passed_over, stop)
     workers = _workers(options)
     found = _find_models(options, workers.threads, record)
     job = Job(

@@ -44,6 +44,9 @@ class ResumeState:
     make_room
         Takes the rows that are tried again out of the output, at once. It is
         called when the first new row is there. ``None`` if there are none.
+    tried_again
+        Names of these rows, and of those that an earlier run has taken out;
+        see :attr:`medkit.batch.run_record.RunRecord.tried_again`.
     """
 
     record: RunRecord | None
@@ -51,6 +54,7 @@ class ResumeState:
     images: Iterator[ListedImage]
     again: int
     make_room: Callable[[], None] | None = None
+    tried_again: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -160,23 +164,55 @@ def _without(listed: Iterator[ListedImage], done: Counter[str]) -> Iterator[List
             yield item
 
 
-def tried_again(
-    listed: Iterator[ListedImage], kept: WithoutErrors, inputs: Inputs
-) -> Iterator[ListedImage]:
-    """Give the images that have no row, or one with an error.
+def without_row(listed: Iterator[ListedImage], kept: Recovered) -> Iterator[ListedImage]:
+    """Give the images that have no row, and those whose row is not kept."""
+    return _without(listed, Counter(map(in_utf8, kept.names())))
 
-    What had an error and is listed no more comes last, so that it keeps a
-    row; but for folders, which then could not be read and now have images.
+
+def names_tried_again(kept: WithoutErrors, before: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of failed rows, and of those that an earlier run has taken out.
+
+    Each stands there as often as it has rows in all: a file may be listed
+    twice, and have failed once.
     """
     failed = Counter(map(in_utf8, kept.failed()))
+    for name in map(in_utf8, kept.names()):
+        if name in failed:
+            failed[name] += 1
+    return tuple((failed | Counter(before)).elements())
+
+
+def and_what_has_gone(
+    images: Iterator[ListedImage], kept: Recovered, names: tuple[str, ...], inputs: Inputs
+) -> Iterator[ListedImage]:
+    """Give images, and then what was to be tried again and is listed no more.
+
+    So it keeps a row; but for folders, which then could not be read and now
+    have images.
+
+    Parameters
+    ----------
+    images
+        What is listed and has no row, or none that is kept.
+    kept
+        The rows that are kept.
+    names
+        What was to be tried again; see :func:`names_tried_again`.
+    inputs
+        The inputs of the run.
+    """
+    missing = Counter(names)
+    for name in map(in_utf8, kept.names()) if names else ():
+        if missing[name]:
+            missing[name] -= 1
     others: Counter[str] = Counter()
-    for item in _without(listed, Counter(map(in_utf8, kept.names()))):
-        if failed[item.name]:
-            failed[item.name] -= 1
-        elif not item.name.isascii():
+    for item in images:
+        if missing[item.name]:
+            missing[item.name] -= 1
+        elif names and not item.name.isascii():
             others[composed(item.name)] += 1
         yield item
-    for name in failed.elements():
+    for name in missing.elements():
         if others[composed(name)]:
             others[composed(name)] -= 1  # it was listed, spelled in the other way
         elif not (path := inputs.path_of(name)).is_dir():

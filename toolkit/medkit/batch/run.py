@@ -22,12 +22,14 @@ from medkit.batch.outputs.registry import Recovered
 from medkit.batch.plan import Plan, make_plan
 from medkit.batch.resume import (
     ResumeState,
+    and_what_has_gone,
+    names_tried_again,
     only_without_errors,
     remaining,
     sole_writer,
     taking_out,
-    tried_again,
     without_errors,
+    without_row,
 )
 from medkit.batch.routing import least_side
 from medkit.batch.rows import ERROR, OK, SKIPPED, Row
@@ -38,6 +40,7 @@ from medkit.batch.run_record import (
     finish_record,
     has_rows,
     reopened,
+    trying_again,
 )
 from medkit.batch.whereabouts import InputFolders
 from medkit.errors import MedkitError
@@ -160,9 +163,10 @@ def classify_files(
         :func:`medkit.batch.outputs.lines.open_lines`.
     """
     started = time.perf_counter()
-    plan = make_plan(options)
+    stop = ending or Event()
+    plan = make_plan(options, stop=stop)
     assert plan.output is not None
-    output, stop = plan.output, ending or Event()
+    output = plan.output
     tally, kept, interrupted = _Tally(Counter(), 0, 0, set()), 0, True
     with ExitStack() as stack:
         stack.callback(observer.end)
@@ -178,7 +182,7 @@ def classify_files(
             observer.kept(kept)
         with closing(_rows(plan, goes_on.images, stop)) as rows:
             record = _write(plan, output, goes_on, rows, tally, observer, stop)
-        interrupted = stop.is_set() and next(goes_on.images, None) is not None
+        interrupted = stop.is_set() and _may_go_on(plan, goes_on.images)
         if record is not None and not interrupted:
             finish_record(output.path, record, tally.rows, tally.errors, plan.passed_over)
     return ClassifySummary(
@@ -194,6 +198,11 @@ def classify_files(
         skipped=tally.skipped,
         notes={note: tally.notes[note] for note in NOTES if tally.notes[note]},
     )
+
+
+def _may_go_on(plan: Plan, images: Iterator[ListedImage]) -> bool:
+    """Whether images are left, as far as that is known; a list that comes slowly may go on."""
+    return plan.inputs.is_stream or next(images, None) is not None
 
 
 def predict_paths(options: ClassifyOptions, observer: Observer | None = None) -> Iterator[Row]:
@@ -253,21 +262,25 @@ def _where_to_go_on(plan: Plan, output: Output, stop: Event, stack: ExitStack) -
     Images that may have crashed the earlier run are tried out first.
     """
     record, kept, images, again = output.record, Recovered(), plan.images, 0
-    make_room = None
+    make_room, trying = None, record.tried_again if record is not None else ()
     if record is not None and record.emptied and has_rows(output.path):
         held = kept = output.format.recover(output.path, output.columns)
         if output.retry_errors and held.errors:
             sound = without_errors(held)
-            images = tried_again(images, sound, plan.inputs)
+            trying = names_tried_again(sound, trying)
             make_room = stack.enter_context(taking_out(output.path, sound))
             kept = only_without_errors(held, sound)
+            images = without_row(images, kept)
         elif kept.rows:
             images, again = remaining(images, kept, plan.batch_size)
         filling = tuple(islice(images, again))
+        images = and_what_has_gone(images, kept, trying, plan.inputs)
         first = next(images, None)
         if first is None:
             return ResumeState(record, held, iter(()), 0)
         images = chain(filling, [first], images)
+    else:
+        images = and_what_has_gone(images, kept, trying, plan.inputs)
     if record is not None and record.finished is not None:
         # From here on, an image can kill the run, and the next one must know.
         record = reopened(output.path, record)
@@ -277,7 +290,7 @@ def _where_to_go_on(plan: Plan, output: Output, stop: Event, stack: ExitStack) -
         suspects = again + plan.engine.most_in_work(plan.job.workers) * plan.batch_size
         side = least_side(plan.job.routing)
         images = screen_suspects(images, suspects, plan.job.limits, side, stop)
-    return ResumeState(record, kept, images, again, make_room)
+    return ResumeState(record, kept, images, again, make_room, trying)
 
 
 def _rows(plan: Plan, images: Iterator[ListedImage], stop: Event) -> Generator[Row, None, None]:
@@ -336,7 +349,8 @@ def _write(
     kept = goes_on.kept
     new = islice(rows, goes_on.again, None)
     record, first = _first_row(plan, output, goes_on, new, stop)
-    if first is not None and kept.rows and goes_on.make_room is not None:
+    if record is not None and first and kept.rows and goes_on.make_room is not None:
+        record = trying_again(output.path, record, goes_on.tried_again)
         goes_on.make_room()
     with output.format.open(output.path, output.columns, append=kept.rows > 0) as sink:
         if record is not None and not record.emptied:
@@ -363,7 +377,7 @@ def _first_row(
         return None, next(rows, None)
     if goes_on.kept.rows:
         return goes_on.record, next(rows, None)
-    with beginning(output.path, plan.identity) as record:
+    with beginning(output.path, plan.identity, goes_on.tried_again) as record:
         first = next(rows, None)
         if first is None and stop.is_set():
             raise _StoppedEarlyError

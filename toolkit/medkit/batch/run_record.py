@@ -57,7 +57,7 @@ class RunIdentity:
     formats, columns
         Decoding rules and columns that plug-ins have added.
     from_file, folder
-        The list of paths, or ``-`` for standard input, and the working
+        The list of paths, or ``-`` for standard input or a pipe, and the working
         folder, to which its paths are relative; empty without a list.
     all_files, absolute_paths, excel
         As in :class:`medkit.batch.options.ClassifyOptions`.
@@ -95,6 +95,10 @@ class RunRecord(RunIdentity):
     emptied
         Whether the output was begun anew: until then, no row there belongs
         to the run.
+    tried_again
+        Names whose rows with an error are taken out, as often as each has
+        rows in all, until the run has finished. A file that has gone since
+        would have none else.
     rows, errors
         Number of rows and of errors, for a finished run.
     passed_over
@@ -105,6 +109,7 @@ class RunRecord(RunIdentity):
     started: str = ""
     finished: str | None = None
     emptied: bool = False
+    tried_again: tuple[str, ...] = ()
     rows: int | None = None
     errors: int | None = None
     passed_over: dict[str, int] | None = None
@@ -121,15 +126,18 @@ def has_rows(out: Path) -> bool:
 
 
 @contextmanager
-def beginning(out: Path, identity: RunIdentity) -> Iterator[RunRecord]:
+def beginning(
+    out: Path, identity: RunIdentity, tried_again: tuple[str, ...] = ()
+) -> Iterator[RunRecord]:
     """Write the record of a run that begins, and give it.
 
-    If the block fails, before a row was written, the record that was there
-    before is put back, or there is none.
+    A run that tries every row again begins with the names of
+    ``tried_again``. If the block fails, before a row was written, the record
+    that was there before is put back, or there is none.
     """
     path = record_path(out)
     before = path.read_bytes() if path.is_file() else None
-    record = RunRecord(**{**vars(identity), "started": _now()})
+    record = RunRecord(**{**vars(identity), "started": _now(), "tried_again": tried_again})
     write_record(out, record)
     try:
         yield record
@@ -159,7 +167,7 @@ def finish_record(
     """Say in a run's record that it has come to its end."""
     passed = dict(sorted(passed_over.items()))
     ended = replace(record, finished=_now(), rows=rows, errors=errors, passed_over=passed)
-    write_record(out, ended)
+    write_record(out, replace(ended, tried_again=()))
 
 
 def reopened(out: Path, record: RunRecord) -> RunRecord:
@@ -169,13 +177,20 @@ def reopened(out: Path, record: RunRecord) -> RunRecord:
     return going_on
 
 
+def trying_again(out: Path, record: RunRecord, names: tuple[str, ...]) -> RunRecord:
+    """Say in a run's record which rows with an error are about to be taken out, and return it."""
+    trying = replace(record, tried_again=names)
+    write_record(out, trying)
+    return trying
+
+
 def write_record(out: Path, record: RunRecord) -> None:
     """Write the record of a run beside its output, atomically."""
     stored = {"medkit": record.medkit, **_in_words(record)}
     for name in ("rows", "errors", "passed over"):
         if stored[name] is None:
             del stored[name]
-    for name in _SELDOM:
+    for name in (*_SELDOM, "tried again"):
         if not stored[name]:
             del stored[name]
     write_json(record_path(out), stored)

@@ -31,6 +31,11 @@ def may_be_image(path: str) -> bool:
             head = os.read(descriptor, HEAD)
         finally:
             os.close(descriptor)
-        return any(known.accepts(head) for known in image_formats())
+        return begins_as_image(head)
     except Exception:  # of a plug-in's format as well
         return True
+
+
+def begins_as_image(head: bytes) -> bool:
+    """Whether some bytes, of which the first :data:`HEAD` count, begin an accepted image."""
+    return any(known.accepts(head[:HEAD]) for known in image_formats())

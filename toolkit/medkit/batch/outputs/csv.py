@@ -4,9 +4,11 @@ A CSV goes through spreadsheets, which run formulas, and drop or split at what
 they do not show. A byte of a name that is not UTF-8, a control character,
 ``;``, ``|`` and a space before a sign that begins a formula are therefore the
 text ``\uXXXX``; backslashes before it, or before what a name has that looks
-like it, are doubled. A text that begins with ``=``, ``+``, ``-``, ``@``, one
-of these in full width, or ``'`` has a ``'`` before it, as has every name
-without an image's suffix. :func:`path_from_csv` gives back the name.
+like it, are doubled. Other texts, such as an error, are written for people: in
+them ``;`` stays before a word, with which no formula begins. A text that
+begins with ``=``, ``+``, ``-``, ``@``, one of these in full width, or ``'``
+has a ``'`` before it, as has every name without an image's suffix.
+:func:`path_from_csv` gives back the name.
 """
 
 from __future__ import annotations
@@ -29,10 +31,17 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "
 """What makes a spreadsheet take a cell for a formula, full-width signs included; and the mark
 against it, so that a name that begins with the mark itself can be told."""
 
-_ESCAPED = re.compile(
-    r"(\\*)([\x00-\x1f\x7f;|\ud800-\udfff]| (?=[=+\-@\uff1d\uff0b\uff0d\uff20]))"
-    r"|(\\+)(?=u[0-9a-f]{4})"
-)
+_SIGN = r"[=+\-@\uff1d\uff0b\uff0d\uff20]"
+"""What begins a formula, as a pattern."""
+
+
+def _escaped(semicolon: str) -> re.Pattern[str]:
+    """Return a pattern of what is escaped in a text, and with it ``semicolon``."""
+    characters = rf"[\x00-\x1f\x7f|\ud800-\udfff]|{semicolon}| (?={_SIGN})"
+    return re.compile(rf"(\\*)({characters})|(\\+)(?=u[0-9a-f]{{4}})")
+
+
+_IN_NAMES, _IN_TEXTS = _escaped(";"), _escaped(r";(?! ?\w)")
 """Characters that are not UTF-8, that spreadsheets drop or change, or at which a spreadsheet may
 be told to split lines, whatever is quoted: a formula could follow."""
 
@@ -123,20 +132,20 @@ def _cell_of(column: Column, value: Value) -> Value:
 
 def _path_cell(name: str) -> str:
     """Return a name as a cell that comes out of a spreadsheet as it went in."""
-    cell = _cell(name)
+    cell = _cell(name, _IN_NAMES)
     # Without a suffix, "007" is a number to a spreadsheet, "May-20" a date, "NA" nothing.
     is_image = name.lower().endswith(tuple(extensions()))
     return cell if is_image or cell.startswith("'") else f"'{cell}"
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, escaped: re.Pattern[str] = _IN_TEXTS) -> str:
     """Return a text as a cell that no spreadsheet runs, and that is UTF-8."""
 
     def escape(found: re.Match[str]) -> str:
         # Backslashes before an escape, or before what looks like one, are doubled.
         return f"{found[1] * 2}\\u{ord(found[2]):04x}" if found[2] else found[3] * 2
 
-    text = _ESCAPED.sub(escape, text)
+    text = escaped.sub(escape, text)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

@@ -126,9 +126,14 @@ class PillowFormat:
             return decode_with(self.plugin, stream, file, limits)
 
 
+def _accept_bmp(head: bytes) -> bool:
+    """Whether a file begins as a BMP: ``BM`` begins many a text as well."""
+    return BmpImagePlugin._accept(head) and BmpImagePlugin._dib_accept(head[14:18].ljust(4, b"\0"))
+
+
 # The plug-ins are named here, because Pillow would import all its forty to look for them.
 for _format in (
-    PillowFormat(BmpImagePlugin.BmpImageFile, BmpImagePlugin._accept, (".bmp",)),
+    PillowFormat(BmpImagePlugin.BmpImageFile, _accept_bmp, (".bmp",)),
     PillowFormat(
         WebPImagePlugin.WebPImageFile, WebPImagePlugin._accept, (".webp",), without_side_data
     ),
