@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from medkit.batch import listing
-from medkit.batch.entries import PassedOver
 from medkit.batch.listing import (
     Inputs,
     ListedImage,
@@ -26,6 +25,7 @@ from medkit.batch.listing import (
     walk,
 )
 from medkit.errors import NoImagesError, UsageError
+from medkit.images.entries import PassedOver
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from medkit.datasets.folders import SPLIT_NAMES, images_below, is_image, visible_folders
+from medkit.datasets.entries import (
+    check_link,
+    entries_of,
+    images_below,
+    is_folder,
+    is_image,
+    visible_folders,
+)
+from medkit.datasets.folders import SPLIT_NAMES
 from medkit.datasets.labels import LABELS_MAP_OPTION, Labels, fold
 from medkit.errors import DatasetLayoutError
 from medkit.tasks import TASKS
@@ -30,15 +38,25 @@ def splits_in(root: Path, labels: Labels, only: Collection[str] | None = None) -
     DatasetLayoutError
         If there is no such folder, or if splits and classes cannot be told apart.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DatasetLayoutError(f"{root} is no folder; give one with a folder for each class")
+    for entry in entries_of(root):
+        if fold(entry.name) in SPLIT_NAMES or _names_class(entry.name, labels):
+            check_link(entry)
     folders = [
         folder
         for folder in visible_folders(root)
-        if (only is None or folder.name in only) and next(images_below(folder), None)
+        if (only is None or folder.name in only)
+        and labels.label_of(folder.name) != ""
+        and next(images_below(folder), None)
     ]
     splits = [folder for folder in folders if _is_split(root, folder, labels)]
-    classes = [folder for folder in folders if folder not in splits]
+    # With a task, a folder that is neither split nor class is named as left out.
+    classes = [
+        folder
+        for folder in folders
+        if folder not in splits and (not labels.names or _names_class(folder.name, labels))
+    ]
     if splits and classes:
         raise DatasetLayoutError(
             f"{classes[0]} lies beside the split {splits[0].name}, and is none itself; expected "
@@ -67,7 +85,7 @@ def _is_split(root: Path, folder: Path, labels: Labels) -> bool:
         )
     if labels.names:
         return any(_names_class(name, labels) for name in inner)
-    if any(is_image(entry) for entry in folder.iterdir()):
+    if any(is_image(entry) for entry in entries_of(folder)):
         return False
     if any(_names_class(name, labels) for name in inner):
         return True
