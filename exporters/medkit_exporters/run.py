@@ -215,7 +215,7 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
     if options.data is not None:
         for task in options.tasks:
             labels = Labels.of(task, options.spellings)
-            check_layout(task, locate_dataset(task, options.data), labels)
+            check_layout(task, locate_dataset(task, options.data, labels), labels)
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         bundle.verify(bundle.keras_path)

@@ -294,6 +294,7 @@ def test_every_image_without_a_label_is_named(models: Path, tmp_path: Path) -> N
     assert found.remarks == (
         "left out: 2 images in hidden files and folders, such as .cache/a.png",
         "left out: 2 images beside the class folders, such as also loose.png",
+        "passed over: 1 .txt",
     )
     write_evaluations([found], tmp_path / "e.json")
     (stored,) = json.loads((tmp_path / "e.json").read_text())
@@ -498,7 +499,7 @@ def test_a_label_is_decided_from_the_threshold_of_its_operating_point(
         ),
         ({"precision": "int4"}, "int4"),
         ({"task": None}, "name a task, or a model file"),
-        ({"model": Path("mine.h5")}, "mine.h5 is no model file"),
+        ({"model": Path("mine.h5")}, "mine.h5 can only be shown"),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused_before_an_image_is_read(

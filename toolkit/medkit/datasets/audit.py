@@ -224,7 +224,7 @@ def audit_folder(
     note(f"reading {counted(len(files), 'image')}")
     entries = _entries(files)
     note("comparing them")
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = {split: Counter() for split in splits}
     sources: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for entry in entries:
         counts[entry.split][entry.label] += 1

@@ -9,6 +9,7 @@ file is counted.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,9 +73,9 @@ class LabelledFile:
 
         It is the first one whose name is no year or date: folders are sorted
         as ``PATIENT/STUDY`` or as ``2021/PATIENT``. If all are dates, it is
-        the whole path.
+        the whole path. A folder with the name of the class is none.
         """
-        folders = self.inside.split("/")[:-1]
+        folders = [name for name in self.inside.split("/")[:-1] if fold(name) != fold(self.label)]
         return next((name for name in folders if not _DATE.fullmatch(name)), "/".join(folders))
 
 
@@ -213,9 +214,11 @@ class _Reader:
 
     def read_class(self, folder: Path, label: str) -> None:
         """Take the images in a class folder, and in the folders below it."""
-        below = [folder]
-        while below:
-            place = below.pop()
+        # Links are followed last: what lies both behind one and in a folder has the
+        # folder's name.
+        below, links = [folder], deque[Path]()
+        while below or links:
+            place = below.pop() if below else links.popleft()
             if not self._is_new(place, label):
                 continue
             inner = []
@@ -226,10 +229,11 @@ class _Reader:
                     self.leave_out(entry, HIDDEN)
                 elif self._label_below(entry, label) == "":
                     self.leave_out(entry, MAPPED_AWAY)
+                elif entry.is_symlink():
+                    links.append(entry)
                 else:
                     inner.append(entry)
-            # Folders come before links to them, whose images would count twice.
-            below += sorted(inner, key=lambda entry: (not entry.is_symlink(), entry), reverse=True)
+            below += reversed(inner)
 
     def _take(self, folder: Path, entry: Path, label: str) -> None:
         if is_hidden(entry) or not is_image(entry):

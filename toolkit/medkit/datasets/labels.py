@@ -125,7 +125,8 @@ class Labels:
         unmet = [spelling for spelling in self.spellings if spelling not in self.met]
         if not unmet:
             return []
-        return [f"no folder has the name {' or '.join(map(repr, unmet))} of {LABELS_MAP_OPTION}"]
+        names = " or ".join(map(repr, unmet))
+        return [f"no folder that was read has the name {names} of {LABELS_MAP_OPTION}"]
 
     def how_to_name(self, folders: Sequence[str]) -> str:
         """Return the end of a message on folders that stand for no label: what to do."""

@@ -231,7 +231,9 @@ def labelled_items(
 def group_of(file: LabelledFile) -> str:
     """Return what all images of a patient have in common; see :class:`Item`."""
     told = patient_of(file.path.name)
-    return nfc(name_in_rows(told if told != file.path.stem or not file.subfolder else file.subfolder))
+    return nfc(
+        name_in_rows(told if told != file.path.stem or not file.subfolder else file.subfolder)
+    )
 
 
 def patient_of(file_name: str) -> str:

@@ -21,7 +21,7 @@ from medkit.datasets.entries import (
     was_folder,
 )
 from medkit.datasets.folders import read_labelled_folder
-from medkit.datasets.labels import LABELS_MAP_OPTION, Labels, fold
+from medkit.datasets.labels import Labels, fold
 from medkit.errors import DatasetLayoutError
 from medkit.images.formats.registry import extensions
 from medkit.tasks import TASKS, Task
@@ -170,8 +170,8 @@ def _look(task: Task, folder: Path, labels: Labels) -> Located | None:
     if train and test and classes:
         raise DatasetLayoutError(
             f"{folder} holds class folders ({classes[0]}) beside the splits {train.name} and "
-            f"{test.name}, so it cannot be told which are meant; name one of them, or leave the "
-            f"class folders out with {LABELS_MAP_OPTION} {classes[0] + '='!r}"
+            f"{test.name}, so it cannot be told which are meant; name one of them, or move the "
+            "class folders away"
         )
     if train and test:
         return Located(folder, train, test)

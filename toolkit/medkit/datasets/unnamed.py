@@ -48,7 +48,8 @@ def splits_in(root: Path, labels: Labels, only: Collection[str] | None = None) -
         for folder in visible_folders(root)
         if (only is None or folder.name in only)
         and labels.label_of(folder.name) != ""
-        and next(images_below(folder), None)
+        # A split whose files are all of other types must not vanish.
+        and (next(images_below(folder), None) or _is_laid_out(folder))
     ]
     splits = [folder for folder in folders if _is_split(root, folder, labels)]
     # With a task, a folder that is neither split nor class is named as left out.
@@ -94,6 +95,11 @@ def _is_split(root: Path, folder: Path, labels: Labels) -> bool:
         f"class or a split of {root}; name the task with --task, or a class with "
         f"{LABELS_MAP_OPTION} 'FOLDER=LABEL'"
     )
+
+
+def _is_laid_out(folder: Path) -> bool:
+    """Whether a folder has the name of a split, and folders in it."""
+    return fold(folder.name) in SPLIT_NAMES and bool(visible_folders(folder))
 
 
 def _names_class(name: str, labels: Labels) -> bool:

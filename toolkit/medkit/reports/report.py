@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.folders import read_labelled_folder
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import locate, split_names
+from medkit.datasets.measured import read_measured
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import digest_of
 from medkit.defaults import BALANCED
-from medkit.errors import DatasetLayoutError
 from medkit.evaluation.metrics import evaluate
 from medkit.extras import require
 from medkit.files import write_text
@@ -236,7 +235,7 @@ class Measured:
     plots: list[Plot]
     rows: list[Row]
     classes: list[ClassRow]
-    remarks: list[str]
+    remarks: tuple[str, ...]
     mistakes: list[Mistake]
 
 
@@ -246,11 +245,7 @@ def _measure(
     """Run the original over labelled images, and draw what it decides."""
     task, labels = bundle.task, Labels.of(bundle.task, spellings)
     found = locate(task, data, labels)
-    folder = read_labelled_folder(found.measured, labels)
-    if not folder.files:
-        raise DatasetLayoutError(
-            f"the class folders in {folder.root} hold no image; check their files"
-        )
+    folder, remarks = read_measured(found, labels)
     items = labelled_items(task, found.root, folder.files, split=split_names(task)[1])
     official = digest_of(items) == bundle.manifest.data.sha256.get("test")
     name = OFFICIAL if official else f"the images of {folder.root.resolve().name}"
@@ -270,7 +265,7 @@ def _measure(
         plots=_plots_of(task, figures, name),
         rows=measured_rows(task, figures),
         classes=class_rows(task, figures),
-        remarks=folder.remarks(),
+        remarks=remarks,
         mistakes=_mistakes(bundle, model, items, images, truth, probabilities),
     )
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from medkit.datasets.conflicts import check_policy
 from medkit.datasets.labels import Labels
-from medkit.datasets.location import check_layout, locate_dataset
+from medkit.datasets.location import check_layout, find_dataset
 from medkit.datasets.sampling import check_seed
 from medkit.defaults import RECIPE, SEED
-from medkit.errors import DatasetLayoutError, UsageError
+from medkit.errors import UsageError
 from medkit.extras import require
 from medkit.files import check_writable
 from medkit.models.manifest import MANIFEST_NAME, Manifest
@@ -192,7 +192,9 @@ def _check(options: TrainOptions) -> None:
     if options.on_conflict is not None:
         check_policy(options.on_conflict)
     labels = Labels.of(options.task, options.spellings)
-    check_layout(options.task, _set_in(options), labels)
+    # A folder that holds no set is refused with what is missing.
+    data = find_dataset(options.task, options.data, labels) or options.data
+    check_layout(options.task, data, labels)
     if options.weights is not None and not options.weights.is_file():
         raise UsageError(
             f"no file {options.weights}; --weights takes Keras' ResNet50 weights without top (.h5)"
@@ -209,14 +211,6 @@ def _check(options: TrainOptions) -> None:
                 raise UsageError(
                     f"{path} exists: {resume}--overwrite replaces it, --out DIR writes elsewhere"
                 )
-
-
-def _set_in(options: TrainOptions) -> Path:
-    """Return the set with its splits; a folder that holds none is refused with what is missing."""
-    try:
-        return locate_dataset(options.task, options.data)
-    except DatasetLayoutError:
-        return options.data
 
 
 def _make_repeatable(seed: int) -> None:
