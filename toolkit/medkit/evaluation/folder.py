@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.datasets.folders import LeftOut
-from medkit.datasets.labels import Labels
+from medkit.datasets.labels import Labels, check_labels
 from medkit.datasets.location import locate
 from medkit.datasets.measured import read_measured
 from medkit.defaults import BALANCED, PRECISION, RUNTIME
@@ -141,6 +141,8 @@ def evaluate_folder(
     require("compute the AUC", "sklearn", "scipy")
     model, task = _open_model(options)
     point = get_point(model.card.operating_points, options.operating_point)
+    if options.task is None:
+        check_labels(options.spellings, task)
     labels = Labels.of(task, options.spellings)
     listed, remarks = read_measured(locate(task, options.data, labels), labels)
     folder = listed.root
