@@ -13,6 +13,7 @@ from medkit.datasets.entries import is_image
 from medkit.datasets.folders import LabelledFile, LeftOut, read_labelled_folder, summed_up
 from medkit.datasets.labels import Labels
 from medkit.errors import DatasetLayoutError
+from medkit.images import recognition
 
 LABELS = Labels(("cat", "dog"))
 
@@ -151,3 +152,55 @@ def test_each_reason_has_one_line() -> None:
         "left out: 2 images here, such as a.png",
         "left out: 1 image there: b.png",
     ]
+
+
+def test_a_folder_below_a_class_folder_can_be_left_out(tmp_path: Path) -> None:
+    picture(tmp_path / "cat/a.png", 0)
+    picture(tmp_path / "cat/Old/b.png", 1)
+    found = read_labelled_folder(tmp_path, Labels(("cat", "dog"), {"old": ""}))
+    assert [file.name for file in found.files] == ["cat/a.png"]
+    assert found.remarks() == [
+        "left out: 1 image in folders that the labels map leaves out: cat/Old/b.png"
+    ]
+
+
+def test_a_split_in_a_class_folder_is_refused_with_how_to_lay_it_out(tmp_path: Path) -> None:
+    picture(tmp_path / "cat/train/a.png", 0)
+    assert refusal(tmp_path).endswith("lay the images out as SPLIT/CLASS/IMAGE")
+
+
+def test_an_unknown_folder_with_links_to_images_is_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "data/cat/a.png", 0)
+    picture(tmp_path / "away/b.png", 1)
+    (tmp_path / "data/UNKNOWN").mkdir()
+    (tmp_path / "data/UNKNOWN/p1").symlink_to(tmp_path / "away")
+    assert "no class of the task: ['UNKNOWN']" in refusal(tmp_path / "data")
+
+
+def test_a_folder_that_can_be_listed_and_not_entered_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "cat/p1/a.png", 0)
+    status = Path.stat
+
+    def stat(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if self.parent.name == "p1":
+            raise PermissionError(13, "Permission denied")
+        return status(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert "p1 cannot be read: Permission denied; name" in refusal(tmp_path)
+
+
+def test_a_file_that_cannot_be_opened_counts_as_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It then fails when it is read, and is not passed over."""
+    (tmp_path / "notes").write_text("no image")
+    assert not is_image(tmp_path / "notes")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(recognition, "open_without_waiting", refuse)
+    assert is_image(tmp_path / "notes")

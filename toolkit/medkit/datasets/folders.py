@@ -23,9 +23,10 @@ from medkit.datasets.entries import (
     is_image,
     real_path,
 )
-from medkit.datasets.labels import Labels, fold
+from medkit.datasets.labels import Labels, fold, fold_name
 from medkit.errors import DatasetLayoutError
 from medkit.images.entries import Kind, PassedOver
+from medkit.system.names import name_in_rows
 from medkit.wording import counted
 
 SPLIT_NAMES = frozenset(
@@ -75,7 +76,9 @@ class LabelledFile:
         as ``PATIENT/STUDY`` or as ``2021/PATIENT``. If all are dates, it is
         the whole path. A folder with the name of the class is none.
         """
-        folders = [name for name in self.inside.split("/")[:-1] if fold(name) != fold(self.label)]
+        folders = [
+            name for name in self.inside.split("/")[:-1] if fold_name(name) != fold(self.label)
+        ]
         return next((name for name in folders if not _DATE.fullmatch(name)), "/".join(folders))
 
 
@@ -172,7 +175,7 @@ def read_labelled_folder(root: Path, labels: Labels) -> LabelledFolder:
         elif label is not None:
             reader.read_class(entry, label)
         elif next(images_below(entry), None) is not None:
-            unknown.append(entry.name)
+            unknown.append(name_in_rows(entry.name))
     if unknown:
         whose = "no class of the task" if labels.names else "no class"
         raise DatasetLayoutError(
@@ -271,10 +274,10 @@ class _Reader:
         DatasetLayoutError
             If its images may have another label.
         """
-        if self._labels.names or fold(folder.name) in self._labels.spellings:
+        if self._labels.names or fold_name(folder.name) in self._labels.spellings:
             other = self._labels.label_of(folder.name)
         else:
-            other = self._classes.get(fold(folder.name))
+            other = self._classes.get(fold_name(folder.name))
         if other == "":
             return ""
         if other is not None and fold(other) != fold(label):
@@ -321,7 +324,12 @@ class _Reader:
         )
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+        return relative_name(path, self._root)
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Return the path of a file relative to a folder, the same in every locale."""
+    return name_in_rows(path.relative_to(root).as_posix())
 
 
 def images_beside(root: Path, splits: Collection[Path]) -> list[LeftOut]:
@@ -341,11 +349,11 @@ def images_beside(root: Path, splits: Collection[Path]) -> list[LeftOut]:
         if not is_folder(entry):
             if is_image(entry):
                 reason = HIDDEN if hidden else "beside the split folders"
-                found.append(LeftOut(entry.name, reason))
+                found.append(LeftOut(relative_name(entry, root), reason))
         elif entry not in splits and fold(entry.name) not in SPLIT_NAMES:
             reason = HIDDEN if hidden else "in folders beside the splits"
             found += [
-                LeftOut(path.relative_to(root).as_posix(), reason)
+                LeftOut(relative_name(path, root), reason)
                 for path in _images_if_readable(entry)
             ]
     return found
@@ -354,7 +362,7 @@ def images_beside(root: Path, splits: Collection[Path]) -> list[LeftOut]:
 def _labels_beside(root: Path, labels: Labels) -> dict[str, str]:
     """Return the label of each visible folder, by its folded name."""
     return {
-        fold(entry.name): labels.label_of(entry.name) or ""
+        fold_name(entry.name): labels.label_of(entry.name) or ""
         for entry in entries_of(root)
         if not is_hidden(entry) and is_folder(entry)
     }

@@ -27,6 +27,11 @@ def fold(name: str) -> str:
     return nfc(nfc(name).casefold())
 
 
+def fold_name(name: str) -> str:
+    """Return the name of a file or folder as names are compared, whatever the locale is."""
+    return fold(name_in_rows(name))
+
+
 def nfc(name: str) -> str:
     """Return a name in NFC: some systems store an accent apart from its letter."""
     return unicodedata.normalize("NFC", name)
@@ -106,14 +111,13 @@ class Labels:
         str or None
             Empty for a folder that is left out; ``None`` if it stands for no label.
         """
-        shown = name_in_rows(folder)
-        folded = fold(shown)
+        folded = fold_name(folder)
         spelt = self.spellings.get(folded)
         if spelt is not None:
             self.met.add(folded)
             return spelt
         if self.names is None:
-            return shown
+            return name_in_rows(folder)
         return next((name for name in self.names if fold(name) == folded), None)
 
     def __contains__(self, folder: str) -> bool:

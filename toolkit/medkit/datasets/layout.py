@@ -18,6 +18,7 @@ from medkit.datasets.folders import (
     LeftOut,
     images_beside,
     read_labelled_folder,
+    relative_name,
     summed_up,
 )
 from medkit.datasets.labels import Labels, nfc
@@ -217,7 +218,7 @@ def labelled_items(
     return tuple(
         Item(
             path=file.path,
-            name=file.path.relative_to(root).as_posix(),
+            name=relative_name(file.path, root),
             label=task.labels.index(file.label),
             sha256=sha256,
             group=group_of(file),

@@ -14,7 +14,7 @@ from medkit.datasets.entries import (
     visible_folders,
 )
 from medkit.datasets.folders import SPLIT_NAMES
-from medkit.datasets.labels import LABELS_MAP_OPTION, Labels, fold
+from medkit.datasets.labels import LABELS_MAP_OPTION, Labels, fold, fold_name
 from medkit.errors import DatasetLayoutError
 from medkit.tasks import TASKS
 
@@ -106,4 +106,4 @@ def _names_class(name: str, labels: Labels) -> bool:
     """Whether a name is known as that of a class."""
     if labels.names:
         return name in labels
-    return fold(name) in _KNOWN or fold(name) in labels.spellings
+    return fold_name(name) in _KNOWN or fold_name(name) in labels.spellings

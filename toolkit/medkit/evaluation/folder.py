@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.folders import LeftOut
+from medkit.datasets.folders import LeftOut, relative_name
 from medkit.datasets.labels import Labels, check_labels
 from medkit.datasets.location import locate
 from medkit.datasets.measured import read_measured
@@ -246,7 +246,7 @@ def _predict_files(model: Model, files: list[tuple[int, Path]], folder: Path) ->
             tensors = []
             decoded = pool.map(partial(_decode, contract), (path for _, path in some))
             for (label, path), tensor in zip(some, decoded, strict=True):
-                name = path.relative_to(folder).as_posix()
+                name = relative_name(path, folder)
                 if isinstance(tensor, ImageError):
                     unreadable.append((name, str(tensor)))
                     continue
