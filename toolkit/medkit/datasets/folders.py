@@ -353,8 +353,7 @@ def images_beside(root: Path, splits: Collection[Path]) -> list[LeftOut]:
         elif entry not in splits and fold(entry.name) not in SPLIT_NAMES:
             reason = HIDDEN if hidden else "in folders beside the splits"
             found += [
-                LeftOut(relative_name(path, root), reason)
-                for path in _images_if_readable(entry)
+                LeftOut(relative_name(path, root), reason) for path in _images_if_readable(entry)
             ]
     return found
 

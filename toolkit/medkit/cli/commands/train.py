@@ -85,7 +85,7 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train a model and measure it on its official test split.
+    """Train a model and measure it on the test split of its data.
 
     Ctrl-C keeps the best epoch so far, or the last one of a recipe that holds out no
     validation images; --resume continues after it.
