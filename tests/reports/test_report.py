@@ -20,6 +20,7 @@ from medkit.models.manifest import Manifest, write_manifest
 from medkit.reports.report import MISTAKES, ReportOptions, overlay, write_report
 from medkit.reports.tables import with_interval
 from medkit.tasks import PNEUMONIA, TaskNotes, shipped_folder
+from medkit.wording import Remark
 
 pytest.importorskip("keras")
 
@@ -135,7 +136,11 @@ def test_a_labelled_folder_of_ones_own_is_measured_and_named(
     shutil.copy(min((data / "healthy").iterdir()), data / "loose.jpeg")
     out = tmp_path / "report.html"
     spellings = {"healthy": "NORMAL"}
-    write_report(ReportOptions(PNEUMONIA, out, data, tiny_exported, spellings=spellings))
+    told: list[str] = []
+    options = ReportOptions(PNEUMONIA, out, data, tiny_exported, spellings=spellings)
+    write_report(options, told.append)
+    remarks = [line for line in told if isinstance(line, Remark)]
+    assert "left out: 1 image beside the class folders: loose.jpeg" in remarks
     text = out.read_text()
     for wanted in (
         "On the images of ward",

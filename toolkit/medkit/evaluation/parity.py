@@ -40,6 +40,12 @@ from medkit.models.runtimes.loading import models_of, runtime_for
 from medkit.tasks import TASKS, Task
 from medkit.wording import counted
 
+ONLY_BYTES = (
+    "calibration images are looked for among these by the bytes of their files; one that was "
+    "saved anew is not found"
+)
+"""Remark on images that are not those of the training run, whose pixels no manifest holds."""
+
 
 @dataclass(frozen=True)
 class ParityOptions:
@@ -295,6 +301,9 @@ def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read
         folder, lines = read_measured(found, labels)
         items = labelled_items(task, found.measured, folder.files)
         remarks += lines
+    calibrated = any(entry.calibration for entry in bundle.manifest.exports.values())
+    if calibrated and (splits is None or not splits.as_trained):
+        remarks.append(ONLY_BYTES)
     pixels, truth = load_tensors(items, bundle.contract)
     images = Images([item.name for item in items], truth)
     return _Read(pixels, images, items, splits, tuple(remarks))

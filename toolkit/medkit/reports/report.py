@@ -48,6 +48,7 @@ from medkit.reports.tables import (
     point_rows,
 )
 from medkit.tasks import Task
+from medkit.wording import Remark
 
 MISTAKES = 12
 """Mistakes that a page shows."""
@@ -255,6 +256,8 @@ def _measure(
     bundle.verify(bundle.keras_path)
     note(f"{task.name}: {len(items)} images through the original")
     images, truth = load_tensors(items, bundle.contract)
+    for line in remarks:
+        note(Remark(line))
     model = KerasModel(bundle.keras_path)
     probabilities = predict_all(model, images)
     figures = evaluate(task, truth, probabilities, bundle.operating_points[BALANCED])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medkit.datasets.conflicts import check_policy
+from medkit.datasets.conflicts import check_policy, find_conflicts
 from medkit.datasets.labels import Labels
 from medkit.datasets.location import check_layout, find_dataset
 from medkit.datasets.sampling import check_seed
@@ -152,6 +152,11 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     )
     for line in data.dataset.remarks():
         observer.note(line)
+    if data.policy is None and (conflicts := find_conflicts(data.dataset)):
+        observer.note(
+            f"trained on as it lies: {counted(len(conflicts.mislabelled), 'image')} under two "
+            f"labels, {counted(len(conflicts.leaked), 'training image')} in the test split"
+        )
     if data.kept_out:
         images = counted(len(data.dataset.train), "training image")
         observer.note(f"{len(data.kept_out)} of {images} kept out")

@@ -70,7 +70,7 @@ def train(
         typer.Option(
             metavar="HOW",
             help="Images under two labels: error, drop, keep-first, keep-rarer. "
-            "[default: the recipe's, which refuses unknown ones]",
+            "[default: the recipe's: default refuses unknown ones, seed trains on all]",
             autocompletion=completion.policies,
             rich_help_panel=IMAGES,
         ),
