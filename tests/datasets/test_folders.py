@@ -107,7 +107,8 @@ def test_a_folder_of_no_class_without_an_image_is_no_matter(tmp_path: Path) -> N
     picture(tmp_path / "cat/a.png", 0)
     (tmp_path / "results").mkdir()
     (tmp_path / "results/figures.json").write_text("{}")
-    assert len(read_labelled_folder(tmp_path, LABELS).files) == 1
+    found = read_labelled_folder(tmp_path, LABELS)
+    assert (len(found.files), found.remarks()) == (1, ["passed over: 1 .json"])
     picture(tmp_path / "results/deeper/a.png", 0)
     with pytest.raises(DatasetLayoutError, match=r"no class of the task: \['results'\]"):
         read_labelled_folder(tmp_path, LABELS)

@@ -100,7 +100,12 @@ def check_link(entry: Path) -> None:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Yield the image files in a folder and in those below it, each folder once.
+    """Yield the image files in a folder and in those below it, as :func:`files_below` does."""
+    return filter(is_image, files_below(folder))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and in those below it, each folder once.
 
     Raises
     ------
@@ -118,7 +123,7 @@ def images_below(folder: Path) -> Iterator[Path]:
         for entry in entries_of(place):
             if is_folder(entry):
                 inner.append(entry)
-            elif is_image(entry):
+            else:
                 yield entry
         below += reversed(inner)
 

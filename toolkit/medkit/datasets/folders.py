@@ -17,6 +17,7 @@ from pathlib import Path
 from medkit.datasets.entries import (
     check_link,
     entries_of,
+    files_below,
     images_below,
     is_folder,
     is_hidden,
@@ -176,6 +177,8 @@ def read_labelled_folder(root: Path, labels: Labels) -> LabelledFolder:
             reader.read_class(entry, label)
         elif next(images_below(entry), None) is not None:
             unknown.append(name_in_rows(entry.name))
+        else:
+            reader.count(entry)
     if unknown:
         whose = "no class of the task" if labels.names else "no class"
         raise DatasetLayoutError(
@@ -214,6 +217,11 @@ class _Reader:
         """Name the images in a folder that is not read. One that cannot be read matters to none."""
         for path in _images_if_readable(folder):
             self._left_out.append(LeftOut(self._name(path), reason))
+
+    def count(self, folder: Path) -> None:
+        """Count the files in a folder that holds no image and stands for no label."""
+        for path in files_below(folder):
+            self._passed_over.add(path.name, _kind_of(path))
 
     def read_class(self, folder: Path, label: str) -> None:
         """Take the images in a class folder, and in the folders below it."""
