@@ -65,6 +65,14 @@ TasksArgument = Annotated[
         metavar="[TASK ...]", help=f"{TASK_NAMES}. [default: both]", autocompletion=completion.tasks
     ),
 ]
+MeasuredTasksArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TASK ...]",
+        help=f"{TASK_NAMES}. [default: those that the data hold images of]",
+        autocompletion=completion.tasks,
+    ),
+]
 BatchSizeOption = Annotated[
     int,
     typer.Option(

@@ -11,7 +11,7 @@ from medkit.cli.options import (
     OUTPUT,
     DataOption,
     LabelsMapOption,
-    TasksArgument,
+    MeasuredTasksArgument,
     TrainedOption,
     fresh_reports,
     tasks_held,
@@ -24,7 +24,7 @@ from medkit.errors import UsageError
 
 
 def evaluate(
-    tasks: TasksArgument = None,
+    tasks: MeasuredTasksArgument = None,
     data: DataOption = None,
     labels_map: LabelsMapOption = None,
     runtime: Annotated[

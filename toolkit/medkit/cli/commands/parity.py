@@ -10,7 +10,7 @@ from medkit.cli.options import (
     OUTPUT,
     DataOption,
     LabelsMapOption,
-    TasksArgument,
+    MeasuredTasksArgument,
     TrainedOption,
     fresh_reports,
     tasks_held,
@@ -20,7 +20,7 @@ from medkit.cli.options import (
 
 
 def parity(
-    tasks: TasksArgument = None,
+    tasks: MeasuredTasksArgument = None,
     data: DataOption = None,
     labels_map: LabelsMapOption = None,
     samples: Annotated[
