@@ -102,6 +102,7 @@ def made(task: Task, start: int = 0) -> dict[str, Any]:
             "on_conflict": "drop",
             "kept_out": [{"name": "a.png", "reason": "a copy"}] * numbers.count(),
             "audit": {kind: numbers.count() for kind in (*kinds, "label conflict across splits")},
+            "sha256": {"test": task.published.test_sha256},
         },
         "versions": {"medkit": f"{numbers.count()}.0", "numpy": f"{numbers.count()}.5"},
         "files": {"model.keras": {"bytes": 10**5 * numbers.count(), "sha256": f"{start:064x}"}},

@@ -30,7 +30,7 @@ from medkit.models.runtimes.loading import load_model
 from medkit.models.runtimes.registry import get_runtime
 from medkit.reports.modelcard import write_card
 from medkit.tasks import TASKS, Task
-from medkit.wording import unknown
+from medkit.wording import Remark, unknown
 from medkit_exporters.calibration import check_count
 from medkit_exporters.formats.registry import KnownExporter, get_exporter, known_exporters
 from medkit_exporters.ladder import LADDERS, Attempt
@@ -167,11 +167,11 @@ def export_models(
         note(f"{task}: loading {bundle.keras_path.name}")
         source, divided = open_source(bundle.keras_path), splits.get(task)
         if divided is not None and not divided.as_trained:
-            note(f"{task}: {FOREIGN_DATA}")
+            note(Remark(f"{task}: {FOREIGN_DATA}"))
         for line in divided.dataset.remarks() if divided is not None else ():
-            note(f"{task}: {line}")
+            note(Remark(f"{task}: {line}"))
         if divided is None:
-            note(f"{task}: without data nothing is compared; medkit parity does it")
+            note(Remark(f"{task}: without data nothing is compared; medkit parity does it"))
         builder = CandidateBuilder(
             bundle, source, divided, options.calibration_images, options.seed, options.max_drop
         )
@@ -215,7 +215,7 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
     if options.data is not None:
         for task in options.tasks:
             labels = Labels.of(task, options.spellings)
-            check_layout(task, locate_dataset(task, options.data), labels)
+            check_layout(task, locate_dataset(task, options.data, labels), labels)
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         bundle.verify(bundle.keras_path)
@@ -254,7 +254,7 @@ def _climb(
         attempt, candidate = builder.attempt(exporter, rung)
         for line in attempt.skipped:
             if line not in told:
-                note(f"{about}: {line}")
+                note(Remark(f"{about}: {line}"))
         told.update(attempt.skipped)
         attempts.append(attempt)
         if attempt.passed and candidate is not None:

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from medkit.batch import listing
-from medkit.batch.entries import PassedOver
 from medkit.batch.listing import (
     Inputs,
     ListedImage,
@@ -26,6 +25,7 @@ from medkit.batch.listing import (
     walk,
 )
 from medkit.errors import NoImagesError, UsageError
+from medkit.images.entries import PassedOver
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -201,7 +201,7 @@ def test_arguments_are_checked_before_anything_is_listed(
 
 def test_no_image_is_an_error_of_the_call(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt")
-    with pytest.raises(NoImagesError, match=r"no image in .*accepted in a folder: \.bmp"):
+    with pytest.raises(NoImagesError, match=r"no image in .*accepted in a folder: \.avif, \.bmp"):
         find_images(Inputs((tmp_path,)))
     touch(tmp_path, "a.png")
     with pytest.raises(NoImagesError, match="include and exclude patterns"):

@@ -119,7 +119,7 @@ def test_the_environment_names_the_data_unless_they_are_given(
     monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     calls = captured_export(monkeypatch) if command == "export" else captured_parity(monkeypatch)
-    for arguments in ([command], [command, "--data", "given"]):
+    for arguments in ([command, "skin"], [command, "skin", "--data", "given"]):
         assert run(*arguments, env={"MEDKIT_DATA": "named"}).exit_code == 0
     assert [options.data for options in calls] == [Path("named"), Path("given")]
 
@@ -205,7 +205,7 @@ def test_an_error_of_the_library_is_one_line_unless_debugging(
     module, name, arguments = {
         "audit": (medkit.datasets.audit, "audit_folder", ["d"]),
         "train": (medkit.training, "train_model", ["skin", "--data", "d"]),
-        "evaluate": (medkit.evaluation.folder, "evaluate_folder", ["--data", "d"]),
+        "evaluate": (medkit.evaluation.folder, "evaluate_folder", ["skin", "--data", "d"]),
         "report": (
             medkit.reports.report,
             "write_report",

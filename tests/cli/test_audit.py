@@ -105,3 +105,11 @@ def test_an_old_report_does_not_outlive_a_run_that_fails(tmp_path: Path) -> None
     (tmp_path / "data").mkdir()
     assert run(tmp_path / "data", "--json", old).exit_code == 2
     assert not old.exists()
+
+
+def test_a_task_may_have_splits_of_other_names(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "val")):
+        drawing(tmp_path / split / "NORMAL/1.png", seed)
+    result = run(tmp_path, "--task", "pneumonia")
+    assert result.exit_code == 0
+    assert "2 images, no problem" in result.stdout

@@ -66,7 +66,7 @@ def test_parity_on_samples_alone_says_that_it_is_less(monkeypatch: pytest.Monkey
     assert result.exit_code == 0
     assert "no data sets, so samples only" in result.stderr
     assert "MEDKIT_DATA" in result.stderr
-    assert "samples only" not in run("parity", "--samples", "s", "--data", "d").stderr
+    assert "samples only" not in run("parity", "skin", "--samples", "s", "--data", "d").stderr
 
 
 @pytest.mark.parametrize("failures", [(), ("agreement 5.00% is below 97%",)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from threading import Event
 
 import pytest
@@ -12,6 +13,7 @@ from medkit.batch.rows import Row
 from medkit.cli.progress import EVERY, Heartbeat, Steps
 from medkit.cli.views.classify import ClassifyProgress
 from medkit.cli.views.train import TrainingProgress
+from medkit.wording import Remark
 
 
 class Clock:
@@ -69,6 +71,17 @@ def test_steps_are_lines_and_a_long_one_is_told_again(log: io.StringIO, console:
         "reading 5 images [of all]",
         "reading 5 images [of all]: 1 min 35 s until now",
     ]
+
+
+def test_a_remark_stays_on_a_terminal_and_a_step_does_not(log: io.StringIO) -> None:
+    terminal = Console(file=log, force_terminal=True, force_interactive=True, width=200)
+    with Steps(terminal) as note:
+        note(Remark("left out: 1 image [beside]"))
+        note("reading 5 images")
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", log.getvalue())
+    assert "left out: 1 image [beside]\n" in shown
+    # The spinner's last line is taken away.
+    assert log.getvalue().endswith("reading 5 images\n\x1b[?25h\r\x1b[1A\x1b[2K")
 
 
 def row(status: str) -> Row:

@@ -17,7 +17,7 @@ from medkit.datasets.labels import Labels, read_labels_map
 from medkit.datasets.location import locate_dataset
 from medkit.errors import DatasetLayoutError, MissingExtraError
 from medkit.images.reading import open_image
-from medkit.tasks import PNEUMONIA, SKIN
+from medkit.tasks import PNEUMONIA, SKIN, Task
 
 
 def only(audit: Audit, kind: str) -> tuple[tuple[str, ...], str]:
@@ -491,3 +491,34 @@ def test_the_real_xrays_have_duplicates_and_shared_patients_but_no_conflict(
     }
     assert audit.patients == {"test": 427, "train": 2846}
     assert audit.sources == {}
+
+
+@pytest.mark.parametrize("task", [None, PNEUMONIA])
+def test_a_split_whose_files_are_of_other_types_does_not_vanish(
+    tmp_path: Path, task: Task | None
+) -> None:
+    drawing(tmp_path / "train/NORMAL/1.png", 0)
+    (tmp_path / "test/NORMAL").mkdir(parents=True)
+    (tmp_path / "test/NORMAL/1.gif").write_bytes(b"GIF89a")
+    audit = audit_folder(tmp_path, labels=Labels.of(task) if task else None)
+    assert audit.counts == {"test": {}, "train": {"NORMAL": 1}}
+    assert audit.remarks() == ["passed over: 1 .gif"]
+
+
+def test_class_folders_behind_links_are_in_their_split(tmp_path: Path) -> None:
+    for seed, name in enumerate(("train/cat/1.png", "store/1.png")):
+        drawing(tmp_path / "data" / name if seed == 0 else tmp_path / name, seed)
+    (tmp_path / "data/test").mkdir()
+    (tmp_path / "data/test/cat").symlink_to(tmp_path / "store")
+    assert audit_folder(tmp_path / "data").counts == {"test": {"cat": 1}, "train": {"cat": 1}}
+
+
+def test_images_beside_the_splits_are_named(tmp_path: Path) -> None:
+    drawing(tmp_path / "train/cat/1.png", 0)
+    drawing(tmp_path / "test/cat/2.png", 1)
+    drawing(tmp_path / "loose.png", 2)
+    drawing(tmp_path / ".trash/3.png", 3)
+    assert audit_folder(tmp_path).remarks() == [
+        "left out: 1 image in hidden files and folders: .trash/3.png",
+        "left out: 1 image beside the split folders: loose.png",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections import Counter
@@ -291,3 +292,10 @@ def test_dropping_conflicts_leaves_two_seborrheic_keratoses(skin: Dataset) -> No
 @pytest.mark.data
 def test_eighteen_test_images_of_the_real_skin_data_are_also_in_training(skin: Dataset) -> None:
     assert deduplicated_mask(skin).count(False) == 18
+
+
+def test_a_conflict_of_a_name_that_is_not_utf_8_has_a_digest() -> None:
+    odd = os.fsdecode(b"b\xe9.png")
+    found = find_conflicts(lesions([item(0, odd, content="a"), item(1, "c.png", content="a")]))
+    assert len(found.mislabelled) == 1
+    assert len(found.digest) == 64

@@ -9,6 +9,7 @@ import pytest
 
 from medkit.datasets.labels import Labels, fold, near_miss, read_labels_map
 from medkit.errors import UsageError
+from medkit.system import names
 from medkit.tasks import PNEUMONIA, SKIN, TASKS
 
 
@@ -87,3 +88,36 @@ def test_what_is_no_map_is_refused(tmp_path: Path) -> None:
 def test_without_a_task_any_label_is_accepted() -> None:
     labels = Labels(None, read_labels_map(["kitten=cat"]))
     assert [labels.label_of(name) for name in ("kitten", "dog")] == ["cat", "dog"]
+
+
+def test_a_spelling_counts_with_its_spaces() -> None:
+    labels = Labels.of(PNEUMONIA, read_labels_map(["NORMAL =PNEUMONIA"], [PNEUMONIA]))
+    assert (labels.label_of("NORMAL "), labels.label_of("NORMAL")) == ("PNEUMONIA", "NORMAL")
+
+
+def test_quotes_in_a_file_hold_what_else_would_be_lost(tmp_path: Path) -> None:
+    lines = ("# a remark", '"#sick"=PNEUMONIA', '"NORMAL "=NORMAL', "  well = NORMAL")
+    (tmp_path / "map").write_text("\n".join(lines))
+    assert read_labels_map([str(tmp_path / "map")], [PNEUMONIA]) == {
+        "#sick": "PNEUMONIA", "normal ": "NORMAL", "well": "NORMAL",
+    }  # fmt: skip
+
+
+def test_the_locale_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an ASCII locale, Python makes a lone surrogate of each byte of a name in UTF-8."""
+    monkeypatch.setattr(names, "_UTF_8", False)
+    seen = "Gesünder".encode().decode("ascii", "surrogateescape")
+    labels = Labels.of(PNEUMONIA, {"gesünder": "NORMAL"})
+    assert labels.label_of(seen) == "NORMAL"
+    assert labels.remarks() == []
+    assert read_labels_map([f"{seen}=NORMAL"]) == {"gesünder": "NORMAL"}
+    assert Labels(None).label_of(seen) == "Gesünder"
+
+
+def test_what_is_probably_meant_is_told_for_each_folder() -> None:
+    told = Labels.of(PNEUMONIA).probably(["Norml", "pnuemonia", "results"])
+    assert told == (
+        "; if these are misspelt, rename them or give --labels-map 'Norml=NORMAL' "
+        "--labels-map 'pnuemonia=PNEUMONIA'"
+    )
+    assert Labels.of(SKIN).how_to_name(["nevi"]).endswith("; did you mean 'nevus'?")

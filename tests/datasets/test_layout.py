@@ -135,7 +135,7 @@ def test_a_class_without_an_image_is_named(tmp_path: Path, task: Task) -> None:
     (folder / "notes.txt").write_text("no image")
     message = refusal(task, tmp_path)
     assert f"no image in ['{folder}']" in message
-    assert ".jpeg, .jpg, .png" in message
+    assert ".jpeg, .jpf, .jpg" in message
 
 
 @BOTH

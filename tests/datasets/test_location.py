@@ -74,7 +74,9 @@ def test_a_near_miss_is_answered_with_the_label(tmp_path: Path) -> None:
     picture(tmp_path / "melanom/a.png", 0)
     message = refusal(SKIN, tmp_path)
     assert "found 'melanom'" in message
-    assert message.endswith("; did you mean 'melanoma'?")
+    assert message.endswith(
+        "; if these are misspelt, rename them or give --labels-map 'melanom=melanoma'"
+    )
     assert locate(SKIN, tmp_path, Labels.of(SKIN, {"melanom": "melanoma"})) == Located(tmp_path)
 
 
@@ -82,3 +84,39 @@ def test_a_task_without_a_published_data_set_has_the_usual_splits(tmp_path: Path
     task = replace(PNEUMONIA, layout=None)
     lay_out(tmp_path, PNEUMONIA)
     assert locate(task, tmp_path).measured == tmp_path / "test"
+
+
+def test_a_folder_that_is_named_twice_is_still_the_class(tmp_path: Path) -> None:
+    """``PNEUMONIA`` is also the task's name, so that folder may seem to be a set."""
+    for label in PNEUMONIA.labels:
+        picture(tmp_path / label / label / "a.png", 0)
+    assert locate(PNEUMONIA, tmp_path) == Located(tmp_path)
+
+
+def test_a_folder_that_the_map_leaves_out_is_no_class(tmp_path: Path) -> None:
+    picture(lay_out(tmp_path / "chest_xray", PNEUMONIA) / "extra/a.png", 0)
+    picture(tmp_path / "junk/a.png", 1)
+    labels = Labels.of(PNEUMONIA, {"extra": "", "junk": ""})
+    for root in (tmp_path, tmp_path / "chest_xray"):
+        found = locate(PNEUMONIA, root, labels)
+        assert found == locate(PNEUMONIA, root)
+        assert found.splits
+
+
+@pytest.mark.parametrize("place", ["PNEUMONIA", "test"])
+def test_a_broken_link_in_place_of_a_class_or_a_split_is_refused(
+    tmp_path: Path, place: str
+) -> None:
+    picture(tmp_path / "NORMAL/a.png", 0)
+    (tmp_path / place).symlink_to("nowhere")
+    assert f"{place} is a link that leads nowhere" in refusal(PNEUMONIA, tmp_path)
+
+
+def test_training_takes_the_data_that_a_measurement_takes(tmp_path: Path) -> None:
+    for name in ("chest_xray", "pneumonia"):
+        lay_out(tmp_path / name, PNEUMONIA)
+    with pytest.raises(DatasetLayoutError, match="name one of them"):
+        locate_dataset(PNEUMONIA, tmp_path)
+    picture(tmp_path / "pneumonia/NORMAL/a.png", 0)
+    with pytest.raises(DatasetLayoutError, match="beside the splits"):
+        locate_dataset(PNEUMONIA, tmp_path / "pneumonia")

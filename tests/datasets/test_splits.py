@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from datafiles import item
 from medkit.datasets.layout import Item
 from medkit.datasets.splits import digest_of, splits_of
 from medkit.errors import DatasetLayoutError, UsageError
@@ -124,3 +126,9 @@ def test_a_digest_depends_on_names_and_contents_and_not_on_their_order() -> None
     assert digest_of([first, second]) == digest_of([second, first])
     assert digest_of([first]) != digest_of([second])
     assert digest_of([Item(Path("a"), "a", 0, "2", "a")]) != digest_of([first])
+
+
+def test_a_name_that_is_not_utf_8_has_a_digest() -> None:
+    odd = os.fsdecode(b"train/NORMAL/b\xe9.png")
+    assert len(digest_of([item(0, odd)])) == 64
+    assert digest_of([item(0, odd, content="a")]) != digest_of([item(0, "b.png", content="a")])

@@ -294,6 +294,7 @@ def test_every_image_without_a_label_is_named(models: Path, tmp_path: Path) -> N
     assert found.remarks == (
         "left out: 2 images in hidden files and folders, such as .cache/a.png",
         "left out: 2 images beside the class folders, such as also loose.png",
+        "passed over: 1 .txt",
     )
     write_evaluations([found], tmp_path / "e.json")
     (stored,) = json.loads((tmp_path / "e.json").read_text())
@@ -449,6 +450,15 @@ def test_a_model_file_of_its_own_tells_task_and_runtime(
     assert np.array_equal(found.probabilities, evaluate_folder(bundled).probabilities)
 
 
+def test_the_map_for_a_model_file_has_the_labels_of_its_task(models: Path, tmp_path: Path) -> None:
+    file = models / "pneumonia/model-int8.tflite"
+    options = EvaluateOptions(None, xrays(tmp_path), model=file, spellings={"healthy": "NORML"})
+    assert refused(options) == (
+        "--labels-map 'healthy=NORML': no task here has the label 'NORML'; accepted: "
+        "['NORMAL', 'PNEUMONIA']; did you mean 'NORMAL'?"
+    )
+
+
 def test_the_operating_point_decides_and_changes_no_probability(
     models: Path, tmp_path: Path
 ) -> None:
@@ -498,7 +508,7 @@ def test_a_label_is_decided_from_the_threshold_of_its_operating_point(
         ),
         ({"precision": "int4"}, "int4"),
         ({"task": None}, "name a task, or a model file"),
-        ({"model": Path("mine.h5")}, "mine.h5 is no model file"),
+        ({"model": Path("mine.h5")}, "mine.h5 can only be shown"),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused_before_an_image_is_read(
@@ -714,6 +724,23 @@ def test_the_command_evaluates_both_tasks_unless_one_is_named(models: Path, tmp_
     assert run("skin", *arguments, "--operating-point", HIGH_SENSITIVITY).exit_code == 0
     (skin,) = json.loads(path.read_text())
     assert (skin["task"], skin["figures"]["operating_point"]) == ("skin", HIGH_SENSITIVITY)
+
+
+def test_the_command_evaluates_the_task_whose_class_folders_there_are(
+    models: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "e.json"
+    arguments = ["--data", xrays(tmp_path / "data"), "--trained", models, "--json", path]
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert "skin: left out" in result.stderr
+    assert [each["task"] for each in json.loads(path.read_text())] == ["pneumonia"]
+    (tmp_path / "data/PNEUMONIA").rename(tmp_path / "data/sick")
+    (tmp_path / "data/NORMAL").rename(tmp_path / "data/Norml")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "no class folder of pneumonia or skin in" in result.stderr
+    assert "--labels-map 'Norml=NORMAL'" in result.stderr
 
 
 def test_the_command_takes_runtime_precision_and_model(models: Path, tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ from medkit.datasets.location import data_folder
 from medkit.datasets.splits import FOREIGN_DATA, splits_of
 from medkit.defaults import BALANCED
 from medkit.errors import DatasetLayoutError, MissingExtraError, ModelFileError, UsageError
-from medkit.evaluation.parity import Parity, ParityOptions, check_parity, write_parity_json
+from medkit.evaluation.parity import (
+    ONLY_BYTES,
+    Parity,
+    ParityOptions,
+    check_parity,
+    write_parity_json,
+)
 from medkit.evaluation.rules import ACCURACY
 from medkit.files import sha256_of
 from medkit.images.contract import InputContract
@@ -100,7 +106,7 @@ def test_a_test_image_that_calibrated_is_told_even_where_data_are_not_as_trained
     found = check_parity(options(exported_copy, data))
     lines = next(item for item in found.comparisons if item.file == "model-int8.onnx").failures
     assert any(leaked.name in line and "calibration images" in line for line in lines)
-    assert found.remarks == (f"pneumonia: {FOREIGN_DATA}",)
+    assert found.remarks == (f"pneumonia: {FOREIGN_DATA}", f"pneumonia: {ONLY_BYTES}")
 
 
 def own_folder(tiny_data: Path, root: Path) -> Path:
@@ -129,6 +135,7 @@ def test_a_labelled_folder_of_ones_own_is_compared_with_its_labels(
         "pneumonia: 1 of 20 images lie in folders below their class folders, such as "
         "Normal/patient1/IM-0500-0000.jpeg",
         "pneumonia: left out: 1 image beside the class folders: loose.png",
+        f"pneumonia: {ONLY_BYTES}",
     )
 
 
@@ -150,9 +157,12 @@ def test_an_image_that_calibrated_and_is_measured_is_told(
     digest = sha256_of(min((data / "NORMAL").iterdir()))
     manifest["exports"]["model-int8.onnx"]["calibration"]["files"][0] = digest
     path.write_text(json.dumps(manifest))
-    found = check_parity(options(exported_copy, data)).comparisons
-    lines = next(item for item in found if item.file == "model-int8.onnx").failures
-    assert any("calibration images are measured here, such as NORMAL/" in line for line in lines)
+    parity = check_parity(options(exported_copy, data))
+    found = next(item for item in parity.comparisons if item.file == "model-int8.onnx")
+    told = "calibration images are measured here, such as NORMAL/"
+    assert any(told in line for line in found.failures)
+    # A manifest holds no pixels of training images.
+    assert parity.remarks == (f"pneumonia: {ONLY_BYTES}",)
 
 
 def test_samples_without_labels_compare_decisions_only(tiny_exported: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from medkit.models.points import OperatingPoint
 from medkit.models.runtimes.loading import load_model
 from medkit.tasks import PNEUMONIA, SKIN
 from medkit.version import __version__
+from medkit.wording import Remark
 from medkit_exporters import ExportOptions, export_models
 from medkit_exporters import run as module
 from medkit_exporters.calibration import draw_calibration_sets, span_full_range
@@ -509,6 +510,7 @@ def test_an_export_replaces_the_file_and_its_entry_and_leaves_the_others(
     assert written.milliseconds > 0
     kept = load_bundle(PNEUMONIA, exported_copy).manifest.exports[name]
     assert tuple(attempt.to_record() for attempt in written.attempts) == kept.ladder
+    assert [note for note in notes if isinstance(note, Remark)] == notes[1:2]
     assert notes == [
         "pneumonia: loading model.keras",
         "pneumonia: without data nothing is compared; medkit parity does it",

@@ -276,3 +276,23 @@ def test_the_shipped_card_is_that_of_the_shipped_manifest(task: Task) -> None:
     folder = ROOT / "trained" / task.name
     manifest = read_manifest(folder / MANIFEST_NAME)
     assert (folder / CARD_FILE).read_text(encoding="utf-8") == render_card(task, manifest)
+
+
+@BOTH
+def test_a_card_of_ones_own_data_says_nothing_of_the_published_ones(task: Task) -> None:
+    manifest = made(task)
+    published = card(task, manifest)
+    manifest["data"]["sha256"]["test"] = "0" * 64
+    manifest["data"]["source"] = task.published.source  # as older runs wrote it down
+    own = card(task, manifest)
+    notes = task.notes
+    for known in ("official", task.published.source, notes.licence, notes.misuse, *notes.traps):
+        assert known in published
+        assert known not in own
+    assert "On the test split of its data (" in own
+
+
+@BOTH
+def test_the_shipped_models_are_known_to_be_of_the_published_data(task: Task) -> None:
+    stored = read_manifest(ROOT / "trained" / task.name / MANIFEST_NAME)
+    assert task.published.test_sha256 == stored.data.sha256["test"]

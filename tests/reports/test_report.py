@@ -20,6 +20,7 @@ from medkit.models.manifest import Manifest, write_manifest
 from medkit.reports.report import MISTAKES, ReportOptions, overlay, write_report
 from medkit.reports.tables import with_interval
 from medkit.tasks import PNEUMONIA, TaskNotes, shipped_folder
+from medkit.wording import Remark
 
 pytest.importorskip("keras")
 
@@ -61,14 +62,16 @@ def test_the_page_holds_what_a_reader_looks_for(page: tuple[str, Path]) -> None:
         "seed: loss, accuracy and AUC",
         "trained/pneumonia: loss, accuracy and AUC",
         "ROC with 95 % interval",
-        "confusion on the official test split",
-        "reliability on the official test split",
+        "confusion on the test split of its data",
+        "reliability on the test split of its data",
         "the audit found 1 under two labels",
         "Worst mistakes",
     ):
         assert wanted in text, wanted
-    # It is a user's own bundle.
+    # It is a user's own bundle, of data that nobody published.
     assert "shipped" not in text
+    for known in ("official", "Kermany", *PNEUMONIA.notes.traps):
+        assert known not in text
 
 
 def test_another_bundle_is_named_as_what_it_is(tiny_exported: Path, tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_another_bundle_is_named_as_what_it_is(tiny_exported: Path, tmp_path: Pa
         write_report(ReportOptions(PNEUMONIA, out, None, tiny_exported, place))
         text = out.read_text()
         assert "baseline/pneumonia against trained/pneumonia" in text
-        assert '<th class="n">baseline/pneumonia</th><th class="n">original</th>' in text
+        assert '<th class="n">baseline/pneumonia</th><th class="n">trained/pneumonia</th>' in text
         assert "baseline/pneumonia: loss, accuracy and AUC" in text
         assert "shipped" not in text
         assert "student project" not in text
@@ -93,10 +96,34 @@ def test_another_bundle_is_named_as_what_it_is(tiny_exported: Path, tmp_path: Pa
         write_report(ReportOptions(PNEUMONIA, out, None, tiny_exported, tmp_path / "gone"))
 
 
+def test_bundles_of_one_name_are_told_apart(tiny_exported: Path, tmp_path: Path) -> None:
+    against, out = tmp_path / "other/trained", tmp_path / "report.html"
+    shutil.copytree(tiny_exported, against)
+    bundle = load_bundle(PNEUMONIA, against)
+    test = bundle.manifest.metrics["test"]
+    fewer = {**test, BALANCED: replace(test[BALANCED], images=7)}
+    metrics = {**bundle.manifest.metrics, "test": fewer}
+    bundle.with_manifest(replace(bundle.manifest, metrics=metrics))
+    write_report(ReportOptions(PNEUMONIA, out, None, tiny_exported, against))
+    text = out.read_text()
+    own = "/".join((tiny_exported / "pneumonia").parts[-3:])
+    assert f"other/trained/pneumonia against {own}" in text
+    for name in ("other/trained/pneumonia", own):
+        assert f'<th class="n">{name}</th>' in text
+        assert f"{name}: loss, accuracy and AUC" in text
+    # Each column has its own number of images.
+    assert '<td>test images</td><td class="n">7</td><td class="n">20</td>' in text
+    assert "one image is" not in text
+
+
 def test_the_shipped_models_are_called_shipped(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     write_report(ReportOptions(PNEUMONIA, out, None, shipped_folder()))
-    assert "seed against shipped" in out.read_text()
+    text = out.read_text()
+    assert "seed against shipped" in text
+    assert "On the official test split, 624 images, with 95 % intervals; one image is 0.16" in text
+    for known in (PNEUMONIA.published.source, PNEUMONIA.notes.traps[0].split(":")[0]):
+        assert known in text
 
 
 def test_a_labelled_folder_of_ones_own_is_measured_and_named(
@@ -109,7 +136,11 @@ def test_a_labelled_folder_of_ones_own_is_measured_and_named(
     shutil.copy(min((data / "healthy").iterdir()), data / "loose.jpeg")
     out = tmp_path / "report.html"
     spellings = {"healthy": "NORMAL"}
-    write_report(ReportOptions(PNEUMONIA, out, data, tiny_exported, spellings=spellings))
+    told: list[str] = []
+    options = ReportOptions(PNEUMONIA, out, data, tiny_exported, spellings=spellings)
+    write_report(options, told.append)
+    remarks = [line for line in told if isinstance(line, Remark)]
+    assert "left out: 1 image beside the class folders: loose.jpeg" in remarks
     text = out.read_text()
     for wanted in (
         "On the images of ward",
@@ -117,10 +148,10 @@ def test_a_labelled_folder_of_ones_own_is_measured_and_named(
         "ROC with 95 % interval",
         "confusion on the images of ward",
         "reliability on the images of ward",
-        "confusion on the official test split",
+        "confusion on the test split of its data",
         "10 of 19 images lie in folders below",
         "left out: 1 image beside the class folders: loose.jpeg",
-        "of the images of ward with",
+        "Of the images of ward, none is decided wrongly.",
     ):
         assert wanted in text, wanted
 
@@ -163,7 +194,7 @@ def test_without_data_the_page_says_what_is_missing(tiny_exported: Path, tmp_pat
     text = out.read_text()
     assert "made without labelled images" in text
     assert "ROC with 95 % interval" not in text
-    assert "reliability on the official test split" in text
+    assert "reliability on the test split of its data" in text
 
 
 def test_of_a_model_that_was_trained_elsewhere_the_page_shows_what_is_known(

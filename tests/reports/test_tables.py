@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from mademanifests import made, typed
 from medkit.defaults import BALANCED, HIGH_SENSITIVITY
+from medkit.evaluation.metrics import DEDUPLICATED
 from medkit.reports.modelcard import render_card
 from medkit.reports.tables import (
     ClassRow,
     class_rows,
+    counts_measured,
     figure_columns,
     figure_rows,
-    images_measured,
     point_rows,
     with_interval,
 )
@@ -32,6 +33,17 @@ def test_the_seeds_figures_stand_before_the_originals() -> None:
     (cells,) = (row.cells for row in figure_rows(PNEUMONIA, columns) if row.name == "accuracy")
     accuracies = [column.metrics["test"][BALANCED].accuracy for column in columns]
     assert [cell.split()[0] for cell in cells] == [f"{value:.3f}" for value in accuracies]
+
+
+def test_each_column_has_its_own_number_of_images() -> None:
+    columns = figure_columns(typed(made(PNEUMONIA)), ("other", typed(made(PNEUMONIA, 41))), "own")
+    assert [column.name for column in columns][:2] == ["other", "own"]
+    rows = {row.name: row.cells for row in figure_rows(PNEUMONIA, columns)}
+    for name, split in (("test images", "test"), ("images without a twin", DEDUPLICATED)):
+        numbers = [column.metrics[split][BALANCED].images for column in columns]
+        assert rows[name] == tuple(f"{number:,}" for number in numbers)
+    rows = {row.name: row.cells for row in figure_rows(PNEUMONIA, columns[:1])}
+    assert not {"test images", "images without a twin"} & set(rows)
 
 
 def test_a_figure_may_lack_its_interval_or_be_missing() -> None:
@@ -65,8 +77,8 @@ def test_a_file_without_figures_has_dashes_beside_one_that_has_them() -> None:
     assert rows["accuracy"][0] == "-"
     assert rows["accuracy"][1] != "-"
     exported = manifest["exports"]["model-int8.onnx"]["metrics"]["test"][BALANCED]["images"]
-    assert images_measured(columns) == exported
-    assert images_measured(columns[:1]) == 0
+    assert counts_measured(columns) == [exported]
+    assert counts_measured(columns[:1]) == []
 
 
 def test_of_a_bundle_without_its_original_there_are_the_exports() -> None:

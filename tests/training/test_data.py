@@ -11,7 +11,7 @@ from PIL import Image
 
 pytest.importorskip("keras")
 
-from datafiles import lay_out
+from datafiles import lay_out, picture
 from medkit.datasets.conflicts import find_conflicts
 from medkit.datasets.layout import Item, read_dataset
 from medkit.errors import DatasetConflictError, DatasetLayoutError
@@ -122,3 +122,20 @@ def test_every_class_of_every_source_counts_alike_if_sources_are_balanced() -> N
     assert sums == pytest.approx([14 / 3] * 3)
     assert not_so[:12].sum() == pytest.approx(not_so[12:].sum())
     assert len(set(not_so[:12].tolist())) == 1
+
+
+def test_a_link_to_a_class_folder_is_read_and_what_lies_beside_the_splits_is_named(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("imagehash")
+    data = lay_out(tmp_path / "data", PNEUMONIA, per_class=12)
+    (data / "test/NORMAL").rename(tmp_path / "store")
+    (data / "test/NORMAL").symlink_to(tmp_path / "store")
+    picture(data / "extra/NORMAL/a.png", 99)
+    labels = {"extra": "", "heathy": "NORMAL"}
+    found = read_training_data(PNEUMONIA, data, RECIPES["pneumonia", "default"], 0, None, labels)
+    assert len(found.splits["test"]) == 24
+    assert found.dataset.remarks() == [
+        "left out: 1 image in folders beside the splits: extra/NORMAL/a.png",
+        "no folder that was read has the name 'heathy' of --labels-map",
+    ]

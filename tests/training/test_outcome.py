@@ -38,7 +38,7 @@ def test_the_manifest_says_what_was_trained_on_what(tiny_trained: Path, tiny_xra
     assert [stage["epochs"] for stage in manifest["recipe"]["stages"]] == [5]
     assert manifest["interrupted"] is False
     assert manifest["exports"] == {}
-    assert manifest["data"]["source"] == PNEUMONIA.published.source
+    assert manifest["data"]["source"] == ""  # these images are not the published ones
     assert len(manifest["data"]["kept_out"]) == 4
     assert manifest["data"]["on_conflict"] == "drop"
     assert manifest["data"]["audit"]["label conflict"] == 1

@@ -355,6 +355,9 @@ def test_a_recipe_without_validation_keeps_its_last_epoch_and_chooses_nothing_on
     small(("pneumonia", "seed"), stages=stages(2), augmentation=None)
     observer = recorder()
     train(tiny_xrays, tmp_path, observer, recipe="seed")
+    assert observer.notes[0] == (
+        "trained on as it lies: 1 image under two labels, 1 training image in the test split"
+    )
     manifest = manifest_of(tmp_path)
     assert manifest["operating_points"] == {BALANCED: {"label": "PNEUMONIA", "threshold": 0.5}}
     assert (manifest["temperature"], manifest["chosen_on"]) == (1.0, "nothing: fixed")

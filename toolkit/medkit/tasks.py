@@ -41,12 +41,26 @@ class DatasetLayout:
         Known names of the data set's own folder.
     source
         Origin of the data, with their licence.
+    test_sha256
+        SHA-256 over the names and contents of the test split's images, as
+        :func:`medkit.datasets.splits.digest_of` gives it; empty if it is not known.
     """
 
     train: str
     test: str
     folders: tuple[str, ...]
     source: str
+    test_sha256: str = ""
+
+    def is_published(self, sha256: Mapping[str, str]) -> bool:
+        """Whether a run's data are the published ones, as far as their test split tells.
+
+        Parameters
+        ----------
+        sha256
+            Hash of each split by its name, as a manifest holds it.
+        """
+        return not self.test_sha256 or sha256.get("test") == self.test_sha256
 
 
 @dataclass(frozen=True)
@@ -199,6 +213,7 @@ PNEUMONIA = Task(
         test="test",
         folders=("chest_xray",),
         source="Kermany et al. 2018, Chest X-Ray Images (Pneumonia), CC BY 4.0",
+        test_sha256="1a63ce4d0215c8a01988f3c27b6cd9f306de0db71e997f8505f408f72c4abea6",
     ),
     notes=TaskNotes(
         misuse="It has seen children of one to five years only, never an adult's chest, and "
@@ -245,6 +260,7 @@ SKIN = Task(
             "Skin cancer ISIC The International Skin Imaging Collaboration",
         ),
         source="ISIC archive, in part HAM10000, CC BY-NC 4.0",
+        test_sha256="92327eaa39dd920d8650a5cb4c2a5038cc0719d3446ec193163d6c0258d51712",
     ),
     notes=TaskNotes(
         misuse="It misses melanomas; a mole that it calls harmless may not be. It knows nine "

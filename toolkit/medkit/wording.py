@@ -62,3 +62,13 @@ def unknown(kind: str, name: str, known: Iterable[str], of: str = "") -> str:
     return (
         f"unknown {kind} {name!r}{owner}; {did_you_mean(name, names)}accepted: {', '.join(names)}"
     )
+
+
+class Remark(str):
+    """A line about the result, where others are about the step that begins.
+
+    Libraries give both to one function. A terminal shows a step until the
+    next one begins, and keeps a remark.
+    """
+
+    __slots__ = ()

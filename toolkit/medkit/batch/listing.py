@@ -21,13 +21,13 @@ from threading import Event
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.batch.entries import Kind, PassedOver, reason_for, scan, suffix_of
-from medkit.batch.names import name_in_rows, name_on_disk
 from medkit.batch.path_lists import check_list, is_stream, read_list
 from medkit.batch.patterns import Patterns
 from medkit.errors import NoImagesError, UsageError
+from medkit.images.entries import Kind, PassedOver, reason_for, scan, suffix_of
 from medkit.images.formats.registry import extensions
 from medkit.images.recognition import may_be_image
+from medkit.system.names import name_in_rows, name_on_disk
 
 _BLOCK = 4096  # entries that are held as Python's objects at a time
 
@@ -174,7 +174,7 @@ def walk(
     :func:`medkit.images.formats.registry.extensions`, or if it has another
     suffix or none and begins as an accepted image does. Hidden entries
     (leading dot), links to folders, and what is neither file nor folder are
-    passed over; see :mod:`medkit.batch.entries`. A file that is given as an
+    passed over; see :mod:`medkit.images.entries`. A file that is given as an
     argument, or in a list, counts whatever it is called.
 
     Parameters

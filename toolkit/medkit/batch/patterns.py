@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase, translate
 
-from medkit.batch.names import composed, name_in_rows
+from medkit.system.names import composed, name_in_rows
 
 _SAYS_SOMETHING = re.compile(r"\w")
 

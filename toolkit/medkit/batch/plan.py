@@ -22,15 +22,14 @@ from medkit.batch.destination import (
     record_to_continue,
 )
 from medkit.batch.engines.registry import Engine, get_engine
-from medkit.batch.entries import PassedOver
 from medkit.batch.listing import Inputs, ListedImage, find_images
-from medkit.batch.names import name_in_rows
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.routing import BY_COLOUR, ByColour, OneTask, Routing
 from medkit.batch.run_record import ModelIdentity, RunIdentity, RunRecord
 from medkit.defaults import AUTO, RUNTIME, STDIN
 from medkit.errors import ModelFileError, UsageError
 from medkit.files import sha256_of
+from medkit.images.entries import PassedOver
 from medkit.images.formats.registry import rules
 from medkit.models.bundle import Bundle, load_bundle, task_beside
 from medkit.models.points import get_point
@@ -38,6 +37,7 @@ from medkit.models.runtimes.base import Model
 from medkit.models.runtimes.loading import ModelSpec, check_threads, load_model, runtime_for
 from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes
 from medkit.system.cores import available_cores
+from medkit.system.names import name_in_rows
 from medkit.tasks import Task, get_task, task_names
 from medkit.wording import unknown
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import IO
 
 from medkit.batch.listing import Inputs, ListedImage
-from medkit.batch.names import composed, in_utf8
 from medkit.batch.outputs.registry import Recovered, WithoutErrors
 from medkit.batch.run_record import RunRecord, has_rows, record_path
 from medkit.errors import UsageError
 from medkit.files import output_errors, replacing
+from medkit.system.names import composed, in_utf8
 
 
 @dataclass(frozen=True)

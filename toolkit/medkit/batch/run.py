@@ -14,7 +14,6 @@ from threading import Event
 from medkit.batch.chunk import Chunk
 from medkit.batch.destination import Output
 from medkit.batch.engines.registry import WorkersDiedError
-from medkit.batch.entries import PassedOver
 from medkit.batch.listing import ListedImage, counting
 from medkit.batch.observers import Observer, Silent
 from medkit.batch.options import ClassifyOptions
@@ -44,6 +43,7 @@ from medkit.batch.run_record import (
 )
 from medkit.batch.whereabouts import InputFolders
 from medkit.errors import MedkitError
+from medkit.images.entries import PassedOver
 from medkit.images.notes import NOTES
 from medkit.models.runtimes.base import one_line
 from medkit.models.runtimes.registry import get_runtime

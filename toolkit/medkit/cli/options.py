@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -65,6 +65,14 @@ TasksArgument = Annotated[
         metavar="[TASK ...]", help=f"{TASK_NAMES}. [default: both]", autocompletion=completion.tasks
     ),
 ]
+MeasuredTasksArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[TASK ...]",
+        help=f"{TASK_NAMES}. [default: those that the data hold images of]",
+        autocompletion=completion.tasks,
+    ),
+]
 BatchSizeOption = Annotated[
     int,
     typer.Option(
@@ -87,6 +95,25 @@ def tasks_of(names: list[str] | None, trained: Path | None = None) -> tuple[Task
     from medkit.tasks import TASKS, get_task
 
     return tuple(get_task(name, trained) for name in dict.fromkeys(names or TASKS))
+
+
+def tasks_held(
+    tasks: tuple[Task, ...], data: Path, spellings: Mapping[str, str]
+) -> tuple[Task, ...]:
+    """Return those tasks that a folder holds images of, and name the others to the user.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If it holds images of none.
+    """
+    from medkit.datasets.location import tasks_in
+
+    held = tasks_in(tasks, data, spellings)
+    for task in tasks:
+        if task not in held:
+            typer.echo(f"{task.name}: left out, {data} holds no images of it", err=True)
+    return held
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from medkit.cli.console import duration, stderr_console
+from medkit.cli.console import duration, stderr_console, visible
 from medkit.cli.interrupts import interrupt_as_usual
+from medkit.wording import Remark
 
 EVERY = 30.0
 """Seconds between two lines about the same step."""
@@ -80,7 +81,10 @@ class Steps:
         self._shown.__exit__(None, None, None)
 
     def note(self, text: str) -> None:
-        """Show the step that begins."""
+        """Show the step that begins; or a remark, which stays on the terminal."""
+        if isinstance(text, Remark):
+            self._console.print(visible(text), soft_wrap=True)
+            return
         self._step, self._begun = text, self._clock()
         if isinstance(self._shown, Status):
             self._shown.update(escape(text))

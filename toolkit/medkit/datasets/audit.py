@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.datasets.fingerprints import Fingerprint, take_fingerprints
-from medkit.datasets.folders import LabelledFile, LeftOut, read_labelled_folder
+from medkit.datasets.folders import (
+    LabelledFile,
+    LeftOut,
+    images_beside,
+    read_labelled_folder,
+    summed_up,
+)
 from medkit.datasets.labels import Labels, fold
 from medkit.datasets.layout import group_of, patient_of, source_of
 from medkit.datasets.unnamed import splits_in
 from medkit.errors import DatasetLayoutError
 from medkit.extras import require
 from medkit.files import write_json
+from medkit.images.entries import PassedOver
 from medkit.wording import counted
 
 NEAR_BITS = 16
@@ -91,6 +98,10 @@ class Audit:
         Findings by kind, in the order of :data:`PROBLEMS` and :data:`REMARKS`.
     left_out
         Image files that have no label.
+    passed_over
+        Counts of the files that are no images of an accepted format.
+    notes
+        Further lines on how the folder was read.
     fingerprints
         What was compared of each file.
     """
@@ -102,11 +113,17 @@ class Audit:
     patients: dict[str, int]
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...] = ()
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    notes: tuple[str, ...] = ()
     fingerprints: Mapping[Path, Fingerprint] = field(default_factory=dict, repr=False)
 
     def of(self, kind: str) -> list[Finding]:
         """Return the findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
+
+    def remarks(self) -> list[str]:
+        """Return lines on what was not compared, and on how the folder was read."""
+        return [*summed_up(self.left_out, self.passed_over), *self.notes]
 
     @property
     def images(self) -> int:
@@ -185,10 +202,12 @@ def audit_folder(
     """
     require("find near duplicates", "imagehash")
     files: list[tuple[str, str, LabelledFile]] = []
-    left_out: list[LeftOut] = []
     labels = labels or Labels(None)
     spelt: dict[str, str] = {}
-    for split, folder in splits_in(root, labels, only).items():
+    splits = splits_in(root, labels, only)
+    left_out = [] if "" in splits else images_beside(root, splits.values())
+    passed_over = PassedOver()
+    for split, folder in splits.items():
         found = read_labelled_folder(folder, labels)
         prefix = f"{split}/" if split else ""
         for file in found.files:
@@ -196,6 +215,7 @@ def audit_folder(
             label = spelt.setdefault(fold(file.label), file.label)
             files.append((split, prefix + file.name, replace(file, label=label)))
         left_out += [LeftOut(prefix + each.name, each.reason) for each in found.left_out]
+        passed_over.update(found.passed_over)
     if not files:
         raise DatasetLayoutError(
             f"no class folder with images in {root}; expected {root}/CLASS/IMAGE or "
@@ -204,7 +224,7 @@ def audit_folder(
     note(f"reading {counted(len(files), 'image')}")
     entries = _entries(files)
     note("comparing them")
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = {split: Counter() for split in splits}
     sources: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for entry in entries:
         counts[entry.split][entry.label] += 1
@@ -232,15 +252,18 @@ def audit_folder(
             *_shared_patients(patients),
         ),
         left_out=tuple(left_out),
+        passed_over=passed_over,
+        notes=tuple(labels.remarks()),
         fingerprints={entry.file.path: entry.taken for entry in entries},
     )
 
 
 def write_audit_json(audit: Audit, path: Path) -> None:
     """Write the whole audit as JSON, atomically."""
-    record = asdict(replace(audit, fingerprints={}))
+    record = asdict(replace(audit, fingerprints={}, passed_over=PassedOver()))
     del record["fingerprints"]
-    write_json(path, {**record, "root": str(audit.root), "summary": audit.summary()})
+    record |= {"root": str(audit.root), "passed_over": dict(audit.passed_over)}
+    write_json(path, {**record, "summary": audit.summary()})
 
 
 def _entries(files: Iterable[tuple[str, str, LabelledFile]]) -> list[_Entry]:

@@ -10,10 +10,11 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from medkit.datasets.labels import nfc
+from medkit.datasets.labels import name_as_bytes, nfc
 from medkit.datasets.layout import Dataset, Item
 from medkit.errors import DatasetConflictError, UsageError
 from medkit.models.manifest import KeptOut
+from medkit.system.names import name_in_rows
 from medkit.wording import counted, unknown
 
 POLICIES = ("error", "drop", "keep-first", "keep-rarer")
@@ -59,14 +60,14 @@ def find_conflicts(dataset: Dataset) -> Conflicts:
     in_test = {item.content for item in dataset.test}
     mislabelled = [group for group in groups.values() if len({item.label for item in group}) > 1]
     lines = sorted(
-        f"{nfc(item.path.stem)} {dataset.task.labels[item.label]}\n"
+        f"{nfc(name_in_rows(item.path.stem))} {dataset.task.labels[item.label]}\n"
         for group in mislabelled
         for item in group
     )
     return Conflicts(
         mislabelled=tuple(tuple(item.name for item in group) for group in mislabelled),
         leaked=tuple(item.name for item in dataset.train if item.content in in_test),
-        digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
+        digest=hashlib.sha256(name_as_bytes("".join(lines))).hexdigest(),
     )
 
 

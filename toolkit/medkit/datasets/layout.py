@@ -9,14 +9,23 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medkit.datasets.fingerprints import Fingerprint
-from medkit.datasets.folders import LabelledFile, LeftOut, read_labelled_folder, summed_up
+from medkit.datasets.folders import (
+    LabelledFile,
+    LeftOut,
+    images_beside,
+    read_labelled_folder,
+    relative_name,
+    summed_up,
+)
 from medkit.datasets.labels import Labels, nfc
 from medkit.datasets.location import check_layout, split_names
 from medkit.errors import DatasetLayoutError
+from medkit.images.entries import PassedOver
+from medkit.system.names import name_in_rows
 from medkit.tasks import Task
 
 _PATIENT = re.compile(r"^(person\d+)_|^((?:NORMAL2-)?IM-\d+)-")
@@ -40,8 +49,10 @@ class Item:
     sha256
         Hash of the file's bytes, in hexadecimal.
     group
-        The patient if the file name tells one; else the folder below the
-        class folder that the file lies in; else the stem of the file name.
+        The patient if the file name tells one; else the patient's folder
+        below the class folder (see
+        :attr:`~medkit.datasets.folders.LabelledFile.subfolder`); else the stem
+        of the file name.
         All images of a group stay in the same split.
     pixels
         Hash of the decoded pixels; empty if they were not looked at, or
@@ -83,7 +94,11 @@ class Dataset:
     train, test
         The images of each split, by class and then by file name.
     left_out
-        Image files of both splits that have no label.
+        Image files of both splits, and beside them, that have no label.
+    passed_over
+        Counts of the files of both splits that are no images.
+    labels
+        Tells what the names of the class folders stand for.
     """
 
     task: Task
@@ -91,10 +106,15 @@ class Dataset:
     train: tuple[Item, ...]
     test: tuple[Item, ...]
     left_out: tuple[LeftOut, ...] = ()
+    passed_over: PassedOver = field(default_factory=PassedOver, compare=False)
+    labels: Labels | None = field(default=None, compare=False)
 
     def remarks(self) -> list[str]:
-        """Return one line for each reason why images are left out."""
-        return summed_up(self.left_out)
+        """Return lines on images that are left out, and on what the labels map names in vain."""
+        return [
+            *summed_up(self.left_out, self.passed_over),
+            *(self.labels.remarks() if self.labels else ()),
+        ]
 
 
 def read_dataset(
@@ -127,16 +147,18 @@ def read_dataset(
         If the task has no published data set.
     """
     labels = labels or Labels.of(task)
-    files, left_out = [], []
-    for folder, name in zip(check_layout(task, root, labels), split_names(task), strict=True):
+    folders = check_layout(task, root, labels)
+    files, left_out, passed_over = [], images_beside(root, folders), PassedOver()
+    for folder, name in zip(folders, split_names(task), strict=True):
         found = read_labelled_folder(folder, labels)
         files.append([(name, file) for file in found.files])
         left_out += [LeftOut(f"{folder.name}/{each.name}", each.reason) for each in found.left_out]
+        passed_over.update(found.passed_over)
     train, test = (
         labelled_items(task, root, [file for _, file in split], fingerprints, name)
         for split, name in zip(files, split_names(task), strict=True)
     )
-    return Dataset(task, root, train, test, tuple(left_out))
+    return Dataset(task, root, train, test, tuple(left_out), passed_over, labels)
 
 
 def labelled_files(task: Task, root: Path, labels: Labels | None = None) -> list[Path]:
@@ -196,12 +218,12 @@ def labelled_items(
     return tuple(
         Item(
             path=file.path,
-            name=file.path.relative_to(root).as_posix(),
+            name=relative_name(file.path, root),
             label=task.labels.index(file.label),
             sha256=sha256,
             group=group_of(file),
             pixels=pixels,
-            key=nfc("/".join(filter(None, (split, file.label, file.inside)))),
+            key=nfc("/".join(filter(None, (split, file.label, name_in_rows(file.inside))))),
         )
         for file, (sha256, pixels) in zip(given, hashes, strict=True)
     )
@@ -210,7 +232,9 @@ def labelled_items(
 def group_of(file: LabelledFile) -> str:
     """Return what all images of a patient have in common; see :class:`Item`."""
     told = patient_of(file.path.name)
-    return nfc(told if told != file.path.stem or not file.subfolder else file.subfolder)
+    return nfc(
+        name_in_rows(told if told != file.path.stem or not file.subfolder else file.subfolder)
+    )
 
 
 def patient_of(file_name: str) -> str:

@@ -8,18 +8,29 @@ of these under a known name.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medkit.datasets.folders import is_hidden, read_labelled_folder, visible_folders
-from medkit.datasets.labels import Labels, fold, near_miss
+from medkit.datasets.entries import (
+    check_link,
+    entries_of,
+    is_folder,
+    is_hidden,
+    visible_folders,
+    was_folder,
+)
+from medkit.datasets.folders import read_labelled_folder
+from medkit.datasets.labels import Labels, fold
 from medkit.errors import DatasetLayoutError
 from medkit.images.formats.registry import extensions
 from medkit.tasks import TASKS, Task
 
 DATA_VARIABLE = "MEDKIT_DATA"
 """Environment variable that names the folder of the data sets."""
+
+_SPLITS = ({"train", "training"}, {"test", "testing"})
+"""Names that mean the same split."""
 
 HOW_TO_GET_DATA = (
     "download 'Chest X-Ray Images (Pneumonia)' and 'Skin Cancer: 9 classes, ISIC' from Kaggle, "
@@ -44,6 +55,11 @@ class Located:
     root: Path
     train: Path | None = None
     test: Path | None = None
+
+    @property
+    def splits(self) -> tuple[Path, ...]:
+        """The labelled folders of a set; none for a single labelled folder."""
+        return (self.train, self.test) if self.train and self.test else ()
 
     @property
     def measured(self) -> Path:
@@ -75,29 +91,62 @@ def locate(task: Task, data: Path, labels: Labels | None = None) -> Located:
         If there are no such folders, or if it cannot be told which are meant.
     """
     labels = labels or Labels.of(task)
-    if not data.is_dir():
+    if found := find(task, data, labels):
+        return found
+    train, test = split_names(task)
+    folders = [folder.name for folder in visible_folders(data)]
+    raise DatasetLayoutError(
+        f"no class folder of {task.name} in {data}: found {_listing(data)}; expected some of "
+        f"{list(task.labels)}, or {train}/ and {test}/ with them, or a folder "
+        f"{' or '.join(map(repr, _set_names(task)))} that holds one of these"
+        f"{labels.probably(folders)}"
+    )
+
+
+def find(task: Task, data: Path, labels: Labels) -> Located | None:
+    """Find a task's labelled images as :func:`locate` does; ``None`` if there are none.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If ``data`` is no folder, or if it cannot be told which images are meant.
+    """
+    if not is_folder(data):
         raise DatasetLayoutError(f"{data} is no folder; give one with a folder for each class")
     if found := _look(task, data, labels):
         return found
     inside = [
         found
         for folder in visible_folders(data)
-        if fold(folder.name) in map(fold, _set_names(task))
-        and (found := _look(task, folder, labels))
+        if _names_set(task, folder) and (found := _look(task, folder, labels))
     ]
     if len(inside) > 1:
         places = " and in ".join(str(found.root) for found in inside)
         raise DatasetLayoutError(f"images for {task.name} lie in {places}; name one of them")
-    if inside:
-        return inside[0]
-    train, test = split_names(task)
-    folders = [folder.name for folder in visible_folders(data)]
-    near = next(filter(None, (near_miss(name, labels.names or ()) for name in folders)), "")
-    raise DatasetLayoutError(
-        f"no class folder of {task.name} in {data}: found {_listing(data)}; expected some of "
-        f"{list(task.labels)}, or {train}/ and {test}/ with them, or a folder "
-        f"{' or '.join(map(repr, _set_names(task)))} that holds one of these{near}"
-    )
+    return inside[0] if inside else None
+
+
+def tasks_in(
+    tasks: Sequence[Task], data: Path, spellings: Mapping[str, str] | None = None
+) -> tuple[Task, ...]:
+    """Return those of some tasks that a folder holds labelled images of.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If it holds none of any, or as :func:`find` raises it.
+    """
+    held = tuple(task for task in tasks if find(task, data, Labels.of(task, spellings)))
+    if not held:
+        names = " or ".join(task.name for task in tasks)
+        labels = [label for task in tasks for label in task.labels]
+        known = Labels(tuple(labels), spellings or {})
+        folders = [folder.name for folder in visible_folders(data)]
+        raise DatasetLayoutError(
+            f"no class folder of {names} in {data}: found {_listing(data)}; expected some of "
+            f"{labels}, or splits with them{known.probably(folders)}"
+        )
+    return held
 
 
 def _set_names(task: Task) -> tuple[str, ...]:
@@ -105,39 +154,73 @@ def _set_names(task: Task) -> tuple[str, ...]:
     return (*(task.layout.folders if task.layout else ()), task.name)
 
 
+def _names_set(task: Task, folder: Path) -> bool:
+    return fold(folder.name) in map(fold, _set_names(task))
+
+
 def _look(task: Task, folder: Path, labels: Labels) -> Located | None:
     """Say what labelled images a folder holds itself."""
-    inner = [inside for inside in visible_folders(folder) if inside.name in labels]
-    # A set may have a name that is also that of a class.
-    classes = [inside.name for inside in inner if not _holds_classes(task, inside, labels)]
+    for entry in entries_of(folder):
+        if was_folder(entry) and (labels.label_of(entry.name) or _is_split_name(task, entry)):
+            check_link(entry)
+    # A folder that the labels map leaves out has an empty label, and is no class.
+    inner = [inside for inside in visible_folders(folder) if labels.label_of(inside.name)]
+    classes = [inside.name for inside in inner if not _is_set(task, inside, labels)]
     train, test = (split_folder(folder, name) for name in split_names(task))
     if train and test and classes:
         raise DatasetLayoutError(
             f"{folder} holds class folders ({classes[0]}) beside the splits {train.name} and "
-            f"{test.name}, so it cannot be told which are meant; name one of them"
+            f"{test.name}, so it cannot be told which are meant; name one of them, or move the "
+            "class folders away"
         )
     if train and test:
         return Located(folder, train, test)
     return Located(folder) if classes else None
 
 
-def _holds_classes(task: Task, folder: Path, labels: Labels) -> bool:
-    """Whether a folder holds class folders or splits, so that it is no class folder."""
-    names = {inside.name for inside in visible_folders(folder)}
-    return any(name in labels for name in names) or {fold(name) for name in names} >= {
-        fold(name) for name in split_names(task)
-    }
+def _is_set(task: Task, folder: Path, labels: Labels) -> bool:
+    """Whether a folder with a class's name is a set: it has a set's name, and holds other classes.
+
+    ``NORMAL/NORMAL`` is a class folder, and so is ``PNEUMONIA/PNEUMONIA``: the
+    label of its images is the same by both names.
+    """
+    if not _names_set(task, folder):
+        return False
+    own, inner = labels.label_of(folder.name), visible_folders(folder)
+    splits = [split_folder(folder, name) for name in split_names(task)]
+    return any(labels.label_of(inside.name) not in (None, "", own) for inside in inner) or (
+        all(splits) and any(visible_folders(split) for split in splits if split)
+    )
+
+
+def _is_split_name(task: Task, entry: Path) -> bool:
+    return any(fold(entry.name) in _same_split(name) for name in split_names(task))
+
+
+def _same_split(name: str) -> set[str]:
+    """Return the names, folded, by which a split may be called."""
+    usual = next((names for names in _SPLITS if fold(name) in names), set())
+    return {fold(name), *usual}
 
 
 def split_folder(root: Path, name: str) -> Path | None:
     """Return the folder of a split, however it is spelt; ``None`` if there is none.
+
+    Parameters
+    ----------
+    root
+        The set.
+    name
+        One of a task's :func:`split_names`. ``training`` counts as ``train``, and
+        ``testing`` as ``test``.
 
     Raises
     ------
     DatasetLayoutError
         If there are several.
     """
-    found = [folder for folder in visible_folders(root) if fold(folder.name) == fold(name)]
+    names = _same_split(name)
+    found = [folder for folder in visible_folders(root) if fold(folder.name) in names]
     if len(found) > 1:
         raise DatasetLayoutError(
             f"{root} holds the split {name} as {' and as '.join(each.name for each in found)}; "
@@ -146,33 +229,31 @@ def split_folder(root: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-def locate_dataset(task: Task, root: Path) -> Path:
-    """Find a task's data set with its splits: ``root`` itself, or a folder in it of a known name.
-
-    Commands for several tasks use it to find each data set in one ``--data``.
+def locate_dataset(task: Task, root: Path, labels: Labels | None = None) -> Path:
+    """Find a task's data set with its splits, as :func:`locate` finds it.
 
     Raises
     ------
     DatasetLayoutError
-        If no such folder holds the split folders.
+        If there is none, or if it cannot be told which images are meant.
     UsageError
         If the task has no published data set.
     """
-    splits = task.published.train, task.published.test
-    if root.is_dir():
-        inside = [
-            folder
-            for folder in visible_folders(root)
-            if fold(folder.name) in map(fold, _set_names(task))
-        ]
-        for folder in (root, *inside):
-            if all(split_folder(folder, name) for name in splits):
-                return folder
+    if found := find_dataset(task, root, labels):
+        return found
     raise DatasetLayoutError(
         f"no {task.name} data in {root}: found {_listing(root)}; expected "
         f"{task.published.train}/ and {task.published.test}/, or a folder "
         f"{' or '.join(repr(name) for name in task.published.folders)} that holds them"
     )
+
+
+def find_dataset(task: Task, root: Path, labels: Labels | None = None) -> Path | None:
+    """Find a data set as :func:`locate_dataset` does; ``None`` if there is none."""
+    if task.published and not is_folder(root):  # a task without published data is refused
+        return None
+    found = find(task, root, labels or Labels.of(task))
+    return found.root if found and found.splits else None
 
 
 def check_layout(task: Task, root: Path, labels: Labels | None = None) -> tuple[Path, Path]:
@@ -245,9 +326,9 @@ def _other_task(task: Task, split: Path) -> str:
 
 
 def _listing(folder: Path) -> str:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return "a file" if folder.exists() else "no such folder"
-    names = sorted(entry.name for entry in folder.iterdir() if not is_hidden(entry))
+    names = [entry.name for entry in entries_of(folder) if not is_hidden(entry)]
     shown = ", ".join(repr(name) for name in names[:6])
     return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) or "nothing"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medkit.datasets.conflicts import resolve_conflicts
 from medkit.datasets.fingerprints import take_fingerprints
-from medkit.datasets.labels import Labels, nfc
+from medkit.datasets.labels import Labels, name_as_bytes, nfc
 from medkit.datasets.layout import Dataset, Item, labelled_files, read_dataset
 from medkit.datasets.location import locate_dataset
 from medkit.datasets.sampling import split_validation
@@ -80,7 +80,8 @@ def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = 
             f"{bundle.folder / MANIFEST_NAME} holds no recipe, so the splits of its training run "
             "cannot be made again; use a model that 'medkit train' made"
         )
-    root, labels = locate_dataset(bundle.task, data), Labels.of(bundle.task, spellings)
+    labels = Labels.of(bundle.task, spellings)
+    root = locate_dataset(bundle.task, data, labels)
     prints = None
     if manifest.data.compared_by == BY_PIXELS:
         prints = take_fingerprints(labelled_files(bundle.task, root, labels))
@@ -109,4 +110,4 @@ def digest_of(items: Sequence[Item]) -> str:
     folders are spelt, and in which form of Unicode, is no matter.
     """
     lines = sorted(f"{item.sha256}  {nfc(item.key or item.name)}\n" for item in items)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(name_as_bytes("".join(lines))).hexdigest()

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from medkit.datasets.folders import SPLIT_NAMES, images_below, is_image, visible_folders
-from medkit.datasets.labels import LABELS_MAP_OPTION, Labels, fold
+from medkit.datasets.entries import (
+    check_link,
+    entries_of,
+    images_below,
+    is_folder,
+    is_image,
+    visible_folders,
+)
+from medkit.datasets.folders import SPLIT_NAMES
+from medkit.datasets.labels import LABELS_MAP_OPTION, Labels, fold, fold_name
 from medkit.errors import DatasetLayoutError
 from medkit.tasks import TASKS
 
@@ -30,15 +38,26 @@ def splits_in(root: Path, labels: Labels, only: Collection[str] | None = None) -
     DatasetLayoutError
         If there is no such folder, or if splits and classes cannot be told apart.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DatasetLayoutError(f"{root} is no folder; give one with a folder for each class")
+    for entry in entries_of(root):
+        if fold(entry.name) in SPLIT_NAMES or _names_class(entry.name, labels):
+            check_link(entry)
     folders = [
         folder
         for folder in visible_folders(root)
-        if (only is None or folder.name in only) and next(images_below(folder), None)
+        if (only is None or folder.name in only)
+        and labels.label_of(folder.name) != ""
+        # A split whose files are all of other types must not vanish.
+        and (next(images_below(folder), None) or _is_laid_out(folder))
     ]
     splits = [folder for folder in folders if _is_split(root, folder, labels)]
-    classes = [folder for folder in folders if folder not in splits]
+    # With a task, a folder that is neither split nor class is named as left out.
+    classes = [
+        folder
+        for folder in folders
+        if folder not in splits and (not labels.names or _names_class(folder.name, labels))
+    ]
     if splits and classes:
         raise DatasetLayoutError(
             f"{classes[0]} lies beside the split {splits[0].name}, and is none itself; expected "
@@ -67,7 +86,7 @@ def _is_split(root: Path, folder: Path, labels: Labels) -> bool:
         )
     if labels.names:
         return any(_names_class(name, labels) for name in inner)
-    if any(is_image(entry) for entry in folder.iterdir()):
+    if any(is_image(entry) for entry in entries_of(folder)):
         return False
     if any(_names_class(name, labels) for name in inner):
         return True
@@ -78,8 +97,13 @@ def _is_split(root: Path, folder: Path, labels: Labels) -> bool:
     )
 
 
+def _is_laid_out(folder: Path) -> bool:
+    """Whether a folder has the name of a split, and folders in it."""
+    return fold(folder.name) in SPLIT_NAMES and bool(visible_folders(folder))
+
+
 def _names_class(name: str, labels: Labels) -> bool:
     """Whether a name is known as that of a class."""
     if labels.names:
         return name in labels
-    return fold(name) in _KNOWN or fold(name) in labels.spellings
+    return fold_name(name) in _KNOWN or fold_name(name) in labels.spellings

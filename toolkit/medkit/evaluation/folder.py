@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.folders import LeftOut, read_labelled_folder
-from medkit.datasets.labels import Labels
+from medkit.datasets.folders import LeftOut, relative_name
+from medkit.datasets.labels import Labels, check_labels
 from medkit.datasets.location import locate
+from medkit.datasets.measured import read_measured
 from medkit.defaults import BALANCED, PRECISION, RUNTIME
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.metrics import evaluate
@@ -140,12 +141,12 @@ def evaluate_folder(
     require("compute the AUC", "sklearn", "scipy")
     model, task = _open_model(options)
     point = get_point(model.card.operating_points, options.operating_point)
+    if options.task is None:
+        check_labels(options.spellings, task)
     labels = Labels.of(task, options.spellings)
-    folder = locate(task, options.data, labels).measured
-    listed = read_labelled_folder(folder, labels)
+    listed, remarks = read_measured(locate(task, options.data, labels), labels)
+    folder = listed.root
     files = [(task.labels.index(file.label), file.path) for file in listed.files]
-    if not files:
-        raise DatasetLayoutError(f"the class folders in {folder} hold no image; check their files")
     images = counted(len(files), "image")
     note(f"{task.name}: {images} through {model.path.name} on {model.runtime}")
     read = _predict_files(model, files, folder)
@@ -161,7 +162,7 @@ def evaluate_folder(
         figures=evaluate(task, read.labels, read.probabilities, point),
         unreadable=tuple(read.unreadable),
         left_out=listed.left_out,
-        remarks=tuple(listed.remarks()),
+        remarks=remarks,
         names=tuple(read.names),
         labels=read.labels,
         probabilities=read.probabilities,
@@ -245,7 +246,7 @@ def _predict_files(model: Model, files: list[tuple[int, Path]], folder: Path) ->
             tensors = []
             decoded = pool.map(partial(_decode, contract), (path for _, path in some))
             for (label, path), tensor in zip(some, decoded, strict=True):
-                name = path.relative_to(folder).as_posix()
+                name = relative_name(path, folder)
                 if isinstance(tensor, ImageError):
                     unreadable.append((name, str(tensor)))
                     continue

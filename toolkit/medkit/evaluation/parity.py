@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.folders import is_hidden, is_image, read_labelled_folder
+from medkit.datasets.entries import is_hidden, is_image
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate
+from medkit.datasets.measured import read_measured
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
-from medkit.errors import DatasetLayoutError, ExportError, ImageError, ModelFileError, UsageError
+from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.comparison import Comparison, compare
 from medkit.evaluation.diagnosis import diagnose
 from medkit.evaluation.outputs import Images, ModelRun, Outputs
@@ -38,6 +39,12 @@ from medkit.models.runtimes.keras import KerasModel
 from medkit.models.runtimes.loading import models_of, runtime_for
 from medkit.tasks import TASKS, Task
 from medkit.wording import counted
+
+ONLY_BYTES = (
+    "calibration images are looked for among these by the bytes of their files; one that was "
+    "saved anew is not found"
+)
+"""Remark on images that are not those of the training run, whose pixels no manifest holds."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +265,7 @@ def _check_data(bundle: Bundle, options: ParityOptions) -> None:
     if found.test is not None and task.layout is not None and bundle.manifest.recipe is not None:
         check_layout(task, found.root, labels)
     else:
-        read_labelled_folder(found.measured, labels)
+        read_measured(found, labels)
 
 
 def _images(bundle: Bundle, options: ParityOptions) -> _Read:
@@ -291,13 +298,12 @@ def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read
         items = (*splits.test, *splits.validation)
         remarks += [FOREIGN_DATA] * (not splits.as_trained) + splits.dataset.remarks()
     else:
-        folder = read_labelled_folder(found.measured, labels)
+        folder, lines = read_measured(found, labels)
         items = labelled_items(task, found.measured, folder.files)
-        remarks += folder.remarks()
-        if not items:
-            raise DatasetLayoutError(
-                f"the class folders in {found.measured} hold no image; check their files"
-            )
+        remarks += lines
+    calibrated = any(entry.calibration for entry in bundle.manifest.exports.values())
+    if calibrated and (splits is None or not splits.as_trained):
+        remarks.append(ONLY_BYTES)
     pixels, truth = load_tensors(items, bundle.contract)
     images = Images([item.name for item in items], truth)
     return _Read(pixels, images, items, splits, tuple(remarks))

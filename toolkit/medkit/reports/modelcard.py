@@ -1,8 +1,9 @@
 """``MODEL_CARD.md``: what a person should know of a trained model, made from its manifest.
 
-Every number in a card is the manifest's. What is known of misuse, licence and
-traps in the data comes from the task's notes. A section is left out if the
-manifest does not hold what it tells, as of a model that was trained elsewhere.
+Every number in a card is the manifest's. What is known of misuse, licence and traps
+in the data comes from the task's notes, if the data are the published ones. A
+section is left out if the manifest does not hold what it tells, as of a model that
+was trained elsewhere.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from medkit.models.figures import Figures
 from medkit.models.manifest import Manifest
 from medkit.models.recipe import Recipe
 from medkit.reports.html import render
+from medkit.reports.origin import origin_of
 from medkit.reports.tables import (
     class_rows,
+    counts_measured,
     figure_columns,
     figure_rows,
-    images_measured,
     point_rows,
 )
 from medkit.tasks import Task
@@ -37,7 +39,7 @@ def render_card(task: Task, manifest: Manifest) -> str:
         If Jinja2 is not installed.
     """
     columns = figure_columns(manifest)
-    measured = images_measured(columns)
+    measured = next(iter(counts_measured(columns)), 0)
     counts = {name: sum(found.values()) for name, found in manifest.data.counts.items()}
     points = manifest.metrics.get("test", {})
     test = points.get(BALANCED)
@@ -47,7 +49,7 @@ def render_card(task: Task, manifest: Manifest) -> str:
         manifest=manifest,
         shape=" x ".join(map(str, manifest.contract.shape)),
         original=manifest.files.get(KERAS_NAME),
-        source=task.layout.source if task.layout else manifest.data.source,
+        origin=origin_of(task, manifest),
         counts={"train": 0, "validation": 0, "test": 0, **counts},
         images=measured and counts.get("test", measured),
         test=test,

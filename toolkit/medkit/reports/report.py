@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.folders import read_labelled_folder
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import locate, split_names
+from medkit.datasets.measured import read_measured
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import digest_of
 from medkit.defaults import BALANCED
-from medkit.errors import DatasetLayoutError
 from medkit.evaluation.metrics import evaluate
 from medkit.extras import require
 from medkit.files import write_text
@@ -29,8 +28,8 @@ from medkit.models.runtimes.base import predict_all
 from medkit.models.runtimes.keras import KerasModel
 from medkit.models.runtimes.loading import runtime_for
 from medkit.reports.html import picture_uri, png_uri, render
+from medkit.reports.origin import Origin, origin_of
 from medkit.reports.plots import (
-    OFFICIAL,
     plot_confusion,
     plot_curves,
     plot_reliability,
@@ -38,16 +37,18 @@ from medkit.reports.plots import (
     png_bytes,
 )
 from medkit.reports.tables import (
+    ORIGINAL,
     ClassRow,
     Row,
     class_rows,
+    counts_measured,
     figure_columns,
     figure_rows,
-    images_measured,
     measured_rows,
     point_rows,
 )
 from medkit.tasks import Task
+from medkit.wording import Remark
 
 MISTAKES = 12
 """Mistakes that a page shows."""
@@ -148,29 +149,30 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
         require("draw ROC curves", "sklearn", "scipy")
         runtime_for(bundle.keras_path).require()
     task, manifest = bundle.task, bundle.manifest
-    other = _other_run(bundle, options.against)
+    own, other = _compared_runs(bundle, options.against)
     test = manifest.metrics.get("test", {})
-    plots = _plots_of(task, test.get(BALANCED), OFFICIAL)
+    origin = origin_of(task, manifest)
+    plots = _plots_of(task, test.get(BALANCED), origin.test)
     measured = None
     if options.data is not None:
-        measured = _measure(bundle, options.data, options.spellings, note)
+        measured = _measure(bundle, options, origin, note)
         if measured.official:
             plots.insert(0, measured.roc)
-    columns = figure_columns(manifest, other)
+    columns = figure_columns(manifest, other, own if other else ORIGINAL)
     page = render(
         "report.html.jinja",
         task=task,
         manifest=manifest,
-        own=_name_of(bundle),
+        own=own,
         other=other,
         other_is_seed=other is not None and options.against is None,
         same_test=other is None or _same_test(manifest, other[1]),
         original=manifest.files.get(bundle.keras_path.name),
-        source=task.layout.source if task.layout else manifest.data.source,
-        images=images_measured(columns),
+        origin=origin,
+        images=counts_measured(columns),
         columns=columns,
         rows=figure_rows(task, columns),
-        curves=_curves({**dict([other] if other else []), _name_of(bundle): manifest}),
+        curves=_curves(task, [*([other] if other else []), (own, manifest)]),
         plots=plots,
         points=point_rows(task, test),
         classes=class_rows(task, test[BALANCED]) if BALANCED in test else [],
@@ -180,23 +182,24 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
     return options.out
 
 
-def _name_of(bundle: Bundle) -> str:
-    """Return what a page calls the models of a bundle."""
-    return "shipped" if bundle.is_shipped else _place_of(bundle.folder)
+def _name_of(bundle: Bundle, other: Bundle | None = None) -> str:
+    """Return what a page calls the models of a bundle, beside those of another one."""
+    if bundle.is_shipped:
+        return "shipped"
+    parts = bundle.folder.resolve().parts
+    others = other.folder.resolve().parts if other else ()
+    # The last two folders tell most bundles from each other.
+    short = next((n for n in range(2, len(parts)) if parts[-n:] != others[-n:]), len(parts))
+    return str(Path(*parts[-short:]).as_posix())
 
 
-def _place_of(folder: Path) -> str:
-    """Return the last two folders of a bundle's path, which tell it from others."""
-    return "/".join(folder.resolve().parts[-2:])
-
-
-def _other_run(bundle: Bundle, against: Path | None) -> tuple[str, Manifest] | None:
-    """Return name and manifest of the run that a page compares with."""
+def _compared_runs(bundle: Bundle, against: Path | None) -> tuple[str, tuple[str, Manifest] | None]:
+    """Return the bundle's name, and name and manifest of the run that a page compares with."""
     if against is not None:
         other = find_bundle(bundle.task, against)
-        return _name_of(other), other.manifest
+        return _name_of(bundle, other), (_name_of(other, bundle), other.manifest)
     seed = bundle.seed_manifest
-    return None if seed is None else ("seed", seed)
+    return _name_of(bundle), None if seed is None else ("seed", seed)
 
 
 def _same_test(first: Manifest, second: Manifest) -> bool:
@@ -236,27 +239,25 @@ class Measured:
     plots: list[Plot]
     rows: list[Row]
     classes: list[ClassRow]
-    remarks: list[str]
+    remarks: tuple[str, ...]
     mistakes: list[Mistake]
 
 
 def _measure(
-    bundle: Bundle, data: Path, spellings: Mapping[str, str], note: Callable[[str], None]
+    bundle: Bundle, options: ReportOptions, origin: Origin, note: Callable[[str], None]
 ) -> Measured:
     """Run the original over labelled images, and draw what it decides."""
-    task, labels = bundle.task, Labels.of(bundle.task, spellings)
-    found = locate(task, data, labels)
-    folder = read_labelled_folder(found.measured, labels)
-    if not folder.files:
-        raise DatasetLayoutError(
-            f"the class folders in {folder.root} hold no image; check their files"
-        )
+    task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
+    found = locate(task, options.data or Path(), labels)
+    folder, remarks = read_measured(found, labels)
     items = labelled_items(task, found.root, folder.files, split=split_names(task)[1])
     official = digest_of(items) == bundle.manifest.data.sha256.get("test")
-    name = OFFICIAL if official else f"the images of {folder.root.resolve().name}"
+    name = origin.test if official else f"the images of {folder.root.resolve().name}"
     bundle.verify(bundle.keras_path)
     note(f"{task.name}: {len(items)} images through the original")
     images, truth = load_tensors(items, bundle.contract)
+    for line in remarks:
+        note(Remark(line))
     model = KerasModel(bundle.keras_path)
     probabilities = predict_all(model, images)
     figures = evaluate(task, truth, probabilities, bundle.operating_points[BALANCED])
@@ -270,7 +271,7 @@ def _measure(
         plots=_plots_of(task, figures, name),
         rows=measured_rows(task, figures),
         classes=class_rows(task, figures),
-        remarks=folder.remarks(),
+        remarks=remarks,
         mistakes=_mistakes(bundle, model, items, images, truth, probabilities),
     )
 
@@ -289,12 +290,13 @@ def _plots_of(task: Task, figures: Figures | None, images: str) -> list[Plot]:
     return plots
 
 
-def _curves(runs: Mapping[str, Manifest]) -> list[Plot]:
+def _curves(task: Task, runs: Sequence[tuple[str, Manifest]]) -> list[Plot]:
     """Draw the training curves of each run whose manifest holds them."""
     drawn = []
-    for name, manifest in runs.items():
+    for name, manifest in runs:
         if manifest.history:
-            watched = "validation" if "validation" in manifest.metrics else "official test"
+            held_out = "validation" in manifest.metrics
+            watched = "validation" if held_out else origin_of(task, manifest).test_column
             figure = plot_curves(manifest.history, manifest.kept_epoch, watched)
             drawn.append(_plot(f"{name}: loss, accuracy and AUC", figure))
     return drawn

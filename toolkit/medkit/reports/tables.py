@@ -13,6 +13,9 @@ from medkit.models.manifest import Manifest
 from medkit.tasks import Task
 from medkit.wording import counted
 
+ORIGINAL = "original"
+"""What the Keras original is called in the table of its bundle."""
+
 Measured = Callable[[Figures], tuple[float | None, Bounds | None]]
 """Takes one figure and its interval from all figures."""
 
@@ -75,7 +78,9 @@ def with_interval(value: float | None, interval: Bounds | None, digits: int = 3)
     return f"{value:.{digits}f} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
 
 
-def figure_columns(manifest: Manifest, other: tuple[str, Manifest] | None = None) -> list[Column]:
+def figure_columns(
+    manifest: Manifest, other: tuple[str, Manifest] | None = None, own: str = ORIGINAL
+) -> list[Column]:
     """Return the originals, first that of the other run, and every export that has figures.
 
     Parameters
@@ -84,8 +89,10 @@ def figure_columns(manifest: Manifest, other: tuple[str, Manifest] | None = None
         The bundle's.
     other
         Name and manifest of another run to compare with; ``None`` for none.
+    own
+        Name of the bundle's original.
     """
-    originals = [*([other] if other else []), ("original", manifest)]
+    originals = [*([other] if other else []), (own, manifest)]
     columns = [
         Column(name, run.files[KERAS_NAME].bytes, run.metrics)
         for name, run in originals
@@ -99,10 +106,10 @@ def figure_columns(manifest: Manifest, other: tuple[str, Manifest] | None = None
     return columns
 
 
-def images_measured(columns: Sequence[Column]) -> int:
-    """Return on how many images of the official test split the figures rest; 0 for no figures."""
-    found = (column.metrics.get("test", {}).get(BALANCED) for column in columns)
-    return next((figures.images for figures in found if figures is not None), 0)
+def counts_measured(columns: Sequence[Column], split: str = "test") -> list[int]:
+    """Return on how many images of a split the figures rest: each number once, as they come."""
+    found = (column.metrics.get(split, {}).get(BALANCED) for column in columns)
+    return list(dict.fromkeys(figures.images for figures in found if figures is not None))
 
 
 def measured_rows(task: Task, figures: Figures) -> list[Row]:
@@ -112,7 +119,14 @@ def measured_rows(task: Task, figures: Figures) -> list[Row]:
 
 
 def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
-    """Return the rows of a table of figures on the official test split."""
+    """Return the rows of a table of figures on the test split.
+
+    If the columns rest on different numbers of images, a row tells them.
+    """
+
+    def counts(split: str) -> tuple[str, ...]:
+        found = (column.metrics.get(split, {}).get(BALANCED) for column in columns)
+        return tuple("-" if each is None else f"{each.images:,}" for each in found)
 
     def row(name: str, measured: Measured, split: str = "test") -> Row:
         found = (column.metrics.get(split, {}).get(BALANCED) for column in columns)
@@ -122,6 +136,7 @@ def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
     area = "AUC" if task.binary else "macro AUC"
     rows = [
         Row("size", tuple(f"{column.bytes / 1e6:.2f} MB" for column in columns)),
+        *([Row("test images", counts("test"))] if len(counts_measured(columns)) > 1 else []),
         row("accuracy", _accuracy),
         row("balanced accuracy", lambda f: (f.balanced_accuracy, f.intervals.balanced_accuracy)),
         row(area, _area),
@@ -132,12 +147,12 @@ def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
             lambda f: (f.calibration_error, f.intervals.calibration_error),
         ),
     ]
-    known = [points for column in columns if (points := column.metrics.get(DEDUPLICATED))]
-    if known:
-        images = counted(known[0][BALANCED].images, "image")
+    if apart := counts_measured(columns, DEDUPLICATED):
+        images, differ = counted(apart[0], "image"), len(apart) > 1
         rows += [
+            *([Row("images without a twin", counts(DEDUPLICATED))] if differ else []),
             row(
-                f"accuracy on the {images} without a twin",
+                f"accuracy on the {'images' if differ else images} without a twin",
                 _accuracy,
                 DEDUPLICATED,
             ),

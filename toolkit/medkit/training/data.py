@@ -96,7 +96,8 @@ def read_training_data(
     DatasetConflictError
         If there are conflicts, and the policy for them is ``error``.
     """
-    root, labels = locate_dataset(task, folder), Labels.of(task, spellings)
+    labels = Labels.of(task, spellings)
+    root = locate_dataset(task, folder, labels)
     splits_on_disk = check_layout(task, root, labels)
     audit = audit_folder(root, only=[split.name for split in splits_on_disk], labels=labels)
     if unreadable := audit.of("unreadable"):

@@ -34,6 +34,7 @@ from medkit.models.manifest import (
 from medkit.models.points import OperatingPoints
 from medkit.models.recipe import Recipe
 from medkit.reports.modelcard import write_card
+from medkit.reports.origin import name_of_test
 from medkit.reports.plots import plot_confusion, plot_curves, plot_reliability, plot_roc, save_png
 from medkit.tasks import Task
 from medkit.training.archive import save_archive
@@ -144,11 +145,12 @@ def draw(run: Run, fitted: Fitted, measured: Measured, labels: NDArray[np.int64]
     state, figures = fitted.state, measured.metrics["test"][BALANCED]
     watched = run.data.watched
     if watched == "test":
-        watched = "official test (not used to choose)"
-    roc = plot_roc(run.task, labels, measured.scores["test"], measured.points)
+        watched = "test (not used to choose)"
+    images = name_of_test(run.task, run.data.digests)
+    roc = plot_roc(run.task, labels, measured.scores["test"], measured.points, images)
     save_png(plot_curves(state.history, state.best_epoch, watched), run.folder / CURVES)
     save_png(roc, run.folder / ROC)
-    save_png(plot_confusion(run.task, figures.confusion), run.folder / CONFUSION)
+    save_png(plot_confusion(run.task, figures.confusion, images), run.folder / CONFUSION)
     save_png(plot_reliability(figures), run.folder / RELIABILITY)
 
 
@@ -190,7 +192,7 @@ def record(run: Run, model: Any, fitted: Fitted, measured: Measured) -> Manifest
         interrupted=fitted.interrupted,
         parameters=model.count_params(),
         data=DataRecord(
-            source=task.published.source,
+            source=task.published.source if task.published.is_published(data.digests) else "",
             counts={name: class_counts(task, items) for name, items in data.splits.items()},
             on_conflict=data.policy,
             kept_out=data.kept_out,

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medkit.datasets.conflicts import check_policy
+from medkit.datasets.conflicts import check_policy, find_conflicts
 from medkit.datasets.labels import Labels
-from medkit.datasets.location import check_layout, locate_dataset
+from medkit.datasets.location import check_layout, find_dataset
 from medkit.datasets.sampling import check_seed
 from medkit.defaults import RECIPE, SEED
-from medkit.errors import DatasetLayoutError, UsageError
+from medkit.errors import UsageError
 from medkit.extras import require
 from medkit.files import check_writable
 from medkit.models.manifest import MANIFEST_NAME, Manifest
@@ -152,6 +152,11 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     )
     for line in data.dataset.remarks():
         observer.note(line)
+    if data.policy is None and (conflicts := find_conflicts(data.dataset)):
+        observer.note(
+            f"trained on as it lies: {counted(len(conflicts.mislabelled), 'image')} under two "
+            f"labels, {counted(len(conflicts.leaked), 'training image')} in the test split"
+        )
     if data.kept_out:
         images = counted(len(data.dataset.train), "training image")
         observer.note(f"{len(data.kept_out)} of {images} kept out")
@@ -192,7 +197,9 @@ def _check(options: TrainOptions) -> None:
     if options.on_conflict is not None:
         check_policy(options.on_conflict)
     labels = Labels.of(options.task, options.spellings)
-    check_layout(options.task, _set_in(options), labels)
+    # A folder that holds no set is refused with what is missing.
+    data = find_dataset(options.task, options.data, labels) or options.data
+    check_layout(options.task, data, labels)
     if options.weights is not None and not options.weights.is_file():
         raise UsageError(
             f"no file {options.weights}; --weights takes Keras' ResNet50 weights without top (.h5)"
@@ -209,14 +216,6 @@ def _check(options: TrainOptions) -> None:
                 raise UsageError(
                     f"{path} exists: {resume}--overwrite replaces it, --out DIR writes elsewhere"
                 )
-
-
-def _set_in(options: TrainOptions) -> Path:
-    """Return the set with its splits; a folder that holds none is refused with what is missing."""
-    try:
-        return locate_dataset(options.task, options.data)
-    except DatasetLayoutError:
-        return options.data
 
 
 def _make_repeatable(seed: int) -> None:

@@ -66,7 +66,7 @@ def audit(
     from medkit.cli.views.audit import show_audit
     from medkit.datasets.audit import audit_folder, write_audit_json
     from medkit.datasets.labels import Labels, read_labels_map
-    from medkit.datasets.location import locate
+    from medkit.datasets.location import find
     from medkit.extras import require
     from medkit.reports.audit_page import write_audit_page
     from medkit.tasks import get_task
@@ -74,7 +74,9 @@ def audit(
     known = None if task is None else get_task(task)
     spellings = read_labels_map(labels_map or (), [known] if known else ())
     labels = Labels.of(known, spellings) if known else Labels(None, spellings)
-    place = locate(known, folder, labels).root if known else folder
+    # Splits of other names than the task's, such as train and val, can be audited as well.
+    located = find(known, folder, labels) if known else None
+    place = located.root if located else folder
     reports = ((json_path, write_audit_json), (html_path, write_audit_page))
     if html_path is not None:
         require("write a page", "jinja2")

@@ -11,9 +11,10 @@ from medkit.cli.options import (
     OUTPUT,
     DataOption,
     LabelsMapOption,
-    TasksArgument,
+    MeasuredTasksArgument,
     TrainedOption,
     fresh_reports,
+    tasks_held,
     tasks_of,
     write_reports,
 )
@@ -23,7 +24,7 @@ from medkit.errors import UsageError
 
 
 def evaluate(
-    tasks: TasksArgument = None,
+    tasks: MeasuredTasksArgument = None,
     data: DataOption = None,
     labels_map: LabelsMapOption = None,
     runtime: Annotated[
@@ -88,13 +89,15 @@ def evaluate(
         raise UsageError(f"evaluate needs labelled images: give --data DIR, or {HOW_TO_GET_DATA}")
     if model is not None and tasks and len(tasks) > 1:
         raise UsageError("one model file has one task; name that one, or none")
-    asked = [None] if model is not None and not tasks else tasks_of(tasks, trained)
-    known = [task for task in asked if task is not None]
+    told_by_file = model is not None and not tasks
+    known = () if told_by_file else tasks_of(tasks, trained)
     spellings = read_labels_map(labels_map or (), known)
     console = result_console(json_path)
     found = []
     with fresh_reports([json_path], given=model), Steps() as note:
-        for task in asked:
+        if known and not tasks:
+            known = tasks_held(known, folder, spellings)
+        for task in known or [None]:
             options = EvaluateOptions(
                 task, folder, runtime, precision, model, operating_point, trained, spellings
             )

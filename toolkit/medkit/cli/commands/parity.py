@@ -10,16 +10,17 @@ from medkit.cli.options import (
     OUTPUT,
     DataOption,
     LabelsMapOption,
-    TasksArgument,
+    MeasuredTasksArgument,
     TrainedOption,
     fresh_reports,
+    tasks_held,
     tasks_of,
     write_reports,
 )
 
 
 def parity(
-    tasks: TasksArgument = None,
+    tasks: MeasuredTasksArgument = None,
     data: DataOption = None,
     labels_map: LabelsMapOption = None,
     samples: Annotated[
@@ -69,9 +70,9 @@ def parity(
 
     chosen = tasks_of(tasks, trained)
     spellings = read_labels_map(labels_map or (), chosen)
-    options = ParityOptions(chosen, data_folder(data, chosen), samples, trained, spellings)
+    folder = data_folder(data, chosen)
     console = result_console(json_path, junit_path, html_path)
-    if options.data is None and options.samples is not None:
+    if folder is None and samples is not None:
         typer.echo(f"no data sets, so samples only: {HOW_TO_GET_DATA}", err=True)
     reports = (
         (json_path, write_parity_json),
@@ -81,6 +82,9 @@ def parity(
     if html_path is not None:
         require("write a page", "jinja2", "matplotlib", "sklearn")
     with fresh_reports(path for path, _ in reports), Steps() as note:
+        if folder is not None and not tasks:
+            chosen = tasks_held(chosen, folder, spellings)
+        options = ParityOptions(chosen, folder, samples, trained, spellings)
         found = check_parity(options, note)
     for line in found.remarks:
         console.print(visible(line), soft_wrap=True)

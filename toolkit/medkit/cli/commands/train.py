@@ -70,7 +70,7 @@ def train(
         typer.Option(
             metavar="HOW",
             help="Images under two labels: error, drop, keep-first, keep-rarer. "
-            "[default: the recipe's, which refuses unknown ones]",
+            "[default: the recipe's: default refuses unknown ones, seed trains on all]",
             autocompletion=completion.policies,
             rich_help_panel=IMAGES,
         ),
@@ -85,7 +85,7 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train a model and measure it on its official test split.
+    """Train a model and measure it on the test split of its data.
 
     Ctrl-C keeps the best epoch so far, or the last one of a recipe that holds out no
     validation images; --resume continues after it.

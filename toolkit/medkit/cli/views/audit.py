@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def show_audit(console: Console, audit: Audit) -> None:
     """Show what an audit found: counts by class, findings by kind, the first of each problem."""
     from medkit.datasets.audit import PROBLEMS, REMARKS
-    from medkit.datasets.folders import summed_up
 
     splits = list(audit.counts)
     shown = table("class", right=tuple(visible(split) or "images" for split in splits))
@@ -36,7 +35,7 @@ def show_audit(console: Console, audit: Audit) -> None:
                 visible(f"{kind}: {'; '.join(finding.images)} ({finding.detail})"),
                 soft_wrap=True,
             )
-    for line in summed_up(audit.left_out):
+    for line in audit.remarks():
         console.print(visible(line), soft_wrap=True)
     verdict = counted(audit.problems, "problem") if audit.problems else "no problem"
     console.print(f"{counted(audit.images, 'image')}, {verdict}", soft_wrap=True)

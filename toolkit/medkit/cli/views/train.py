@@ -124,7 +124,7 @@ def show_training(console: Console, folder: Path, manifest: Manifest) -> None:
     for split, points in manifest.metrics.items():
         figures = points[BALANCED]
         shown.add_row(
-            "official test" if split == "test" else split,
+            split,
             str(figures.images),
             *(
                 spread(value, None)[0]

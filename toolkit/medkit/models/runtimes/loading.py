@@ -18,7 +18,7 @@ from medkit.models.runtimes.registry import (
     runtimes_for,
 )
 from medkit.models.seal import is_sealed, is_whole
-from medkit.wording import counted
+from medkit.wording import Remark, counted
 
 MOST_THREADS = 256
 """Threads that one inference may ask for; the runtimes crash on absurd numbers."""
@@ -184,7 +184,7 @@ def models_of(path: Path, note: Callable[[str], None] = lambda text: None) -> It
         try:
             model = _opened(runtime, path, None, **options)
         except ModelFileError as error:
-            note(f"left out: {error}")
+            note(Remark(f"left out: {error}"))
         else:
             yield model
 

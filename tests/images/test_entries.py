@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medkit.batch.entries import Kind, PassedOver, scan, suffix_of
+from medkit.images.entries import Kind, PassedOver, scan, suffix_of
 
 
 def test_each_entry_is_what_it_is(tmp_path: Path) -> None:

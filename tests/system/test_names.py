@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medkit.batch.names import composed, in_utf8, name_in_rows, name_on_disk
+from medkit.system.names import composed, in_utf8, name_in_rows, name_on_disk
 
 PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -35,7 +35,7 @@ def test_in_a_locale_without_utf8_names_in_rows_are_the_same_and_lead_to_the_fil
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
     code = (
         "import os, sys\n"
-        "from medkit.batch.names import name_in_rows, name_on_disk\n"
+        "from medkit.system.names import name_in_rows, name_on_disk\n"
         "assert sys.getfilesystemencoding() != 'utf-8'\n"
         "names = sorted(os.listdir(sys.argv[1]))\n"
         "assert all(name_on_disk(name_in_rows(name)) == name for name in names)\n"
