@@ -499,10 +499,10 @@ def test_a_split_whose_files_are_of_other_types_does_not_vanish(
 ) -> None:
     drawing(tmp_path / "train/NORMAL/1.png", 0)
     (tmp_path / "test/NORMAL").mkdir(parents=True)
-    (tmp_path / "test/NORMAL/1.gif").write_bytes(b"GIF89a")
+    (tmp_path / "test/NORMAL/1.svg").write_bytes(b"<svg>")
     audit = audit_folder(tmp_path, labels=Labels.of(task) if task else None)
     assert audit.counts == {"test": {}, "train": {"NORMAL": 1}}
-    assert audit.remarks() == ["passed over: 1 .gif"]
+    assert audit.remarks() == ["passed over: 1 .svg"]
 
 
 def test_class_folders_behind_links_are_in_their_split(tmp_path: Path) -> None:

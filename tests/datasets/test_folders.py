@@ -91,11 +91,11 @@ def test_a_folder_link_that_leads_nowhere_is_refused(tmp_path: Path, place: str)
 
 def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
     picture(tmp_path / "cat/a.png", 0)
-    for name in ("cat/a.gif", "cat/p1/b.GIF", "dog/c.dcm", "dog/.hidden", "notes.txt"):
+    for name in ("cat/a.svg", "cat/p1/b.SVG", "dog/c.dcm", "dog/.hidden", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"0")
     found = read_labelled_folder(tmp_path, LABELS)
-    assert found.remarks() == ["passed over: 2 .gif, 1 hidden, 1 .dcm, 1 .txt"]
+    assert found.remarks() == ["passed over: 2 .svg, 1 hidden, 1 .dcm, 1 .txt"]
 
 
 def test_a_pipe_is_no_image(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def test_class_folders_without_an_image_say_what_is_in_them(tmp_path: Path) -> N
     (tmp_path / "NORMAL").mkdir()
     with pytest.raises(DatasetLayoutError, match="hold no image; check their files"):
         remarks(tmp_path)
-    for name in ("a.gif", "b.gif", "c.dcm"):
-        (tmp_path / "NORMAL" / name).write_bytes(b"GIF89a")
-    told = r"hold no image \(passed over: 2 .gif, 1 .dcm\); check their files"
+    for name in ("a.svg", "b.svg", "c.dcm"):
+        (tmp_path / "NORMAL" / name).write_bytes(b"<svg>")
+    told = r"hold no image \(passed over: 2 .svg, 1 .dcm\); check their files"
     with pytest.raises(DatasetLayoutError, match=told):
         remarks(tmp_path)
