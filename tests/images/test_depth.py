@@ -98,9 +98,38 @@ def test_samples_that_end_between_two_depths_are_told_from_the_bright_ones() -> 
 def test_what_a_tiff_says_of_its_depth_counts() -> None:
     grey = golden.grey_pattern()
     for tag in (281, 341):
-        said = encode(deep(grey // 2, 3000), "TIFF", tiffinfo={tag: 3000})
-        read = read_image(said)
+        read = read_image(encode(deep(grey, 3000), "TIFF", tiffinfo={tag: 3000}))
+        assert np.array_equal(np.asarray(read.pixels), grey)
+        assert read.notes == ()
+        read = read_image(encode(deep(grey // 2, 3000), "TIFF", tiffinfo={tag: 3000}))
         assert np.abs(np.asarray(read.pixels).astype(int) - grey // 2).max() <= 1
+        assert read.notes == ("depth guessed",), "a hot pixel may have set it"
+
+
+def test_the_largest_sample_that_a_hot_pixel_set_is_not_the_full_scale() -> None:
+    grey = golden.grey_pattern()
+    samples = deep(grey, 4095)
+    samples[5, 5] = 60_000
+    expected = grey.copy()
+    expected[5, 5] = 255
+    read = read_image(encode(samples, "TIFF", tiffinfo={281: 60_000}))
+    assert np.array_equal(np.asarray(read.pixels), expected)
+    assert read.notes == ("depth guessed", "samples clipped")
+    floats = (grey / 255).astype(np.float32)
+    floats[5, 5] = 1000
+    read = read_image(encode(floats, "TIFF", tiffinfo={341: 1000.0}))
+    assert np.array_equal(np.asarray(read.pixels), expected)
+    dark = (grey / 510).astype(np.float32)
+    read = read_image(encode(dark, "TIFF", tiffinfo={341: 0.5}))
+    assert np.abs(np.asarray(read.pixels).astype(int) - grey // 2).max() <= 1
+
+
+def test_a_signed_tiff_may_say_that_all_16_bits_are_its_range() -> None:
+    grey = golden.grey_pattern()
+    for picture in (grey, grey // 3):
+        samples = (deep(picture, 65535).astype(np.int32) - 32768).astype(np.int32)
+        read = read_image(encode(samples, "TIFF", tiffinfo={340: -32768, 341: 32767}))
+        assert np.abs(np.asarray(read.pixels).astype(int) - picture).max() <= 1
         assert read.notes == ()
 
 

@@ -143,3 +143,29 @@ def test_an_orientation_is_obeyed_in_each_format_that_has_one() -> None:
     heif.save(stream, quality=95, exif=exif.tobytes())
     found = decoded(stream.getvalue())
     assert np.abs(found.astype(int) - upright).mean() < 3
+
+
+def test_a_jpeg_xl_says_how_many_bits_it_has_and_that_it_is_animated() -> None:
+    codecs, picture = optional("imagecodecs"), levels(1) // 3
+    for bits in (10, 12, 14):
+        values = np.rint(picture / 255 * (2**bits - 1)).astype(np.uint16)
+        content = codecs.jpegxl_encode(values, lossless=True, bitspersample=bits)
+        found = read_image(io.BytesIO(content))
+        assert np.abs(np.asarray(found.pixels).astype(int) - picture).max() <= 1, bits
+        assert found.notes == ()
+    content = codecs.jpegxl_encode(np.stack([levels(3), 255 - levels(3)]), lossless=True)
+    assert SEVERAL_FRAMES in read_image(io.BytesIO(content)).notes
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
+def test_pixels_that_end_in_zeros_were_not_written_in_full(kind: str) -> None:
+    content = made(kind)
+    for share in (0.5, 0.9):
+        half = content[: int(len(content) * share)]
+        assert reason(io.BytesIO(half + bytes(len(content) - len(half))))
+
+
+def test_a_gif_whose_first_frame_does_not_fill_it_is_refused() -> None:
+    content = bytearray(hostile.encoded(smooth().quantize(16), "GIF"))
+    content[6:10] = (200).to_bytes(2, "little") + (160).to_bytes(2, "little")
+    assert reason(io.BytesIO(bytes(content))).startswith("a GIF whose first frame does not fill it")

@@ -111,6 +111,44 @@ def test_8_significant_bits_in_16_may_stand_low_or_high(samples: int) -> None:
         assert np.array_equal(decoded(png(values, bits)), colours_of(picture))
 
 
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_the_grey_that_is_transparent_is_black_at_any_depth(depth: int) -> None:
+    rows = np.arange(256).reshape(16, 16) % 2**depth
+    key = 1
+    bits = np.unpackbits(rows[..., None].astype(np.uint8), axis=2)[..., 8 - depth :]
+    lines = np.packbits(bits.reshape(16, -1), axis=1)
+    data = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
+    transparent = hostile.chunk(b"tRNS", struct.pack(">H", key))
+    found = decoded(hostile.png(16, 16, data, depth, 0, transparent))
+    expected = np.where(rows == key, 0, np.round(rows * 255 / (2**depth - 1)))
+    assert np.array_equal(found, expected)
+
+
+def test_alpha_below_half_of_16_bits_is_no_full_alpha() -> None:
+    picture = levels(4)
+    for share in (0.2, 0.45, 0.7):
+        values = deep(picture, 16)
+        values[..., 3] = round(share * 65535)
+        found = decoded(png(values)).astype(float)
+        assert np.abs(found - picture[..., :3] * share).max() <= 2
+
+
+def test_significant_bits_that_lie_at_the_top_of_a_dark_image_stay_dark() -> None:
+    picture = levels(1) // 3
+    bits = hostile.chunk(b"sBIT", bytes([15]))
+    values = deep(picture, 15) * np.uint16(2)
+    assert np.abs(decoded(png(values, bits)).astype(int) - picture[..., 0]).max() <= 1
+    found = read_image(io.BytesIO(png(deep(picture, 15), bits)))
+    assert found.notes == ("depth guessed",), "it may lie at the bottom or at the top"
+
+
+def test_pixels_with_a_wrong_checksum_are_an_error() -> None:
+    content = bytearray(hostile.encoded(hostile.picture(), "PNG"))
+    end = content.rindex(b"IEND") - 8
+    content[end - 40 : end] = bytes(40)
+    assert reason(io.BytesIO(bytes(content))) == "has damaged pixels: their checksum is wrong"
+
+
 def test_damaged_or_oversized_side_data_cost_nothing() -> None:
     expected = decoded(hostile.with_chunks())
     names = (b"iCCP", b"iTXt", b"zTXt", b"tEXt", b"gAMA", b"cHRM", b"pHYs", b"eXIf", b"sBIT",

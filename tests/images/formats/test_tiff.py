@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import hostile
 from medkit.errors import ImageError
 from medkit.images.formats.registry import Decoded
 from medkit.images.limits import Limits
@@ -330,3 +331,110 @@ def test_nothing_is_logged_of_a_damaged_file(
         changed[place] ^= 0xFF
         outcome(bytes(changed))
     assert capfd.readouterr() == ("", "")
+
+
+def jpeg_in_tiff(content: bytes, compression: int = 7) -> bytes:
+    """Return a TIFF of one strip that is a JPEG."""
+    with Image.open(io.BytesIO(content)) as image:
+        tags = hostile.grey_tags(*image.size, t259=compression, t278=image.height)
+        samples = len(image.getbands())
+    tags |= {277: (277, 3, 1, samples), 279: (279, 4, 1, len(content))}
+    if samples == 3:
+        tags |= {262: (262, 3, 1, 6), 530: (530, 3, 2, 1 | 1 << 16)}
+    if compression == 6:
+        tags |= {512: (512, 3, 1, 1), 513: (513, 4, 1, 8), 514: (514, 4, 1, len(content))}
+    return hostile.tiff([tags[tag] for tag in sorted(tags)], content)
+
+
+@pytest.mark.parametrize(("compression", "mode"), [(6, "RGB"), (7, "RGB"), (7, "L")])
+def test_half_a_jpeg_in_a_tiff_is_an_error_whatever_was_put_behind_it(
+    compression: int, mode: str
+) -> None:
+    picture = hostile.picture((160, 120)).convert(mode)
+    content = hostile.encoded(picture, "JPEG", subsampling="4:4:4")
+    assert not isinstance(outcome(jpeg_in_tiff(content, compression)), str)
+    start = content.index(b"\xff\xda") + 20
+    for share in (0.1, 0.5, 0.9):
+        half = content[: int(start + share * (len(content) - start))]
+        for ending in (b"\xff\xd9", b"", bytes(len(content) - len(half))):
+            found = outcome(jpeg_in_tiff(half + ending, compression))
+            assert found == "ends before its pixels do", (share, ending[:2])
+
+
+def test_padding_behind_a_jpeg_in_a_tiff_is_passed_over() -> None:
+    content = hostile.encoded(hostile.picture((160, 120)).convert("L"), "JPEG")
+    whole, padded = outcome(jpeg_in_tiff(content)), outcome(jpeg_in_tiff(content + bytes(200)))
+    assert isinstance(whole, Decoded)
+    assert isinstance(padded, Decoded)
+    assert padded.pixels.tobytes() == whole.pixels.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_a_deflated_strip_that_ends_in_zeros_was_not_written_in_full(dtype: str) -> None:
+    picture = np.random.default_rng(2).integers(0, 250, (90, 70)).astype(dtype)
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, picture, compression="adobe_deflate", rowsperstrip=90)
+    content = bytearray(stream.getvalue())
+    with tifffile.TiffFile(io.BytesIO(content)) as opened:
+        (start,), (length,) = (
+            opened.pages[0].dataoffsets,
+            opened.pages[0].databytecounts,
+        )
+    content[start + length // 2 : start + length] = bytes(length - length // 2)
+    assert isinstance(outcome(bytes(content)), str)
+
+
+def test_16_bits_whose_zero_is_white_are_read_where_the_file_says_what_is_black() -> None:
+    picture = levels(1)[..., 0]
+    for most, said in ((65535, 65535), (4095, 4095)):
+        values = (most - np.rint(picture / 255 * most)).astype(np.uint16)
+        stream = io.BytesIO()
+        tifffile.imwrite(
+            stream, values, photometric="miniswhite", extratags=[(281, "H", 1, said, True)]
+        )
+        found = outcome(stream.getvalue())
+        assert isinstance(found, Decoded)
+        assert np.abs(np.asarray(found.pixels).astype(int) - picture).max() <= 1
+
+
+def test_the_full_scale_of_colours_is_told_from_all_of_them_at_any_size() -> None:
+    rows, columns = np.indices((1000, 1200))
+    grey = (rows // 8 + columns // 12) % 200 + 30
+    film = np.stack([grey // 5, grey // 3, grey], axis=-1)
+    for side in (1000, 700):
+        values = np.rint(film[:side] / 255 * 4095).astype(np.uint16)
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, values, photometric="rgb")
+        found = outcome(stream.getvalue())
+        assert isinstance(found, Decoded)
+        assert np.abs(np.asarray(found.pixels).astype(int) - film[:side]).max() <= 1, side
+
+
+def test_premultiplied_colours_have_the_full_scale_of_their_alpha() -> None:
+    picture = levels(4) // 3
+    picture[..., 3] = 255
+    values = np.rint(picture / 255 * 65535).astype(np.uint16)
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, photometric="rgb", extrasamples=["assocalpha"])
+    found = outcome(stream.getvalue())
+    assert isinstance(found, Decoded)
+    assert np.abs(np.asarray(found.pixels).astype(int) - picture[..., :3]).max() <= 1
+
+
+def test_grey_with_alpha_whose_zero_is_white_is_turned() -> None:
+    picture = levels(2)
+    picture[..., 1] = 255
+    stream = io.BytesIO()
+    stored = np.stack([255 - picture[..., 0], picture[..., 1]], axis=-1)
+    tifffile.imwrite(stream, stored, photometric="miniswhite", extrasamples=["unassalpha"])
+    found = outcome(stream.getvalue())
+    assert isinstance(found, Decoded)
+    assert np.array_equal(np.asarray(found.pixels), picture[..., 0])
+
+
+@pytest.mark.parametrize("code", [34887, 50002])
+def test_a_compression_that_nothing_here_reads_is_named(code: int) -> None:
+    tags = hostile.grey_tags(64, 64, t259=code)
+    found = outcome(hostile.tiff(list(tags.values()), bytes(range(256)) * 20))
+    assert isinstance(found, str)
+    assert found.startswith(f"a TIFF whose compression, number {code}, is not read; save it")

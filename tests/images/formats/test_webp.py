@@ -40,3 +40,10 @@ def test_damaged_side_data_cost_nothing_and_missing_pixels_are_an_error(
     found = np.asarray(read_image(io.BytesIO(plain[: end + 3])).pixels)
     assert np.array_equal(found, expected), "cut behind the pixels"
     assert reason(io.BytesIO(plain[: len(plain) // 2]))
+
+
+def test_lossy_pixels_that_end_in_zeros_were_not_written_in_full() -> None:
+    content = webp(lossless=False, alpha=False)
+    for share in (0.5, 0.9):
+        half = content[: int(len(content) * share)]
+        assert reason(io.BytesIO(half + bytes(len(content) - len(half))))

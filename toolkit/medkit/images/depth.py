@@ -61,10 +61,14 @@ class Declared:
         the file can be read in several ways; empty if it says nothing.
     black
         The sample that is black, at most 0.
+    shifted_by
+        Bits below the ones that count, where they may lie at the top. If they
+        are empty in all samples, the last of ``whites`` counts.
     """
 
     whites: tuple[float, ...] = ()
     black: float = 0.0
+    shifted_by: int = 0
 
 
 NOTHING_DECLARED = Declared()
@@ -116,35 +120,83 @@ def full_scale(
     """
     step = max(pixels // _MOST_SAMPLES, 1)
     chosen, lowest, highest, is_float = [], np.inf, -np.inf, False
+    low_bits = 0
     for band in bands:
-        samples = np.asarray(band).ravel()
+        samples = np.asarray(band)
         is_float = samples.dtype.kind == "f"
         if is_float and not np.isfinite(samples).all():
             raise ImageError(f"has samples that are not finite; {_ACCEPTED}")
         lowest, highest = min(lowest, float(samples.min())), max(highest, float(samples.max()))
-        chosen.append(samples[::step].astype(np.float64))
-    dark, most, bright = np.percentile(np.concatenate(chosen), (_DARK, _MOST, _BRIGHT))
+        if declared.shifted_by:
+            low_bits |= int(np.bitwise_or.reduce(samples, axis=None))
+        by_pixel = samples.reshape(-1, samples.shape[2] if samples.ndim == 3 else 1)
+        chosen.append(by_pixel[::step].ravel().astype(np.float64))
+    dark, most, bright = (
+        float(value)
+        for value in np.percentile(np.concatenate(chosen), (_DARK, _MOST, _BRIGHT)) - declared.black
+    )
     black = declared.black
-    if dark - black < -_OVERSHOOT * max(bright - black, 0):
+    if dark < -_OVERSHOOT * max(bright, 0):
         raise ImageError(f"has negative samples; {_ACCEPTED}")
-    value, guessed = next((white for white in declared.whites if bright <= white), None), False
-    if value is None:
-        value, guessed = _told_by(float(most), float(bright), highest, is_float)
-    return FullScale(value, guessed, lowest < black or highest > value, black)
-
-
-def _told_by(most: float, bright: float, highest: float, is_float: bool) -> tuple[float, bool]:
-    """Return the full scale, and whether it is a guess."""
-    if is_float and bright <= 1.0 + _OVERSHOOT:
-        # Floats are 0..1 by convention; all samples within it leave no doubt.
-        return 1.0, highest > 1.0
+    whites = _believable(declared, bright, is_float)
+    in_doubt = False
+    if _is_ambiguous(declared) and bright <= whites[0]:
+        is_shifted = low_bits % 2**declared.shifted_by == 0
+        whites, in_doubt = whites[-1:] if is_shifted else whites, not is_shifted
+    elif whites and not _is_depth(whites[0] - black):
+        # A hot pixel may have set the largest sample that a file names.
+        in_doubt = bright < _LEAST_FILLED * (whites[0] - black)
+    value = next((white for white in whites if bright <= white - black), None)
+    if value is not None:
+        return FullScale(value, in_doubt, lowest < black or highest > value, black)
     if bright > 2.0 ** _DEPTHS[-1] - 1:
         raise ImageError(f"has samples up to {highest:g}; {_ACCEPTED}")
-    if most < _LEAST_MOST * bright:
+    told = _told_by(most, bright, is_float)
+    if told is None:
         raise ImageError(
             f"has samples up to {highest:g}, most far below; "
             "nothing tells which of them is white; store the image with 8 bits"
         )
+    # All samples of floats within 0..1 leave no doubt.
+    guessed = not is_float or told != 1.0 or highest - black > 1.0
+    return FullScale(told + black, guessed, lowest < black or highest > told + black, black)
+
+
+def _believable(declared: Declared, bright: float, is_float: bool) -> tuple[float, ...]:
+    """Return the whites that a file names and that can be its full scale.
+
+    The tags of TIFF name the largest sample that occurs, and writers mean by
+    it either that, or the largest that there can be.
+    """
+    ranges = [white - declared.black for white in declared.whites]
+    return tuple(
+        white
+        for white, wide in zip(declared.whites, ranges, strict=True)
+        # Floats of 0..1 keep their convention, whatever occurs in them.
+        if not (is_float and white < 1.0) and (_is_depth(wide) or bright >= _LEAST_MOST * wide)
+    )
+
+
+def _is_depth(wide: float) -> bool:
+    """Whether a range is that of all samples of some bits, or of floats."""
+    return wide == 1.0 or wide + 1 in [2.0**depth for depth in _DEPTHS]
+
+
+def _is_ambiguous(declared: Declared) -> bool:
+    """Whether a dark picture could lie at the top of its bits, and a bright one at the bottom.
+
+    Where the two whites differ by more than some times, no picture is so dark.
+    """
+    whites = declared.whites
+    return declared.shifted_by > 0 and whites[0] >= _LEAST_MOST / 2 * whites[-1]
+
+
+def _told_by(most: float, bright: float, is_float: bool) -> float | None:
+    """Return the full scale that percentiles tell, counted from black; ``None`` if none."""
+    if is_float and bright <= 1.0 + _OVERSHOOT:
+        return 1.0  # floats are 0..1 by convention
+    if most < _LEAST_MOST * bright:
+        return None
     full = next(2.0**depth - 1 for depth in _DEPTHS if bright <= 2.0**depth - 1)
     fills = bright == 0 or bright >= _LEAST_FILLED * full
-    return (full if fills else bright / _USUALLY_FILLED), True
+    return full if fills else bright / _USUALLY_FILLED

@@ -67,6 +67,7 @@ class Samples:
             all colours were multiplied by an alpha of zero.
         """
         values = self.values[..., : self.colours]
+        alpha = self.values[..., self.colours : self.colours + 1]
         scale, notes = self._scale(values)
 
         def shown(band: Array) -> NDArray[np.uint8]:
@@ -79,9 +80,8 @@ class Samples:
         if self.colours == 4:
             image = to_eight_bits(image).pixels
         if self.alpha:
-            alpha = self.values[..., self.colours : self.colours + 1]
             if not self.premultiplied:
-                opaque = _opaque(alpha, self.declared)
+                opaque = _opaque(alpha, self.declared, scale.value)
                 image.putalpha(_by_bands(alpha, "L", lambda band: scaled(band, opaque)))
             elif not any(band.any() for band in _bands(alpha)):
                 if not any(band.any() for band in _bands(values)):
@@ -106,21 +106,31 @@ class Samples:
         if values.dtype == np.uint8:
             white = declared.whites[0] if declared.whites else 255.0
             return FullScale(white, guessed=False, clipped=False), ()
-        found = full_scale(_bands(values), values.size, declared)
+        if self.alpha and self.premultiplied and not declared.whites:
+            # No colour is brighter than the alpha that it was multiplied by.
+            alpha = self.values[..., self.colours : self.colours + 1]
+            declared = Declared((_opaque(alpha, declared, 0.0).value,))
+        found = full_scale(_bands(values), values.shape[0] * values.shape[1], declared)
         if self.zero_is_white and found.guessed:
             raise ImageError(refusal)  # the file names a white that its samples exceed
         return found, (DEPTH_GUESSED,) * found.guessed + (DEPTH_CLIPPED,) * found.clipped
 
 
-def _opaque(alpha: Array, declared: Declared) -> FullScale:
-    """Return the alpha of an opaque pixel: the largest number of the smallest depth that fits."""
+def _opaque(alpha: Array, declared: Declared, white: float) -> FullScale:
+    """Return the alpha of an opaque pixel: the largest number of the depth that the image has.
+
+    It is the smallest that holds all alpha and the full scale of the colours.
+    """
     most = max(float(band.max()) for band in _bands(alpha))
     if not np.isfinite(most):
         raise ImageError("has alpha that is not finite; accepted: 0.0 to 1.0")
-    depths = () if alpha.dtype.kind == "f" else (2.0**bits - 1 for bits in range(8, 17))
-    unit = (1.0,) if alpha.dtype.kind == "f" else ()
-    opaque = next((white for white in (*declared.whites, *unit, *depths) if most <= white), most)
-    return FullScale(opaque, guessed=False, clipped=False)
+    if alpha.dtype.kind == "f":
+        depths: tuple[float, ...] = (1.0,)
+    else:
+        depths = tuple(2.0**bits - 1 for bits in range(8, 17))
+        most = max(most, min(white, depths[-1]))
+    opaque = next((full for full in (*declared.whites, *depths) if most <= full), most)
+    return FullScale(max(opaque, 1.0), guessed=False, clipped=False)
 
 
 def _bands(values: Array) -> Iterator[Array]:

@@ -74,6 +74,12 @@ def decode_gif(file: BoundedFile, limits: Limits) -> Decoded:
     from PIL import GifImagePlugin
 
     with as_pillow_comes():
+        with GifImagePlugin.GifImageFile(_stream(file)) as image:
+            box, size = image.dispose_extent, image.size
+        if box != (0, 0, *size) and "transparency" not in image.info:
+            # Pillow would fill the rest with whatever colour comes first.
+            raise ImageError("a GIF whose first frame does not fill it; save it as PNG")
+        file.seek(0)
         return decode_with(GifImagePlugin.GifImageFile, _stream(file), file, limits)
 
 
@@ -83,6 +89,7 @@ def decode_avif(file: BoundedFile, limits: Limits) -> Decoded:
 
     if not AvifImagePlugin.SUPPORTED:
         raise ImageError("an AVIF, which this build of Pillow does not decode; save it as PNG")
+    _check_filled(file)
     with as_pillow_comes():
         return decode_with(AvifImagePlugin.AvifImageFile, _stream(file), file, limits)
 
@@ -92,14 +99,39 @@ def decode_heic(file: BoundedFile, limits: Limits) -> Decoded:
     need("read HEIC", "pillow_heif")
     from pillow_heif import HeifImageFile
 
+    _check_filled(file)
     with as_pillow_comes():
         return decode_with(HeifImageFile, _stream(file), file, limits)
+
+
+def _check_filled(file: BoundedFile) -> None:
+    """Refuse a file whose pixels end in zeros, as a copy that was interrupted has them.
+
+    No encoder of AVIF or HEIC writes so many, and the decoders fill up the
+    picture without a word.
+    """
+    place = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(place)
+        head = file.read(16)
+        length = int.from_bytes(head[:4])
+        length = int.from_bytes(head[8:]) if length == 1 else length
+        end = place + length if length else file.size
+        if head[4:8] == b"mdat" and place + 16 + _FILLED_UP <= end <= file.size:
+            file.seek(end - _FILLED_UP)
+            if not any(file.read(_FILLED_UP)):
+                raise ImageError("ends before its pixels do")
+        if len(head) < 16 or not place + 8 <= end < file.size:
+            break
+        place = end
+    file.seek(0)
 
 
 def _stream(file: BoundedFile) -> IO[bytes]:
     return cast(IO[bytes], file)
 
 
+_MOST_BOXES, _FILLED_UP = 100, 64
 _HERE = __name__
 _JPEG_2000 = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")

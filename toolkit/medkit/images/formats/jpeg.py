@@ -5,21 +5,29 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO, cast
 
-from PIL import JpegImagePlugin
+from PIL import ImageFile, JpegImagePlugin
 
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
-from medkit.images.formats.jpeg_deep import decode_deep, is_deep
-from medkit.images.formats.jpeg_end import PADDINGS, has_all_scans, has_end, has_scan, padded
-from medkit.images.formats.jpeg_segments import read_segments
+from medkit.images.formats.jpeg_deep import decode_deep, is_deep, read_deep
+from medkit.images.formats.jpeg_end import (
+    PADDINGS,
+    check_last_scan,
+    only_scan_end,
+    padded,
+    read_scans,
+)
+from medkit.images.formats.jpeg_segments import JpegSegments, read_segments
+from medkit.images.formats.jpeg_watch import WatchedJpeg
 from medkit.images.formats.pillow import decode_with, orientation_in
 from medkit.images.formats.pillow_globals import as_pillow_comes
 from medkit.images.formats.registry import Decoded, register_image_format
 from medkit.images.limits import Limits
-from medkit.images.notes import END_MISSING
+from medkit.images.notes import END_MISSING, SEVERAL_FRAMES
 from medkit.images.pixels import turned
 
 _UNSCALED = 1 << 16
@@ -42,47 +50,89 @@ class JpegFormat:
     def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
         """Decode the first picture, upright and with 8 bits; see the input contract's rules."""
         segments = read_segments(file)
-        stream, frame = cast(IO[bytes], segments.file), segments.frame
-
-        def decode(source: IO[bytes], least: int) -> Decoded:
-            if frame is None or not is_deep(frame):
-                return decode_with(JpegImagePlugin.JpegImageFile, source, file, limits, least)
-            found = decode_deep(source.read(), frame, file, limits)
-            upright = turned(found.pixels, orientation_in(segments.exif))
-            return Decoded(upright, (frame.width, frame.height), notes=found.notes)
-
+        if segments.is_jpeg_ls:
+            raise ImageError("a JPEG-LS; accepted: JPEG; save it as PNG")
         with as_pillow_comes():
-            if has_end(stream, segments.file.size):
-                return decode(stream, least_side)
-            return _without_end(stream, least_side, decode)
+            found = _Jpeg(segments, file, limits).decode(least_side)
+        return replace(found, notes=(*found.notes, *(SEVERAL_FRAMES,) * segments.several))
 
 
-def _without_end(
-    stream: IO[bytes], least_side: int, decode: Callable[[IO[bytes], int], Decoded]
-) -> Decoded:
-    """Decode a JPEG without its end marker, if all its pixels are there.
+@dataclass(frozen=True)
+class _Jpeg:
+    """A JPEG whose header is known.
 
-    Raises
-    ------
-    ImageError
-        If they are not.
+    Attributes
+    ----------
+    segments
+        What its header says.
+    file, limits
+        The file, and limits of one image.
     """
-    content = stream.read()
-    if not has_scan(content):
-        return decode(io.BytesIO(content), least_side)  # the decoder says why
-    if not has_all_scans(content):
-        raise ImageError("ends before its pixels do")
-    # At a smaller scale, libjpeg passes over coefficients that may be missing.
-    first, second = (
-        hashlib.sha256(
-            decode(io.BytesIO(padded(content, padding)), _UNSCALED).pixels.tobytes()
-        ).digest()
-        for padding in PADDINGS
-    )
-    if first != second:
-        raise ImageError("ends before its pixels do")
-    found = decode(io.BytesIO(padded(content, PADDINGS[0])), least_side)
-    return replace(found, notes=(*found.notes, END_MISSING))
+
+    segments: JpegSegments
+    file: BoundedFile
+    limits: Limits
+
+    def decode(self, least_side: int) -> Decoded:
+        """Decode the picture, if all its pixels are there."""
+        stream = self.segments.file
+        end = only_scan_end(cast(IO[bytes], stream), self.segments.first_scan)
+        if end is not None and not self._is_deep:
+            watched = WatchedJpeg(stream, end)
+            found = self._by_pillow(watched, least_side, watched.watch)
+            if not watched.ended_early:
+                return found
+        stream.seek(0)
+        if self.segments.frame is None:
+            self.file.seek(0)
+            self._by_pillow(self.file, least_side)  # it says what is wrong, in bounded reads
+            stream.seek(0)
+        return self._decode_checked(stream.read(), least_side)
+
+    def _decode_checked(self, content: bytes, least_side: int) -> Decoded:
+        """Decode a JPEG whose data have to be looked at first."""
+        scans = read_scans(content)
+        if scans.count == 0:
+            return self._by_pillow(io.BytesIO(content), least_side)  # it says why
+        whole = padded(content, scans.data_end, PADDINGS[0])
+        if not scans.complete:
+            with suppress(OSError, SyntaxError):
+                self._decode(whole, least_side)  # limits come first
+            raise ImageError("ends before its pixels do")
+        found = self._decode(whole, least_side)
+        check_last_scan(content, scans, self._samples)
+        return replace(found, notes=(*found.notes, *(END_MISSING,) * (not scans.has_end)))
+
+    @property
+    def _is_deep(self) -> bool:
+        return self.segments.frame is not None and is_deep(self.segments.frame)
+
+    def _decode(self, content: bytes, least_side: int) -> Decoded:
+        frame = self.segments.frame
+        if frame is None or not is_deep(frame):
+            return self._by_pillow(io.BytesIO(content), least_side)
+        found = decode_deep(content, frame, self.file, self.limits)
+        upright = turned(found.pixels, orientation_in(self.segments.exif))
+        return Decoded(upright, (frame.width, frame.height), notes=found.notes)
+
+    def _by_pillow(
+        self,
+        stream: io.IOBase,
+        least_side: int,
+        watch: Callable[[ImageFile.ImageFile], None] | None = None,
+    ) -> Decoded:
+        plugin = JpegImagePlugin.JpegImageFile
+        source = cast(IO[bytes], stream)
+        return decode_with(plugin, source, self.file, self.limits, least_side, watch=watch)
+
+    def _samples(self, content: bytes) -> bytes:
+        """Return a digest of a JPEG's samples as they are stored."""
+        frame = self.segments.frame
+        if frame is not None and is_deep(frame):
+            values = read_deep(content, frame, self.file, self.limits).tobytes()
+        else:
+            values = self._by_pillow(io.BytesIO(content), _UNSCALED).pixels.tobytes()
+        return hashlib.sha256(values).digest()
 
 
 register_image_format(JpegFormat())

@@ -37,7 +37,7 @@ def decode(file: BoundedFile, limits: Limits) -> Decoded:
         raise ImageError("cannot be decoded: a JPEG 2000 of no size")
     if content.find(_END, max(content.find(_START_OF_DATA, frame.start), frame.start)) < 0:
         # What is missing would be filled up by what comes before it.
-        raise ImageError("ends before its pixels do")
+        raise ImageError("a JPEG 2000 without its end marker, so pixels may be missing")
     deepest = max(frame.precisions)
     if _is_pillows(frame):
         from PIL import Jpeg2KImagePlugin

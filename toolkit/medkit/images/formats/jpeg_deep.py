@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
 from medkit.images.depth import NOTHING_DECLARED, Declared
@@ -22,7 +25,18 @@ def is_deep(frame: JpegFrame) -> bool:
 
 
 def decode_deep(content: bytes, frame: JpegFrame, file: BoundedFile, limits: Limits) -> EightBits:
-    """Decode a JPEG; see the input contract's rules.
+    """Decode a JPEG to 8 bits, by the input contract's rules; see :func:`read_deep`."""
+    return Samples(
+        read_deep(content, frame, file, limits),
+        frame.components,
+        declared=declared_by(frame.precision),
+    ).to_eight_bits()
+
+
+def read_deep(
+    content: bytes, frame: JpegFrame, file: BoundedFile, limits: Limits
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a JPEG to its samples, shape (rows, columns, samples).
 
     Parameters
     ----------
@@ -53,11 +67,7 @@ def decode_deep(content: bytes, frame: JpegFrame, file: BoundedFile, limits: Lim
     values = imagecodecs.jpeg8_decode(content)
     if values.shape[:2] != (frame.height, frame.width):
         raise ImageError(f"a {kind} of another size than its header says")
-    return Samples(
-        values.reshape(*values.shape[:2], -1),
-        frame.components,
-        declared=declared_by(frame.precision),
-    ).to_eight_bits()
+    return values.reshape(*values.shape[:2], -1)
 
 
 def declared_by(precision: int) -> Declared:

@@ -7,18 +7,23 @@ pixels are sound. Decoders are given the file without them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from medkit.images.bounded_file import BoundedFile
 from medkit.images.formats.jpeg_header import FRAMES, JpegFrame, frame_of
 from medkit.images.formats.spliced import Part, SplicedFile
 
-_APP0, _APP1, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_FRAME_OF_JPEG_LS = 0xF7
 _FIRST_SEGMENT, _END, _START_OF_SCAN = 0xC0, 0xD9, 0xDA
 _BARE = range(0xD0, 0xD9)
 
 _EXIF = b"Exif\0\0"
 _USED = {_APP0: (b"JFIF\0", 14), _APP1: (_EXIF, len(_EXIF)), _APP14: (b"Adobe", 12)}
 """What decides the colours or the orientation: how it begins, and the fewest bytes that it has."""
+
+_PICTURES, _NUMBER_OF_PICTURES = b"MPF\0", 0xB001
+"""Start of the segment that indexes the pictures of one file, and a tag of it."""
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"  # may hold the orientation, too
 _LOOKED_AT = max(32, len(_XMP))
@@ -36,27 +41,44 @@ class JpegSegments:
         What its header says of the frame; ``None`` if it has none.
     exif
         The first EXIF; empty if there is none.
+    several
+        Whether the file says that it holds more pictures.
+    first_scan
+        Where in ``file`` the first scan begins, or what else ends the header.
+    is_jpeg_ls
+        Whether the frame is of another standard (ITU-T T.87).
     """
 
     file: SplicedFile
     frame: JpegFrame | None
     exif: bytes
+    several: bool
+    first_scan: int
+    is_jpeg_ls: bool
 
 
 def read_segments(file: BoundedFile) -> JpegSegments:
     """Sort the segments before a JPEG's first scan. What is out of order is left as it is."""
     parts: list[Part] = []
-    begin, place, frame, exif = 0, 2, None, b""
+    begin, place, frame, exif, several = 0, 2, None, b"", False
+    is_jpeg_ls = False
     while place < file.size:
         file.seek(place)
         head = file.read(4 + _LOOKED_AT)
+        if head[:2] == b"\xff\xff":  # bytes that fill up may stand before a marker
+            place += len(head) - len(head.lstrip(b"\xff")) - 1 or 1
+            continue
         if len(head) < 4 or head[0] != 0xFF or head[1] < _FIRST_SEGMENT:
             break
         marker, end = head[1], place + 2 + int.from_bytes(head[2:4])
-        if marker in (_END, _START_OF_SCAN, 0xFF, *_BARE) or not place + 4 <= end <= file.size:
+        if marker in (_END, _START_OF_SCAN, *_BARE) or not place + 4 <= end <= file.size:
             break
+        is_jpeg_ls = is_jpeg_ls or marker == _FRAME_OF_JPEG_LS
         if marker in FRAMES and frame is None:
             frame = frame_of(head)
+        if marker == _APP2 and head[4:].startswith(_PICTURES):
+            file.seek(place + 4 + len(_PICTURES))
+            several = several or _count_pictures(file.read(end - place - 4 - len(_PICTURES))) > 1
         if not _is_used(marker, head[4 : end - place]):
             parts.append((begin, place - begin))
             begin = end
@@ -65,7 +87,20 @@ def read_segments(file: BoundedFile) -> JpegSegments:
             exif = file.read(end - place - 4)
         place = end
     parts.append((begin, file.size - begin))
-    return JpegSegments(SplicedFile(file, parts), frame, exif)
+    spliced = SplicedFile(file, parts)
+    first_scan = spliced.size - max(file.size - place, 0)
+    return JpegSegments(spliced, frame, exif, several, first_scan, is_jpeg_ls)
+
+
+def _count_pictures(index: bytes) -> int:
+    """Return how many pictures the index of a multi-picture file names (CIPA DC-007, 5.2.2)."""
+    order: Literal["little", "big"] = "little" if index.startswith(b"II") else "big"
+    start = int.from_bytes(index[4:8], order)
+    entries = int.from_bytes(index[start : start + 2], order)
+    for place in range(start + 2, min(start + 2 + 12 * entries, len(index)), 12):
+        if int.from_bytes(index[place : place + 2], order) == _NUMBER_OF_PICTURES:
+            return int.from_bytes(index[place + 8 : place + 12], order)
+    return 1
 
 
 def _is_used(marker: int, content: bytes) -> bool:

@@ -37,6 +37,7 @@ def decode_with(
     limits: Limits,
     least_side: int | None = None,
     declared: Declared = NOTHING_DECLARED,
+    watch: Callable[[ImageFile.ImageFile], None] | None = None,
 ) -> Decoded:
     """Decode the first frame by one of Pillow's plug-ins, upright and with 8 bits.
 
@@ -53,6 +54,8 @@ def decode_with(
         does not scale.
     declared
         What the file says of its samples, if they have more than 8 bits.
+    watch
+        Called with the image before it is decoded.
     """
     # Pillow's own function compares the size with a limit that is one for the whole
     # process. It would also open what follows a JPEG's first frame.
@@ -62,6 +65,8 @@ def decode_with(
         if least_side is not None:
             image.draft(image.mode, (least_side, least_side))
         check_content(image, stream, file, full, limits)
+        if watch is not None:
+            watch(image)
         image.load()
         found = to_eight_bits(image, declared)
         upright = turned(found.pixels, orientation_of(image))

@@ -49,10 +49,13 @@ class PngFormat:
 
 def _declared(chunks: PngChunks) -> Declared:
     """Return what a PNG of more than 8 bits says of its samples."""
-    if chunks.significant_bits is None or not 8 < chunks.significant_bits < 16:
+    if chunks.significant_bits is None or not 8 <= chunks.significant_bits < 16:
         return NOTHING_DECLARED
     # A PNG of 12 significant bits fills 16 by its standard; not all writers obey.
-    return Declared((2.0**chunks.significant_bits - 1, _SIXTEEN_BITS))
+    return Declared(
+        (2.0**chunks.significant_bits - 1, _SIXTEEN_BITS),
+        shifted_by=16 - chunks.significant_bits,
+    )
 
 
 register_image_format(PngFormat())

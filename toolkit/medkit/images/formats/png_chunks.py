@@ -9,8 +9,9 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
-from medkit.images.formats.spliced import SplicedFile
+from medkit.images.formats.spliced import Part, SplicedFile
 
 _SIGNATURE = 8
 _KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
@@ -20,6 +21,7 @@ _EXIF, _BITS, _ANIMATION = b"eXIf", b"sBIT", b"acTL"
 _LARGEST = {_EXIF: 1 << 20, _BITS: 4, _ANIMATION: 8}
 """Bytes of the chunks that may say something useful, and are passed over if they are damaged."""
 
+_PIECE = 1 << 20  # bytes
 _DEEP = 16
 _COLOUR_TYPES = {0: (1, False), 2: (3, False), 3: (3, False), 4: (1, True), 6: (3, True)}
 """Colours and alpha, by the header's colour type (PNG 1.2, 4.1.1)."""
@@ -59,7 +61,7 @@ class PngChunks:
 
 def read_chunks(file: BoundedFile) -> PngChunks:
     """Sort a PNG's chunks. What follows a chunk that ends early is left for the decoder."""
-    parts = [(0, _SIGNATURE)]
+    parts: list[Part] = [(0, _SIGNATURE)]
     place, has_end, useful = _SIGNATURE, False, dict[bytes, bytes]()
     while place < file.size and not has_end:
         file.seek(place)
@@ -75,7 +77,12 @@ def read_chunks(file: BoundedFile) -> PngChunks:
                 continue
         if kind in (b"IHDR", b"tRNS") and length <= 16 and end <= file.size:
             useful.setdefault(kind, file.read(length))
-        if kind in (*_KEPT, _EXIF):
+        if kind == b"IDAT" and length and end <= file.size:
+            _check_sum(file, length)
+        scaled = _scaled_key(useful) if kind == b"tRNS" else None
+        if scaled is not None:
+            parts.append(scaled)
+        elif kind in (*_KEPT, _EXIF):
             _add(parts, place, min(end, file.size))
         elif not kind.isalpha() or end > file.size:
             if b"IDAT" in useful:
@@ -88,13 +95,33 @@ def read_chunks(file: BoundedFile) -> PngChunks:
     return _told(SplicedFile(file, parts), useful, has_end)
 
 
-def _add(parts: list[tuple[int, int]], start: int, end: int) -> None:
+def _check_sum(file: BoundedFile, length: int) -> None:
+    """Check the checksum of pixels, from where they begin; decoders pass over it."""
+    found = zlib.crc32(b"IDAT")
+    while length:
+        piece = file.read(min(length, _PIECE))
+        found, length = zlib.crc32(piece, found), length - len(piece)
+    if found != int.from_bytes(file.read(4)):
+        raise ImageError("has damaged pixels: their checksum is wrong")
+
+
+def _add(parts: list[Part], start: int, end: int) -> None:
     """Add a part of a file, to the last one if it follows that."""
-    begin, length = parts[-1]
-    if begin + length == start:
-        parts[-1] = begin, end - begin
+    last = parts[-1]
+    if not isinstance(last, bytes) and sum(last) == start:
+        parts[-1] = last[0], end - last[0]
     else:
         parts.append((start, end - start))
+
+
+def _scaled_key(useful: dict[bytes, bytes]) -> bytes | None:
+    """Return the chunk of a transparent grey of 2 or 4 bits as one of 8, as Pillow takes it."""
+    header, key = useful.get(b"IHDR", b""), useful.get(b"tRNS", b"")
+    if len(header) != 13 or header[8] not in (2, 4) or header[9] != 0 or len(key) != 2:
+        return None
+    most = 2 ** header[8] - 1
+    content: bytes = b"tRNS" + ((int.from_bytes(key) & most) * 255 // most).to_bytes(2)
+    return (2).to_bytes(4) + content + zlib.crc32(content).to_bytes(4)
 
 
 def _content(file: BoundedFile, kind: bytes, length: int) -> bytes | None:

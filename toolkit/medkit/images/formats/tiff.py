@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -18,6 +20,7 @@ from medkit.images.formats import tiff_directory as tiff
 from medkit.images.formats import tiff_layout as kinds
 from medkit.images.formats.extra import need
 from medkit.images.formats.jpeg2000_header import read_size
+from medkit.images.formats.jpeg_complete import brings_all_pixels
 from medkit.images.formats.jpeg_header import read_frame
 from medkit.images.formats.pillow_globals import as_pillow_comes
 from medkit.images.formats.pillow_limits import check_expansion, check_size
@@ -35,9 +38,8 @@ silence_libtiff()
 # A row says what is wrong with a file; the terminal need not say it too.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_END_OF_JPEG = b"\xff\xd9"
-_TAIL = 64
-"""Bytes at the end of a strip in which a JPEG's end marker is looked for."""
+_FILLED_UP = 16
+"""Zeros at the end of a strip, from which on its checksum is looked at."""
 
 _SIXTEEN_BITS = 2.0**16 - 1
 
@@ -61,7 +63,7 @@ class TiffFormat:
         """Decode the first page, upright and with 8 bits; see the input contract's rules."""
         directory = tiff.read_directory(file)
         layout = kinds.layout_of(directory)
-        _check(layout, file, limits)
+        _check(layout, directory, file, limits)
         stream = tiff.with_tags(
             file, directory.order, _tags_for_decoders(directory, layout, file.size)
         )
@@ -81,25 +83,61 @@ class TiffFormat:
         return Decoded(upright, layout.size, notes=notes)
 
 
-def _check(layout: TiffLayout, file: BoundedFile, limits: Limits) -> None:
+def _check(layout: TiffLayout, directory: TiffDirectory, file: BoundedFile, limits: Limits) -> None:
     """Check what decoding costs, before anything is decoded."""
     stored = layout.samples * math.ceil(layout.bits / 8)
     stored = 3 if layout.photometric == kinds.PALETTE and stored < 3 else stored
     memory = stored if stored == 1 else stored + 3 if stored < 4 else stored + 5
+    if not layout.pillow_is_right:
+        memory = 3 * stored + 4  # tifffile holds the file's bytes and a strip beside the picture
     check_size(layout.size, limits, memory)
     layout.check_parts(file)
     if layout.compression == kinds.JPEG:
-        _check_ends_of_jpeg(layout, file)
+        _check_jpegs(layout, directory, file)
+    elif layout.compression == kinds.OLD_JPEG:
+        _check_old_jpeg(directory, file)
     whole = layout.whole_pixels
     check_expansion(stored * whole, memory * whole, file, limits)
+    if layout.compression in kinds.DEFLATE:
+        _check_deflated(layout, file)
 
 
-def _check_ends_of_jpeg(layout: TiffLayout, file: BoundedFile) -> None:
-    """Check that each strip or tile has its end marker; libjpeg fills up what is missing."""
+def _check_jpegs(layout: TiffLayout, directory: TiffDirectory, file: BoundedFile) -> None:
+    """Check that each strip or tile brings its pixels; libjpeg fills up what is missing."""
+    tables = bytes(directory.values(tiff.JPEG_TABLES, ()))
+    for number, offset in enumerate(layout.offsets):
+        file.seek(offset)
+        content = file.read(layout.length_of(number, file.size))
+        if not brings_all_pixels(tables[:-2] + content[2:] if tables else content):
+            raise ImageError("ends before its pixels do")
+
+
+def _check_old_jpeg(directory: TiffDirectory, file: BoundedFile) -> None:
+    """Check the same of an old JPEG, if it is a whole one as its tags say."""
+    offset, length = directory.number(tiff.JPEG_OFFSET, 0), directory.number(tiff.JPEG_LENGTH, 0)
+    if not offset or not length:
+        return
+    file.seek(offset)
+    if not brings_all_pixels(file.read(length)):
+        raise ImageError("ends before its pixels do")
+
+
+def _check_deflated(layout: TiffLayout, file: BoundedFile) -> None:
+    """Check the checksum of each strip or tile that seems to be filled up with zeros."""
     for number, offset in enumerate(layout.offsets):
         length = layout.length_of(number, file.size)
-        file.seek(offset + max(length - _TAIL, 0))
-        if _END_OF_JPEG not in file.read(min(length, _TAIL)):
+        file.seek(offset + max(length - _FILLED_UP, 0))
+        if any(file.read(min(length, _FILLED_UP))):
+            continue
+        file.seek(offset)
+        inflate = zlib.decompressobj()
+        with suppress(zlib.error):
+            # In pieces, so that what it unpacks to takes no memory.
+            rest = file.read(length)
+            while rest and not inflate.eof:
+                inflate.decompress(rest, 1 << 20)
+                rest = inflate.unconsumed_tail
+        if not inflate.eof:
             raise ImageError("ends before its pixels do")
 
 
@@ -212,16 +250,20 @@ def _samples(values: NDArray[Any], layout: TiffLayout, directory: TiffDirectory)
 def _declared(layout: TiffLayout, directory: TiffDirectory) -> Declared:
     """Return what the file says of its samples."""
     signed = layout.sample_format == kinds.SIGNED
-    if layout.sample_format != kinds.FLOAT and layout.bits <= 8:
-        return Declared((2.0 ** (layout.bits - signed) - 1,))
     # Above zero, it is the least sample that occurs, and not black.
     black = min(0.0, *(_number(directory, tag) for tag in (tiff.MIN_SAMPLE, tiff.S_MIN_SAMPLE)))
+    if layout.sample_format != kinds.FLOAT and layout.bits <= 8:
+        return Declared((2.0 ** (layout.bits - signed) - 1,), black)
     whites = [_number(directory, tag) for tag in (tiff.MAX_SAMPLE, tiff.S_MAX_SAMPLE)]
     if 8 < layout.bits < 16:
         whites.append(2.0**layout.bits - 1)
-    # 16 and 32 bits are what any depth is stored in, and so is the largest value of 16.
+    # 16 and 32 bits are what any depth is stored in, and so is the largest value of 16. Only
+    # where black must be known does it say something.
     container = _SIXTEEN_BITS // 2 if signed else _SIXTEEN_BITS
-    said = (white for white in whites if 0 < white < _SIXTEEN_BITS and white != container)
+    if black < 0 or layout.photometric == kinds.ZERO_IS_WHITE:
+        said = [white for white in whites if 0 < white <= _SIXTEEN_BITS]
+    else:
+        said = [white for white in whites if 0 < white < _SIXTEEN_BITS and white != container]
     return Declared(tuple(said)[:1], black)
 
 

@@ -25,14 +25,14 @@ UNSPECIFIED, PREMULTIPLIED, STRAIGHT = 0, 1, 2
 _CORELDRAW_ALPHA = 999  # CorelDRAW 10 means alpha, as Pillow knows
 
 NONE, LZW, OLD_JPEG, JPEG, PACKBITS, LZMA, ZSTD, WEBP = 1, 5, 6, 7, 32773, 34925, 50000, 50001
-_DEFLATE = (8, 32946)
+DEFLATE = (8, 32946)
 _FAX = (2, 3, 4)
 JPEG_2000 = (33003, 33004, 33005, 34712)
 """Values of the tag Compression."""
 
-_BY_PILLOW = frozenset((NONE, *_FAX, LZW, OLD_JPEG, JPEG, *_DEFLATE, PACKBITS, LZMA, ZSTD, WEBP))
-_BY_TIFFFILE = frozenset((NONE, LZW, JPEG, *_DEFLATE, PACKBITS, LZMA, ZSTD, *JPEG_2000))
-_UNDO_PREDICTORS = frozenset((LZW, *_DEFLATE, LZMA, ZSTD))
+_BY_PILLOW = frozenset((NONE, *_FAX, LZW, OLD_JPEG, JPEG, *DEFLATE, PACKBITS, LZMA, ZSTD))
+_BY_TIFFFILE = frozenset((NONE, LZW, JPEG, *DEFLATE, PACKBITS, LZMA, ZSTD, WEBP, *JPEG_2000))
+_UNDO_PREDICTORS = frozenset((LZW, *DEFLATE, LZMA, ZSTD))
 """Compressions with which libtiff undoes a predictor; with others it passes over it."""
 
 _PREDICTORS = {1: (UNSIGNED, SIGNED, FLOAT), 2: (UNSIGNED, SIGNED, FLOAT), 3: (FLOAT,)}
@@ -142,7 +142,7 @@ class TiffLayout:
     def length_of(self, number: int, size: int) -> int:
         """Return how many bytes a strip or tile has, in a file of so many bytes."""
         (_, height), (across, down) = self.size, self.part
-        if self.compression == NONE:
+        if self.compression == NONE and not self._is_subsampled:
             together = 1 if self.separate else self.samples
             rows = down if self.tiled else min(down, height - number % -(-height // down) * down)
             return rows * -(-across * together * self.bits // 8)
@@ -150,6 +150,11 @@ class TiffLayout:
         count = self.counts[number] if len(self.counts) == len(self.offsets) else rest
         # A single strip may claim more than there is: decoders read up to the end.
         return min(count, rest) if len(self.offsets) == 1 else count
+
+    @cached_property
+    def _is_subsampled(self) -> bool:
+        """Whether several pixels share samples, so that a row has fewer of them."""
+        return self.photometric == YCBCR and self.subsampled
 
     @cached_property
     def pillow_is_right(self) -> bool:
@@ -170,7 +175,11 @@ class TiffLayout:
         kind = self.sample_format, self.bits
         if kind == (UNSIGNED, 8):
             is_jpeg = self.compression in (OLD_JPEG, JPEG)
-            if self.photometric == YCBCR and self.subsampled and not is_jpeg:
+            if self._is_subsampled and not is_jpeg:
+                return False
+            if self.photometric == ZERO_IS_WHITE and self.samples > 1:
+                return False
+            if self.fill_order != 1 and self.photometric in (ZERO_IS_WHITE, CMYK):
                 return False
             return not self.separate or (
                 self.photometric in (RGB, CMYK) and UNSPECIFIED not in self.extra
@@ -199,8 +208,9 @@ class TiffLayout:
         """
         if self.compression not in _BY_TIFFFILE:
             raise ImageError(
-                f"a TIFF whose compression, number {self.compression}, is not read with such "
-                "samples; save it with LZW or without compression"
+                f"a TIFF whose compression, number {self.compression}, is not read"
+                f"{' with such samples' * (self.compression in _BY_PILLOW)}; save it with LZW or "
+                "without compression"
             )
         if self.compression in JPEG_2000 and self.bits > 16:
             raise ImageError("a TIFF of JPEG 2000 with more than 16 bits; save it with LZW")

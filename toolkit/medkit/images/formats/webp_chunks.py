@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
 from medkit.images.formats.spliced import Part, SplicedFile
 
@@ -18,6 +19,8 @@ _USED = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 
 _LARGEST_EXIF = 1 << 20  # bytes; the orientation is not worth more
 _SHORTEST_VP8X = 10
+_FILLED_UP = 64
+"""Zeros at the end of the lossy pixels, which no encoder writes: a copy was interrupted."""
 
 
 def without_side_data(file: BoundedFile) -> SplicedFile:
@@ -40,6 +43,10 @@ def without_side_data(file: BoundedFile) -> SplicedFile:
             place = end + length % 2
             continue
         kept.append((place, min(end, file.size) - place))
+        if kind == b"VP8 " and whole and length > _FILLED_UP:
+            file.seek(end - _FILLED_UP)
+            if not any(file.read(_FILLED_UP)):
+                raise ImageError("ends before its pixels do")
         if whole and length % 2:
             kept.append(b"\0")
         place = end + length % 2

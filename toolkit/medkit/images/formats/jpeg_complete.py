@@ -1,0 +1,57 @@
+"""Whether a JPEG inside of another file brings all its pixels."""
+
+from __future__ import annotations
+
+import io
+from typing import IO, cast
+
+from PIL import JpegImagePlugin
+
+from medkit.errors import ImageError
+from medkit.images.formats.jpeg_end import JpegScans, check_last_scan, read_scans
+from medkit.images.formats.jpeg_header import read_frame
+from medkit.images.formats.jpeg_watch import WatchedJpeg
+from medkit.images.formats.pillow_globals import as_pillow_comes
+
+_DAMAGE = (OSError, SyntaxError, ValueError)
+
+
+def brings_all_pixels(content: bytes) -> bool:
+    """Return whether all pixels are there; also true for what Pillow cannot decode.
+
+    Parameters
+    ----------
+    content
+        The JPEG, with its tables.
+    """
+    scans = read_scans(content)
+    if not scans.has_end or not scans.complete:
+        return False
+    frame = read_frame(content)
+    if frame is None or frame.precision != 8 or frame.lossless or frame.components == 2:
+        return True
+    with as_pillow_comes():
+        try:
+            if scans.count > 1 or not _last_row_is_written(content, scans):
+                check_last_scan(content, scans, _samples)
+        except ImageError:
+            return False
+        except _DAMAGE:
+            return True  # the decoder of the file says why
+    return True
+
+
+def _last_row_is_written(content: bytes, scans: JpegScans) -> bool:
+    assert scans.data_end is not None
+    watched = WatchedJpeg(io.BytesIO(content), scans.data_end)
+    with JpegImagePlugin.JpegImageFile(cast(IO[bytes], watched)) as image:
+        image.draft(image.mode, (1, 1))  # the data are read in full at the smallest scale, too
+        watched.watch(image)
+        image.load()
+    return not watched.ended_early
+
+
+def _samples(content: bytes) -> bytes:
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(content)) as image:
+        image.load()
+        return image.tobytes()
