@@ -22,13 +22,17 @@ from medkit.images.formats.jpeg_end import (
     read_scans,
 )
 from medkit.images.formats.jpeg_segments import JpegSegments, read_segments
-from medkit.images.formats.jpeg_watch import WatchedJpeg
+from medkit.images.formats.jpeg_watch import LastRow
 from medkit.images.formats.pillow import decode_with, orientation_in
 from medkit.images.formats.pillow_globals import as_pillow_comes
 from medkit.images.formats.registry import Decoded, register_image_format
+from medkit.images.formats.spliced import SplicedFile
 from medkit.images.limits import Limits
 from medkit.images.notes import END_MISSING, SEVERAL_FRAMES
 from medkit.images.pixels import turned
+
+_IN_MEMORY = 1 << 22
+"""Bytes of a file that is read at once: Pillow reads a header in forty pieces."""
 
 _UNSCALED = 1 << 16
 """Pixels that no side of a JPEG has, so that it is decoded at its full size."""
@@ -49,7 +53,8 @@ class JpegFormat:
 
     def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
         """Decode the first picture, upright and with 8 bits; see the input contract's rules."""
-        segments = read_segments(file)
+        source = io.BytesIO(file.read()) if file.size <= _IN_MEMORY else file
+        segments = read_segments(source, file.size)
         if segments.is_jpeg_ls:
             raise ImageError("a JPEG-LS; accepted: JPEG; save it as PNG")
         with as_pillow_comes():
@@ -75,18 +80,19 @@ class _Jpeg:
 
     def decode(self, least_side: int) -> Decoded:
         """Decode the picture, if all its pixels are there."""
-        stream = self.segments.file
+        stream: SplicedFile | io.BytesIO = self.segments.file
+        if self.file.size <= _IN_MEMORY:
+            stream = io.BytesIO(stream.read())
         end = only_scan_end(cast(IO[bytes], stream), self.segments.first_scan)
         if end is not None and not self._is_deep:
-            watched = WatchedJpeg(stream, end)
-            found = self._by_pillow(watched, least_side, watched.watch)
-            if not watched.ended_early:
+            last_row = LastRow(stream, end)
+            found = self._by_pillow(last_row.stream, least_side, last_row.watch)
+            if not last_row.is_missing:
                 return found
-        stream.seek(0)
         if self.segments.frame is None:
             self.file.seek(0)
-            self._by_pillow(self.file, least_side)  # it says what is wrong, in bounded reads
-            stream.seek(0)
+            self._by_pillow(cast(IO[bytes], self.file), least_side)  # it says what is wrong
+        stream.seek(0)
         return self._decode_checked(stream.read(), least_side)
 
     def _decode_checked(self, content: bytes, least_side: int) -> Decoded:
@@ -117,13 +123,12 @@ class _Jpeg:
 
     def _by_pillow(
         self,
-        stream: io.IOBase,
+        stream: IO[bytes],
         least_side: int,
         watch: Callable[[ImageFile.ImageFile], None] | None = None,
     ) -> Decoded:
         plugin = JpegImagePlugin.JpegImageFile
-        source = cast(IO[bytes], stream)
-        return decode_with(plugin, source, self.file, self.limits, least_side, watch=watch)
+        return decode_with(plugin, stream, self.file, self.limits, least_side, watch=watch)
 
     def _samples(self, content: bytes) -> bytes:
         """Return a digest of a JPEG's samples as they are stored."""

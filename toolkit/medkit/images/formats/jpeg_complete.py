@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import IO, cast
 
 from PIL import JpegImagePlugin
 
 from medkit.errors import ImageError
 from medkit.images.formats.jpeg_end import JpegScans, check_last_scan, read_scans
 from medkit.images.formats.jpeg_header import read_frame
-from medkit.images.formats.jpeg_watch import WatchedJpeg
+from medkit.images.formats.jpeg_watch import LastRow
 from medkit.images.formats.pillow_globals import as_pillow_comes
 
 _DAMAGE = (OSError, SyntaxError, ValueError)
@@ -43,12 +42,12 @@ def brings_all_pixels(content: bytes) -> bool:
 
 def _last_row_is_written(content: bytes, scans: JpegScans) -> bool:
     assert scans.data_end is not None
-    watched = WatchedJpeg(io.BytesIO(content), scans.data_end)
-    with JpegImagePlugin.JpegImageFile(cast(IO[bytes], watched)) as image:
+    last_row = LastRow(io.BytesIO(content), scans.data_end)
+    with JpegImagePlugin.JpegImageFile(last_row.stream) as image:
         image.draft(image.mode, (1, 1))  # the data are read in full at the smallest scale, too
-        watched.watch(image)
+        last_row.watch(image)
         image.load()
-    return not watched.ended_early
+    return not last_row.is_missing
 
 
 def _samples(content: bytes) -> bytes:

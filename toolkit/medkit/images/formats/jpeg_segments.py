@@ -6,6 +6,7 @@ pixels are sound. Decoders are given the file without them.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,12 +58,18 @@ class JpegSegments:
     is_jpeg_ls: bool
 
 
-def read_segments(file: BoundedFile) -> JpegSegments:
-    """Sort the segments before a JPEG's first scan. What is out of order is left as it is."""
+def read_segments(file: BoundedFile | io.BytesIO, size: int) -> JpegSegments:
+    """Sort the segments before a JPEG's first scan. What is out of order is left as it is.
+
+    Parameters
+    ----------
+    file, size
+        The JPEG, and its bytes.
+    """
     parts: list[Part] = []
     begin, place, frame, exif, several = 0, 2, None, b"", False
     is_jpeg_ls = False
-    while place < file.size:
+    while place < size:
         file.seek(place)
         head = file.read(4 + _LOOKED_AT)
         if head[:2] == b"\xff\xff":  # bytes that fill up may stand before a marker
@@ -71,7 +78,7 @@ def read_segments(file: BoundedFile) -> JpegSegments:
         if len(head) < 4 or head[0] != 0xFF or head[1] < _FIRST_SEGMENT:
             break
         marker, end = head[1], place + 2 + int.from_bytes(head[2:4])
-        if marker in (_END, _START_OF_SCAN, *_BARE) or not place + 4 <= end <= file.size:
+        if marker in (_END, _START_OF_SCAN, *_BARE) or not place + 4 <= end <= size:
             break
         is_jpeg_ls = is_jpeg_ls or marker == _FRAME_OF_JPEG_LS
         if marker in FRAMES and frame is None:
@@ -86,9 +93,9 @@ def read_segments(file: BoundedFile) -> JpegSegments:
             file.seek(place + 4)
             exif = file.read(end - place - 4)
         place = end
-    parts.append((begin, file.size - begin))
+    parts.append((begin, size - begin))
     spliced = SplicedFile(file, parts)
-    first_scan = spliced.size - max(file.size - place, 0)
+    first_scan = spliced.size - max(size - place, 0)
     return JpegSegments(spliced, frame, exif, several, first_scan, is_jpeg_ls)
 
 

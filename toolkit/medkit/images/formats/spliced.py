@@ -18,12 +18,12 @@ class SplicedFile(io.RawIOBase):
     Parameters
     ----------
     file
-        The file that parts are taken from. Its reads stay bounded.
+        The file that parts are taken from. Reads of a bounded one stay so.
     parts
         The parts, in order.
     """
 
-    def __init__(self, file: BoundedFile, parts: Iterable[Part]) -> None:
+    def __init__(self, file: BoundedFile | SplicedFile | io.BytesIO, parts: Iterable[Part]) -> None:
         self._file, self._position = file, 0
         self._parts: list[Part] = []
         self._starts: list[int] = []
