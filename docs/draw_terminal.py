@@ -36,6 +36,7 @@ def main() -> None:
     console.print(f"[bold green]$[/] cut -d, -f1-5 preds.csv | head -n {SHOWN_ROWS + 1}")
     for line in lines[: SHOWN_ROWS + 1]:
         console.print(",".join(line.split(",")[:5]), soft_wrap=True)
+    console.print()  # the picture's edge would cut the last line's tails
     svg = console.export_svg(title="medkit classify")
     # Viewers have a fixed-width font of their own; nothing is fetched for a picture.
     svg = re.sub(r"@font-face\s*{[^}]*}", "", svg).replace("Fira Code,", "")
