@@ -274,7 +274,7 @@ class Careless:
     def accepts(self, head: bytes) -> bool:
         return head.startswith(b"careless")
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         told: Any = {"dose": "3", "patient": "Doe^John"}
         return Decoded(self.pixels, self.pixels.size, told)
 

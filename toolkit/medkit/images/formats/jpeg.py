@@ -22,9 +22,6 @@ from medkit.images.limits import Limits
 from medkit.images.notes import END_MISSING
 from medkit.images.pixels import turned
 
-_UNSCALED = 1 << 16
-"""Pixels that no side of a JPEG has, so that it is decoded at its full size."""
-
 
 @dataclass(frozen=True)
 class JpegFormat:
@@ -39,12 +36,12 @@ class JpegFormat:
         """Whether Pillow's plug-in takes a file with these first bytes."""
         return JpegImagePlugin._accept(head) is True
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         """Decode the first picture, upright and with 8 bits; see the input contract's rules."""
         segments = read_segments(file)
         stream, frame = cast(IO[bytes], segments.file), segments.frame
 
-        def decode(source: IO[bytes], least: int) -> Decoded:
+        def decode(source: IO[bytes], least: int | None) -> Decoded:
             if frame is None or not is_deep(frame):
                 return decode_with(JpegImagePlugin.JpegImageFile, source, file, limits, least)
             found = decode_deep(source.read(), frame, file, limits)
@@ -58,7 +55,7 @@ class JpegFormat:
 
 
 def _without_end(
-    stream: IO[bytes], least_side: int, decode: Callable[[IO[bytes], int], Decoded]
+    stream: IO[bytes], least_side: int | None, decode: Callable[[IO[bytes], int | None], Decoded]
 ) -> Decoded:
     """Decode a JPEG without its end marker, if all its pixels are there.
 
@@ -74,9 +71,7 @@ def _without_end(
         raise ImageError("ends before its pixels do")
     # At a smaller scale, libjpeg passes over coefficients that may be missing.
     first, second = (
-        hashlib.sha256(
-            decode(io.BytesIO(padded(content, padding)), _UNSCALED).pixels.tobytes()
-        ).digest()
+        hashlib.sha256(decode(io.BytesIO(padded(content, padding)), None).pixels.tobytes()).digest()
         for padding in PADDINGS
     )
     if first != second:
