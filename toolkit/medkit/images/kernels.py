@@ -37,6 +37,10 @@ from medkit.images.resize import Side, Sides, Size, kernel_of, sides_of
 _BAND = 1 << 21
 """Samples that are computed at a time, so that intermediate results take little memory."""
 
+_LONGEST = 1 << 15
+"""Pixels of a side, padded or resized, up to which Pillow's pixels are met exactly. A longer one
+belongs to a strip, 28 times as long as wide or more. Of that, only what is kept is made."""
+
 
 def resized(image: Image.Image, rule: str, size: Size) -> Image.Image:
     """Resize an image by a rule of :mod:`medkit.images.resize`.
@@ -84,7 +88,10 @@ def _by_pillow(resample: Image.Resampling, image: Image.Image, sides: Sides) -> 
     # Pillow rounds to bytes between the two passes. Since version 13, it resizes down first
     # where that saves work.
     shrunk_across, shrunk_down = (side.region - side.full for side in sides)
-    if shrunk_down > max(2 * shrunk_across, 0):
+    down_first = shrunk_down > max(2 * shrunk_across, 0)
+    if max(max(side.region, side.full) for side in sides) > _LONGEST:
+        down_first = image.height > image.width  # the other way would take minutes
+    if down_first:
         return _across(resample, _down(resample, image, down), across)
     return _down(resample, _across(resample, image, across), down)
 
@@ -98,15 +105,19 @@ def _down(resample: Image.Resampling, image: Image.Image, side: Side) -> Image.I
 def _across(resample: Image.Resampling, image: Image.Image, side: Side) -> Image.Image:
     """Resize along one side, some rows at a time: with the black around, all could be huge."""
     left, right = min(side.start, 0), max(side.stop, side.length)
-    rows = max(_BAND // max(right - left, side.full), 1)
-    kept = Image.new(image.mode, (len(side.kept), image.height))
+    made = range(side.full) if side.full <= _LONGEST else side.kept
+    begin, end = (
+        side.start - left + side.region * at / side.full for at in (made.start, made.stop)
+    )
+    rows = max(_BAND // max(right - left, len(made)), 1)
+    whole = Image.new(image.mode, (len(side.kept), image.height))
     for top in range(0, image.height, rows):
         high = min(rows, image.height - top)
         band = image.crop((left, top, right, top + high))
-        box = (side.start - left, 0, side.stop - left, high)
-        wide = band.resize((side.full, high), resample, box)
-        kept.paste(wide.crop((side.kept.start, 0, side.kept.stop, high)), (0, top))
-    return kept
+        wide = band.resize((len(made), high), resample, (begin, 0, end, high))
+        first = side.kept.start - made.start
+        whole.paste(wide.crop((first, 0, first + len(side.kept), high)), (0, top))
+    return whole
 
 
 pillow_nearest = partial(_by_pillow, Image.Resampling.NEAREST)
@@ -154,20 +165,24 @@ def _image(samples: NDArray[Any]) -> Image.Image:
 
 def _weighted(pixels: NDArray[np.uint8], across: _Taps, down: _Taps) -> NDArray[Any]:
     """Add up the pixels of all taps, across first, in the type of the weights."""
-    wide, channels = len(across.index), pixels.shape[2]
-    found = np.zeros((len(down.index), wide, channels), down.weight.dtype)
+    channels = pixels.shape[2]
+    found = np.zeros((len(down.index), len(across.index), channels), down.weight.dtype)
+    seen = across.weight.any(axis=1)  # of a padded image, the other columns are black
+    columns, shares = across.index[seen], across.weight[seen]
+    wide = len(columns)
     tallest = int((down.index.max(axis=1) - down.index.min(axis=1)).max()) + 1
-    rows = max(_BAND // (tallest * wide * channels), 1)
+    rows = max(_BAND // max(tallest * wide * channels, 1), 1)
     for top in range(0, len(found), rows):
         index, weight = down.index[top : top + rows], down.weight[top : top + rows]
         first, last = int(index.min()), int(index.max())
         band = np.zeros((last - first + 1, wide, channels), across.weight.dtype)
-        for column in range(across.index.shape[1]):
-            taken = np.take(pixels[first : last + 1], across.index[:, column], axis=1)
-            band += taken * across.weight[:, column, np.newaxis]
-        for row in range(index.shape[1]):
-            taken = np.take(band, index[:, row] - first, axis=0)
-            found[top : top + rows] += taken * _column(weight[:, row])
+        for tap in range(columns.shape[1]):
+            taken = np.take(pixels[first : last + 1], columns[:, tap], axis=1)
+            band += taken * shares[:, tap, np.newaxis]
+        total = np.zeros((len(index), wide, channels), found.dtype)
+        for tap in range(index.shape[1]):
+            total += np.take(band, index[:, tap] - first, axis=0) * _column(weight[:, tap])
+        found[top : top + rows, seen] = total
     return found
 
 
