@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +67,14 @@ def test_every_geometry_goes_with_every_kernel() -> None:
     for kernel in KERNELS.values():
         module, _, name = kernel.function.partition(":")
         assert callable(getattr(import_module(module), name))
+
+
+def test_the_documentation_lists_every_geometry_and_every_kernel() -> None:
+    page = Path(__file__).parents[2] / "docs" / "input.md"
+    text = page.read_text(encoding="utf-8").split("## Resize")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    assert listed == [*GEOMETRIES, *KERNELS]
+    assert set(re.findall(r"`([a-z0-9.-]+:[a-z-]+)`", text)) <= {*RESIZE_RULES}
 
 
 def test_antialiased_kernels_are_those_that_see_every_pixel() -> None:

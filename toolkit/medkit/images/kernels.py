@@ -38,8 +38,8 @@ _BAND = 1 << 21
 """Samples that are computed at a time, so that intermediate results take little memory."""
 
 _LONGEST = 1 << 15
-"""Pixels of a side, padded or resized, up to which Pillow's pixels are met exactly. A longer one
-belongs to a strip, 28 times as long as wide or more. Of that, only what is kept is made."""
+"""Pixels of a side, once padded or resized, up to which Pillow's pixels are met exactly. Longer
+ones belong to strips and huge images, and could take minutes: only what is kept is made."""
 
 
 def resized(image: Image.Image, rule: str, size: Size) -> Image.Image:
