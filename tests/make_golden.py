@@ -40,7 +40,7 @@ def main() -> None:
 
 def files(folder: Path) -> list[Path]:
     """Return the golden image files."""
-    return sorted(path for path in folder.iterdir() if path.name != TENSORS)
+    return sorted(path for path in folder.iterdir() if path.suffix != ".npz")
 
 
 def tensors(folder: Path) -> dict[str, Pixels]:

@@ -19,7 +19,7 @@ from medkit.batch.routing import (
     is_coloured,
     least_side,
 )
-from medkit.images.contract import InputContract
+from medkit.images.contract import FULL_SCALE, InputContract
 from medkit.images.pixels import image_to_tensor
 from medkit.tasks import PNEUMONIA, SKIN, Task
 
@@ -205,6 +205,13 @@ def test_one_task_takes_every_image_in_its_own_size() -> None:
 def test_a_decoder_leaves_enough_pixels_for_the_larger_of_two_tasks() -> None:
     large = Route("mine", InputContract(width=200, height=300, channels=3))
     assert least_side(ByColour(BY_COLOUR.grey, large)) == 600
+
+
+def test_one_task_that_needs_every_pixel_forbids_the_decoder_to_scale() -> None:
+    rule = {"decoder": FULL_SCALE, "resize": "squash:pillow-nearest"}
+    exact = Route("mine", InputContract(width=64, height=64, channels=3, **rule))
+    assert least_side(OneTask(exact)) is None
+    assert least_side(ByColour(BY_COLOUR.grey, exact)) is None
 
 
 def test_sides_of_an_odd_number_of_pixels_have_a_colour_too() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from medkit.errors import ContractMismatchError
-from medkit.images.contract import RULES, InputContract
+from medkit.images.contract import FULL_SCALE, RULES, SCALED, InputContract, decoder_for
+from medkit.images.resize import GEOMETRIES, KERNELS, RESIZE_RULES
 from medkit.tasks import PNEUMONIA, SKIN
 
 GREY, RGB = PNEUMONIA.contract, SKIN.contract
@@ -54,14 +56,54 @@ def test_a_contract_of_another_size_is_accepted() -> None:
     assert wide.least_side == 448
 
 
+@pytest.mark.parametrize("rule", RESIZE_RULES)
+def test_every_rule_of_resize_is_accepted_with_the_decoder_that_suits_it(rule: str) -> None:
+    contract = replace(RGB, width=299, height=1024, resize=rule, decoder=decoder_for(rule))
+    assert InputContract.from_dict(contract.to_dict(), "model.tflite") == contract
+
+
+@pytest.mark.parametrize("rule", RESIZE_RULES)
+def test_a_decoder_that_does_not_scale_suits_every_rule(rule: str) -> None:
+    contract = replace(RGB, resize=rule, decoder=FULL_SCALE)
+    assert InputContract.from_dict(contract.to_dict(), "model.tflite").least_side is None
+
+
+def test_a_kernel_that_sees_single_pixels_must_see_those_of_the_file() -> None:
+    changed = {"resize": "crop:tf-bilinear", "decoder": SCALED}
+    problem = (
+        "resize 'crop:tf-bilinear' has no antialiasing, so decoder must be "
+        "'pillow:first-frame:full-scale' instead of 'pillow:first-frame:jpeg-scale-to-2x'"
+    )
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        replace(RGB, **changed)  # type: ignore[arg-type]
+    with pytest.raises(ContractMismatchError) as caught:
+        InputContract.from_dict({**RGB.to_dict(), **changed}, "task.toml")
+    assert str(caught.value) == (
+        f"task.toml was made for other preprocessing ({problem}); "
+        "export it again with this version of medkit"
+    )
+
+
+def test_antialiased_kernels_may_be_shown_a_smaller_scale() -> None:
+    scaled = {rule.partition(":")[2] for rule in RESIZE_RULES if decoder_for(rule) == SCALED}
+    assert scaled == {
+        "pillow-bilinear-antialias",
+        "pillow-bicubic-antialias",
+        "tf-bilinear-antialias",
+        "opencv-area",
+    }
+
+
 def test_a_foreign_contract_is_refused_and_both_sides_are_named() -> None:
     stored = replace(RGB, resize="crop", decoder="mine").to_dict()
     with pytest.raises(ContractMismatchError) as caught:
         InputContract.from_dict(stored, "model.tflite")
     assert str(caught.value) == (
         "model.tflite was made for other preprocessing (decoder 'mine' instead of "
-        "'pillow:first-frame:jpeg-scale-to-2x'; resize 'crop' instead of "
-        "'squash:pillow-bilinear-antialias'); export it again with this version of medkit"
+        "'pillow:first-frame:jpeg-scale-to-2x' or 'pillow:first-frame:full-scale'; "
+        "resize 'crop' instead of GEOMETRY:KERNEL with a geometry of "
+        f"{', '.join(GEOMETRIES)} and a kernel of {', '.join(KERNELS)}); "
+        "export it again with this version of medkit"
     )
 
 

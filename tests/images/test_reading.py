@@ -19,6 +19,7 @@ from imagefiles import RGB, decode, encode, flat, reason
 from medkit.errors import ImageError
 from medkit.images import reading
 from medkit.images.bounded_file import BoundedFile
+from medkit.images.contract import FULL_SCALE, InputContract
 from medkit.images.formats.registry import Decoded
 from medkit.images.limits import Limits
 from medkit.images.pixels import image_to_tensor
@@ -135,6 +136,28 @@ def test_scaled_decoding_never_goes_below_twice_the_target(mode: str, seed: int)
     size = (rng.randrange(100, 2500), rng.randrange(100, 2500))
     decoded = open_image(encode(Image.new(mode, size), "JPEG")).size
     assert decoded == size or min(decoded) >= 256
+
+
+def test_a_contract_can_ask_for_every_pixel_of_a_jpeg() -> None:
+    """What Keras' generator reads: the nearest pixels, and none that was averaged before."""
+    rng = np.random.default_rng(0)
+    stream = encode(rng.integers(0, 256, (700, 900), np.uint8), "JPEG", quality=95)
+    contract = InputContract(64, 32, 1, decoder=FULL_SCALE, resize="squash:pillow-nearest")
+    with Image.open(stream) as image:
+        expected = np.asarray(image.resize((64, 32), Image.Resampling.NEAREST))
+    assert np.array_equal(load_tensor(stream, contract)[..., 0], expected)
+
+
+def test_a_jpeg_is_scaled_only_where_it_may_be() -> None:
+    stream = encode(Image.new("L", (2048, 1024), 90), "JPEG")
+    sizes = {side: open_image(stream, least_side=side).size for side in (256, 1024, None)}
+    assert sizes == {256: (512, 256), 1024: (2048, 1024), None: (2048, 1024)}
+
+
+def test_a_jpeg_without_its_end_is_decoded_at_full_scale_too() -> None:
+    content = encode(golden.pattern(900, 700), "JPEG").getvalue()
+    stream = io.BytesIO(content.removesuffix(b"\xff\xd9"))
+    assert open_image(stream, least_side=None).size == (900, 700)
 
 
 # Rule 2: orientation
@@ -274,7 +297,7 @@ class Careless:
     def accepts(self, head: bytes) -> bool:
         return head.startswith(b"careless")
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         told: Any = {"dose": "3", "patient": "Doe^John"}
         return Decoded(self.pixels, self.pixels.size, told)
 

@@ -177,7 +177,7 @@ def _decode(place: int, listed: ListedImage, job: Job, clock: Clock) -> tuple[st
 
 
 def _notes_of_shape(size: tuple[int, int]) -> tuple[str, ...]:
-    """Return the note for a shape that squashing distorts beyond what models have seen."""
+    """Return the note for a shape that resizing changes beyond what models have seen."""
     return (SHAPE_UNUSUAL,) if max(size) > _LONGEST_SHAPE * min(size) else ()
 
 

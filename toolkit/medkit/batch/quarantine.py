@@ -39,7 +39,7 @@ def screen_suspects(
     found: Iterator[ListedImage],
     count: int,
     limits: Limits,
-    side: int,
+    side: int | None,
     ending: Event | None = None,
 ) -> Iterator[ListedImage]:
     """Give what is found; of the first ``count``, those that crash the decoder have an error.
@@ -72,7 +72,7 @@ def screen_suspects(
 
 
 def _decode_apart(
-    items: Sequence[ListedImage], limits: Limits, side: int, ending: Event
+    items: Sequence[ListedImage], limits: Limits, side: int | None, ending: Event
 ) -> tuple[int, str]:
     """Decode images in another process; return how many it survived, and what it died of."""
     try:
@@ -103,7 +103,7 @@ def _decode_apart(
     return begun_and_done - 1, _cause(process.returncode, limits)
 
 
-def _arguments(limits: Limits, side: int) -> list[str]:
+def _arguments(limits: Limits, side: int | None) -> list[str]:
     """Return what the other process must know, which :func:`main` reads."""
     # A plug-in that was imported in Python is named nowhere, so its formats themselves are sent.
     formats = []

@@ -176,9 +176,14 @@ class ByColour:
         return Routed(self.grey.task, grey, notes)
 
 
-def least_side(routing: Routing) -> int:
-    """Return the pixels that a scaled decoder must leave on each side for any of the tasks."""
-    return max(route.contract.least_side for route in routing.routes)
+def least_side(routing: Routing) -> int | None:
+    """Return the pixels that a decoder must leave on each side for any of the tasks.
+
+    ``None`` means all, because one of the tasks needs them.
+    """
+    sides = [route.contract.least_side for route in routing.routes]
+    known = [side for side in sides if side is not None]
+    return max(known) if len(known) == len(sides) else None
 
 
 def colourfulness(tensor: NDArray[np.uint8]) -> float:

@@ -19,10 +19,6 @@ from PIL import Image
 from medkit.errors import ImageError
 from medkit.images.reading import read_image
 
-_WHOLE = 1 << 30
-"""Pixels that a decoder leaves on each side: all. A JPEG that is scaled while it
-is decoded would not have the pixels of its copy in another format."""
-
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -79,7 +75,8 @@ def take_fingerprint(
     sha256 = ""
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        image = read_image(path, least_side=_WHOLE)
+        # Scaled while it is decoded, a JPEG would not have the pixels of its copy as a PNG.
+        image = read_image(path, least_side=None)
     except (OSError, ImageError) as error:
         reason = str(error.strerror if isinstance(error, OSError) else error)
         return Fingerprint(sha256, "", None, reason)

@@ -6,9 +6,9 @@ contract names a rule that this version does not know is refused.
 
 The rules, in order:
 
-1. ``decoder``: decode the first frame. A JPEG is decoded at the smallest of
-   the scales 1, 1/2, 1/4, 1/8 that keeps both sides at least twice the
-   tensor's.
+1. ``decoder``: decode the first frame. With :data:`SCALED`, a JPEG is decoded
+   at the smallest of the scales 1, 1/2, 1/4, 1/8 that keeps both sides at least
+   twice the tensor's; with :data:`FULL_SCALE`, no pixel is averaged away.
 2. ``orientation``: turn the image upright by its EXIF orientation.
 3. ``colour``: make samples 8-bit. The full scale of deeper ones is what the
    file says (BitsPerSample of 9 to 15, MaxSampleValue, SMinSampleValue, sBIT,
@@ -20,8 +20,9 @@ The rules, in order:
    Transparency is laid onto black, unless hardly a pixel is visible: then it
    is not meant. Palettes and CMYK become RGB; colour profiles are ignored. For
    one channel, luma (ITU-R 601) is taken; for three, grey is repeated.
-4. ``resize``: squash to the tensor's size with Pillow's antialiased bilinear
-   kernel.
+4. ``resize``: resize to the tensor's size, by a geometry and a kernel; see
+   :mod:`medkit.images.resize`. The shipped models squash with Pillow's
+   antialiased bilinear kernel.
 
 Normalisation is not among the rules: it is part of every model's graph.
 """
@@ -33,17 +34,21 @@ from functools import cached_property
 from typing import Any
 
 from medkit.errors import ContractMismatchError
+from medkit.images.resize import GEOMETRIES, KERNELS, RESIZE_RULES, kernel_of
 from medkit.records import read_record
 
+SCALED, FULL_SCALE = "pillow:first-frame:jpeg-scale-to-2x", "pillow:first-frame:full-scale"
+"""The rules of ``decoder``."""
+
 RULES: dict[str, tuple[str, ...]] = {
-    "decoder": ("pillow:first-frame:jpeg-scale-to-2x",),
+    "decoder": (SCALED, FULL_SCALE),
     "orientation": ("exif",),
     "colour": (
         "depth-by-percentile:alpha-if-any:luma-601",
         # Of 8-bit images, which all models were trained on, both make the same pixels.
         "depth-by-maximum:alpha-on-black:luma-601",
     ),
-    "resize": ("squash:pillow-bilinear-antialias",),
+    "resize": RESIZE_RULES,
     "dtype": ("uint8",),
     "layout": ("NHWC",),
 }
@@ -55,6 +60,21 @@ same pixels of all images that models were trained on.
 
 SMALLEST_SIDE, LARGEST_SIDE = 32, 1024
 """Pixels that a side of a tensor may have."""
+
+
+def decoder_for(resize: str) -> str:
+    """Return the decoder that suits a rule of ``resize``.
+
+    A kernel without antialiasing sees single pixels, and those of a JPEG that
+    was decoded at a smaller scale are others. An antialiased kernel averages
+    them anyway; :data:`FULL_SCALE` fits it too, and takes longer.
+
+    Parameters
+    ----------
+    resize
+        One of :data:`RULES`.
+    """
+    return SCALED if kernel_of(resize).antialiased else FULL_SCALE
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,12 @@ class InputContract:
         1 (luma) or 3 (RGB).
     decoder, orientation, colour, resize, dtype, layout
         Names of rules; see the module's docstring and :data:`RULES`.
+
+    Raises
+    ------
+    ValueError
+        If the decoder leaves out pixels that the rule of ``resize`` needs; see
+        :func:`decoder_for`.
     """
 
     width: int
@@ -80,6 +106,15 @@ class InputContract:
     resize: str = RULES["resize"][0]
     dtype: str = RULES["dtype"][0]
     layout: str = RULES["layout"][0]
+
+    def __post_init__(self) -> None:
+        """Refuse rules of which one spoils what the other needs."""
+        needs = decoder_for(self.resize) if self.resize in RESIZE_RULES else SCALED
+        if self.decoder == SCALED != needs:
+            raise ValueError(
+                f"resize {self.resize!r} has no antialiasing, so decoder must be {needs!r} "
+                f"instead of {self.decoder!r}"
+            )
 
     @cached_property
     def hash(self) -> str:
@@ -96,9 +131,9 @@ class InputContract:
         return (self.height, self.width, self.channels)
 
     @property
-    def least_side(self) -> int:
-        """Pixels that a scaled decoder must leave on each side: twice the tensor's."""
-        return 2 * max(self.width, self.height)
+    def least_side(self) -> int | None:
+        """Pixels that a decoder must leave on each side: twice the tensor's; ``None`` for all."""
+        return None if self.decoder == FULL_SCALE else 2 * max(self.width, self.height)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields and the hash, as stored in manifests and model files."""
@@ -126,7 +161,7 @@ class InputContract:
         except ValueError as error:
             raise _refusal(where, str(error)) from error
         problems = [
-            f"{name} {getattr(contract, name)!r} instead of {' or '.join(map(repr, known))}"
+            f"{name} {getattr(contract, name)!r} instead of {_accepted(name)}"
             for name, known in RULES.items()
             if getattr(contract, name) not in known
         ]
@@ -142,6 +177,16 @@ class InputContract:
         if problems:
             raise _refusal(where, "; ".join(problems))
         return contract
+
+
+def _accepted(name: str) -> str:
+    """Return the rules of a field, for a message."""
+    if name != "resize":
+        return " or ".join(map(repr, RULES[name]))
+    return (
+        f"GEOMETRY:KERNEL with a geometry of {', '.join(GEOMETRIES)} "
+        f"and a kernel of {', '.join(KERNELS)}"
+    )
 
 
 def _refusal(where: str, difference: str) -> ContractMismatchError:

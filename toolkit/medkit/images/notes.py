@@ -26,7 +26,7 @@ TASK_GUESSED = "task guessed"
 with it."""
 
 SHAPE_UNUSUAL = "shape unusual"
-"""The image is more than twice as long as it is wide, and squashed to the model's shape."""
+"""One side is more than twice as long as the other; the model's shape is another."""
 
 SEVERAL_FRAMES = "several frames"
 """The file holds more frames or pages than the one that was read."""

@@ -16,6 +16,7 @@ from PIL import Image
 from medkit.errors import ImageError
 from medkit.images.contract import InputContract
 from medkit.images.depth import NOTHING_DECLARED, Declared, FullScale, full_scale
+from medkit.images.kernels import resized
 from medkit.images.notes import ALPHA_IGNORED, DEPTH_CLIPPED, DEPTH_GUESSED
 
 _UPRIGHT = {
@@ -57,8 +58,8 @@ def image_to_tensor(image: Image.Image, contract: InputContract) -> NDArray[np.u
     if mode == "L":
         image = _in_mode(image, mode)
     # A grey image becomes three channels when it is small: every channel is the same.
-    resized = _in_mode(image.resize(size, Image.Resampling.BILINEAR), mode)
-    return np.asarray(resized, dtype=np.uint8).reshape(contract.shape)
+    found = _in_mode(resized(image, contract.resize, size), mode)
+    return np.asarray(found, dtype=np.uint8).reshape(contract.shape)
 
 
 @dataclass(frozen=True)

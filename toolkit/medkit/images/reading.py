@@ -37,7 +37,7 @@ def read_image(
     source: Path | IO[bytes],
     limits: Limits = DEFAULT_LIMITS,
     clock: Clock | None = None,
-    least_side: int = LEAST_SIDE,
+    least_side: int | None = LEAST_SIDE,
 ) -> Decoded:
     """Decode an image to upright 8-bit ``L`` or ``RGB``.
 
@@ -50,8 +50,8 @@ def read_image(
     clock
         Clock of the work on the image; ``None`` starts one now.
     least_side
-        Pixels that a decoder which can scale must leave on each side; see
-        :attr:`InputContract.least_side`.
+        Pixels that a decoder which can scale must leave on each side; ``None``
+        does not scale. See :attr:`InputContract.least_side`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def open_image(
     source: Path | IO[bytes],
     limits: Limits = DEFAULT_LIMITS,
     clock: Clock | None = None,
-    least_side: int = LEAST_SIDE,
+    least_side: int | None = LEAST_SIDE,
 ) -> Image.Image:
     """Return the pixels that :func:`read_image` decodes."""
     return read_image(source, limits, clock, least_side).pixels

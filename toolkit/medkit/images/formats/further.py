@@ -62,7 +62,7 @@ class FurtherFormat:
         """Whether a file with these first bytes is of the format."""
         return self.known(head)
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         """Decode the first frame, upright and with 8 bits; see the input contract's rules."""
         module, function = self.decoder
         decode: Callable[[BoundedFile, Limits], Decoded] = getattr(import_module(module), function)

@@ -34,9 +34,6 @@ from medkit.images.pixels import turned
 _IN_MEMORY = 1 << 22
 """Bytes of a file that is read at once: Pillow reads a header in forty pieces."""
 
-_UNSCALED = 1 << 16
-"""Pixels that no side of a JPEG has, so that it is decoded at its full size."""
-
 
 @dataclass(frozen=True)
 class JpegFormat:
@@ -51,7 +48,7 @@ class JpegFormat:
         """Whether Pillow's plug-in takes a file with these first bytes."""
         return JpegImagePlugin._accept(head) is True
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         """Decode the first picture, upright and with 8 bits; see the input contract's rules."""
         source = io.BytesIO(file.read()) if file.size <= _IN_MEMORY else file
         segments = read_segments(source, file.size)
@@ -78,7 +75,7 @@ class _Jpeg:
     file: BoundedFile
     limits: Limits
 
-    def decode(self, least_side: int) -> Decoded:
+    def decode(self, least_side: int | None) -> Decoded:
         """Decode the picture, if all its pixels are there."""
         stream: SplicedFile | io.BytesIO = self.segments.file
         if self.file.size <= _IN_MEMORY:
@@ -95,7 +92,7 @@ class _Jpeg:
         stream.seek(0)
         return self._decode_checked(stream.read(), least_side)
 
-    def _decode_checked(self, content: bytes, least_side: int) -> Decoded:
+    def _decode_checked(self, content: bytes, least_side: int | None) -> Decoded:
         """Decode a JPEG whose data have to be looked at first."""
         scans = read_scans(content)
         if scans.count == 0:
@@ -113,7 +110,7 @@ class _Jpeg:
     def _is_deep(self) -> bool:
         return self.segments.frame is not None and is_deep(self.segments.frame)
 
-    def _decode(self, content: bytes, least_side: int) -> Decoded:
+    def _decode(self, content: bytes, least_side: int | None) -> Decoded:
         frame = self.segments.frame
         if frame is None or not is_deep(frame):
             return self._by_pillow(io.BytesIO(content), least_side)
@@ -124,7 +121,7 @@ class _Jpeg:
     def _by_pillow(
         self,
         stream: IO[bytes],
-        least_side: int,
+        least_side: int | None,
         watch: Callable[[ImageFile.ImageFile], None] | None = None,
     ) -> Decoded:
         plugin = JpegImagePlugin.JpegImageFile
@@ -136,7 +133,7 @@ class _Jpeg:
         if frame is not None and is_deep(frame):
             values = read_deep(content, frame, self.file, self.limits).tobytes()
         else:
-            values = self._by_pillow(io.BytesIO(content), _UNSCALED).pixels.tobytes()
+            values = self._by_pillow(io.BytesIO(content), None).pixels.tobytes()
         return hashlib.sha256(values).digest()
 
 

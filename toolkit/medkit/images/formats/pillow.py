@@ -124,7 +124,7 @@ class PillowFormat:
         """Whether Pillow's plug-in takes a file with these first bytes."""
         return self.known(head) is True
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         """Decode the first frame, upright and with 8 bits; see the input contract's rules."""
         with as_pillow_comes():
             stream = cast(IO[bytes], self.prepared(file))

@@ -33,7 +33,7 @@ class PngFormat:
         """Whether Pillow's plug-in takes a file with these first bytes."""
         return PngImagePlugin._accept(head)
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         """Decode the first frame, upright and with 8 bits; see the input contract's rules."""
         with as_pillow_comes():
             chunks = read_chunks(file)

@@ -68,7 +68,7 @@ class ImageFormat(Protocol):
     def accepts(self, head: bytes) -> bool:
         """Whether a file is of this format, by its first :data:`HEAD` bytes."""
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         """Decode a file that :meth:`accepts` was true for.
 
         Parameters
@@ -76,7 +76,8 @@ class ImageFormat(Protocol):
         file
             The file, at its start. Its reads are bounded.
         least_side
-            Pixels that a decoder which can scale must leave on each side.
+            Pixels that a decoder which can scale must leave on each side;
+            ``None`` forbids it to scale.
         limits
             Limits of one image.
 

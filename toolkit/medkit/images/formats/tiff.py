@@ -59,7 +59,7 @@ class TiffFormat:
         """Whether Pillow's plug-in takes a file with these first bytes."""
         return head.startswith(tuple(TiffImagePlugin.PREFIXES))
 
-    def decode(self, file: BoundedFile, least_side: int, limits: Limits) -> Decoded:
+    def decode(self, file: BoundedFile, least_side: int | None, limits: Limits) -> Decoded:
         """Decode the first page, upright and with 8 bits; see the input contract's rules."""
         directory = tiff.read_directory(file)
         layout = kinds.layout_of(directory)
