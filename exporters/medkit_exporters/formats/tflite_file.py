@@ -20,14 +20,21 @@ from medkit.models.seal import sealed
 _RECORDS = (b"CONVERSION_METADATA", b"min_runtime_version")
 
 
-def attach_card(content: bytes, card: ModelCard) -> bytes:
-    """Return the file, sealed, with ``card`` as its metadata buffer named ``medkit``.
-
-    What no runtime needs is left out: a hundredth of a small int8 file.
-    """
+def compact(content: bytes) -> bytes:
+    """Return a converted file without what no runtime needs: a hundredth of a small int8 file."""
     model = read(content)
     _shorten_names(model)
     _drop_records(model)
+    _drop_orphans(model)
+    return write(model)
+
+
+def attach_card(content: bytes, card: ModelCard) -> bytes:
+    """Return the file, sealed, with ``card`` as its only metadata buffer named ``medkit``."""
+    model = read(content)
+    model.metadata = [
+        entry for entry in model.metadata or [] if entry.name != CARD_NAME.encode()
+    ]
     _drop_orphans(model)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(card.to_json().encode(), dtype=np.uint8)
@@ -35,7 +42,7 @@ def attach_card(content: bytes, card: ModelCard) -> bytes:
     entry = schema.MetadataT()
     entry.name = CARD_NAME
     entry.buffer = len(model.buffers) - 1
-    model.metadata = [*(model.metadata or []), entry]
+    model.metadata.append(entry)
     return sealed(write(model), export_formats()["tflite"].seal)
 
 
@@ -136,9 +143,12 @@ def add_tensor(model: Any, name: str, shape: Any, kind: int = schema.TensorType.
 
 
 def add_constant(model: Any, name: str, values: NDArray[Any]) -> int:
-    """Append a tensor of 32-bit integers and return its number."""
-    number = add_tensor(model, name, values.shape, schema.TensorType.INT32)
-    set_data(model, model.subgraphs[0].tensors[number], values.astype(np.int32))
+    """Append a tensor of 32-bit floats or integers with these values and return its number."""
+    floats = values.dtype.kind == "f"
+    kind = schema.TensorType.FLOAT32 if floats else schema.TensorType.INT32
+    number = add_tensor(model, name, values.shape, kind)
+    stored = values.astype(np.float32 if floats else np.int32)
+    set_data(model, model.subgraphs[0].tensors[number], stored)
     return number
 
 
