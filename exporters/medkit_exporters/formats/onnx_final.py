@@ -56,9 +56,7 @@ def _multiply_logits(graph: Any, factors: NDArray[np.float32]) -> None:
     if widening is not None:
         graph.node.remove(widening)
         floats = f"{CALIBRATED_NAME}/float32"
-        graph.node.append(
-            onnx.helper.make_node("Cast", [logits], [floats], to=TensorProto.FLOAT)
-        )
+        graph.node.append(onnx.helper.make_node("Cast", [logits], [floats], to=TensorProto.FLOAT))
         logits = floats
     constant = f"{CALIBRATED_NAME}/factors"
     graph.initializer.append(numpy_helper.from_array(factors, constant))

@@ -32,9 +32,7 @@ def compact(content: bytes) -> bytes:
 def attach_card(content: bytes, card: ModelCard) -> bytes:
     """Return the file, sealed, with ``card`` as its only metadata buffer named ``medkit``."""
     model = read(content)
-    model.metadata = [
-        entry for entry in model.metadata or [] if entry.name != CARD_NAME.encode()
-    ]
+    model.metadata = [entry for entry in model.metadata or [] if entry.name != CARD_NAME.encode()]
     _drop_orphans(model)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(card.to_json().encode(), dtype=np.uint8)
