@@ -85,11 +85,13 @@ def write(model: Any) -> bytes:
     """Return the file that holds tables; equal ones are written once."""
     tables: dict[tuple[Any, ...], _WrittenOnce] = {}
     for graph in model.subgraphs:
-        for tensor in graph.tensors:  # only arrays are written once
-            if tensor.shape is not None:
-                tensor.shape = np.asarray(tensor.shape, np.int32)
-            if tensor.shapeSignature is not None:
-                tensor.shapeSignature = np.asarray(tensor.shapeSignature, np.int32)
+        for owner, fields in (
+            *((tensor, ("shape", "shapeSignature")) for tensor in graph.tensors),
+            *((operator, ("inputs", "outputs")) for operator in (graph, *graph.operators)),
+        ):
+            for field in fields:  # only arrays are written once
+                if getattr(owner, field) is not None:
+                    setattr(owner, field, np.asarray(getattr(owner, field), np.int32))
         for owner, field in (
             *((tensor, "quantization") for tensor in graph.tensors),
             *((operator, "builtinOptions") for operator in graph.operators),
@@ -141,12 +143,9 @@ def add_tensor(model: Any, name: str, shape: Any, kind: int = schema.TensorType.
 
 
 def add_constant(model: Any, name: str, values: NDArray[Any]) -> int:
-    """Append a tensor of 32-bit floats or integers with these values and return its number."""
-    floats = values.dtype.kind == "f"
-    kind = schema.TensorType.FLOAT32 if floats else schema.TensorType.INT32
-    number = add_tensor(model, name, values.shape, kind)
-    stored = values.astype(np.float32 if floats else np.int32)
-    set_data(model, model.subgraphs[0].tensors[number], stored)
+    """Append a tensor of 32-bit integers and return its number."""
+    number = add_tensor(model, name, values.shape, schema.TensorType.INT32)
+    set_data(model, model.subgraphs[0].tensors[number], values.astype(np.int32))
     return number
 
 

@@ -16,11 +16,11 @@ from medkit.models.card import ModelCard
 from medkit.models.operators.summary import CALIBRATED_NAME
 from medkit_exporters.formats.base import IMAGE, PROBABILITIES, logit_factors
 from medkit_exporters.formats.tflite_file import (
-    add_constant,
     add_operator,
     add_tensor,
     kind_of,
     read,
+    set_data,
     write,
 )
 
@@ -74,8 +74,8 @@ def _multiply_logits(model: Any, factors: NDArray[np.float32]) -> None:
         raise ExportError("the last activation of the TFLite file is not computed in float32")
     columns = max(int(graph.tensors[logits].shape[-1]), len(factors))
     scaled = add_tensor(model, CALIBRATED_NAME, _resized(graph.tensors[logits].shape, columns))
-    graph.tensors[scaled].shapeSignature = _resized(graph.tensors[logits].shapeSignature, columns)
-    constant = add_constant(model, CALIBRATED_NAME, factors)
+    constant = add_tensor(model, CALIBRATED_NAME, factors.shape)
+    set_data(model, graph.tensors[constant], factors)
     product = add_operator(model, _KINDS.MUL, [int(logits), constant], scaled)
     product.builtinOptionsType = schema.BuiltinOptions.MulOptions
     product.builtinOptions = schema.MulOptionsT()

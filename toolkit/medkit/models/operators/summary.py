@@ -35,7 +35,7 @@ _PROBABILITIES = ("SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid")
 LOGIT_COPIES_NAME, LOGITS_NAME = "logit_copies", "logits"
 """Outputs of the operators that make logits finer than 8 bits, after the last product."""
 
-CALIBRATED_NAME = "calibrated_logits"
+CALIBRATED_NAME = "calibrated"
 """Output of the operator that divides the logits by the temperature."""
 
 _RAW = (1.0, 0)
