@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,16 +16,22 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from typer.main import get_command
 
-from medkit import defaults
+from medkit import ClassifyOptions, defaults, predict_paths
 from medkit.cli.app import app
 from medkit.extras import EXTRAS
+from medkit.models.bundle import load_bundle
+from medkit.models.card import read_card
+from medkit.tasks import PNEUMONIA, SKIN, Task
+from medkit_exporters.formats.registry import get_exporter
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 EXTENDING = DOCS / "extending.md"
+USE_THE_FILE = DOCS / "use-the-file.md"
 ON_THE_SITE = [
     *sorted(ROOT.glob("*.md")),
     *sorted(DOCS.glob("*.md")),
@@ -111,6 +118,72 @@ def test_the_python_in_the_readme_runs() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "pneumonia/NORMAL-1.png" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def various_images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The samples, and JPEGs that are decoded at a smaller scale or lie on their side."""
+    folder = tmp_path_factory.mktemp("various")
+    samples = sorted((ROOT / "tests/samples/pneumonia").glob("*.png"))
+    samples += sorted((ROOT / "tests/samples/skin").glob("*.png"))[::3]
+    for number, sample in enumerate(samples):
+        shutil.copy(sample, folder / f"{number:02}.png")
+        exif = Image.Exif()
+        exif[0x0112] = 1 + number % 8
+        with Image.open(sample) as image:
+            large = image.resize((600 + 200 * number, 1100), Image.Resampling.BICUBIC)
+        large.save(folder / f"{number:02}.jpg", exif=exif)
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("task", [PNEUMONIA, SKIN], ids=["pneumonia", "skin"])
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_a_plain_program_gives_the_probabilities_of_classify(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    various_images: list[Path],
+    task: Task,
+    kind: str,
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("tensorflow")
+    if task is PNEUMONIA:
+        trained = request.getfixturevalue("tiny_exported")
+        model = trained / f"pneumonia/model-int8.{kind}"
+    else:
+        shipped = load_bundle(SKIN).export_path(kind)
+        content, _ = get_exporter(kind).load().finalise(shipped.read_bytes(), read_card(shipped))
+        model = tmp_path / shipped.name
+        model.write_bytes(content)
+    programs = [code for code in code_blocks(USE_THE_FILE, "python") if code.startswith("# use_")]
+    (program,) = (code for code in programs if {"tflite": "litert", "onnx": "onnx"}[kind] in code)
+    mode = "L" if task.channels == 1 else "RGB"
+    mine = f'LABELS, MODE, WIDTH, HEIGHT = {task.labels!r}, "{mode}", 128, 128  #'
+    (theirs,) = re.findall("^LABELS, MODE, WIDTH, HEIGHT = .* #", program, flags=re.MULTILINE)
+    if task is PNEUMONIA:
+        assert theirs == mine.replace("'", '"')
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace(theirs, mine), model, *various_images],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    options = ClassifyOptions(inputs=tuple(various_images), task=task.name, model=model)
+    rows = list(predict_paths(options))
+    firsts = [row.probabilities[task.labels[0]] for row in rows]
+    assert max(firsts) - min(firsts) > 0.01, "one answer tells nothing"
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == [row.path for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        found = {label: float(value) for label, value in (cell.split("=") for cell in line[1:])}
+        assert found == pytest.approx(row.probabilities, rel=0, abs=1e-6)
+
+
+def test_the_programs_for_other_languages_use_the_names_of_the_file() -> None:
+    for language in ("js", "cpp", "kotlin"):
+        (code,) = code_blocks(USE_THE_FILE, language)
+        assert {"image", "probabilities"} <= set(re.findall(r"\w+", code))
 
 
 # Names

@@ -4,6 +4,7 @@ Importing this package does not import TensorFlow; :func:`export_models` does, a
 every argument has been checked.
 """
 
+from medkit_exporters.final import finalise_exports
 from medkit_exporters.run import ExportedFile, ExportOptions, export_models
 
-__all__ = ["ExportOptions", "ExportedFile", "export_models"]
+__all__ = ["ExportOptions", "ExportedFile", "export_models", "finalise_exports"]

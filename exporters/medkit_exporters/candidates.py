@@ -39,6 +39,7 @@ from medkit_exporters.quantize.fold import fold_rescaling
 from medkit_exporters.quantize.network import Rewritten
 from medkit_exporters.quantize.rounding import round_together
 from medkit_exporters.quantize.source import Source
+from medkit_exporters.settings import Settings
 
 _MOST_JUDGING_IMAGES = 500
 """Training images that judge a model of a recipe without validation."""
@@ -54,12 +55,15 @@ class Candidate:
         Bytes of the file, card included.
     card
         The card.
+    graph_temperature
+        The temperature by which the file's own graph divides the logits.
     calibration
         Calibration of the file; ``None`` for a file without integers.
     """
 
     content: bytes
     card: ModelCard
+    graph_temperature: float
     calibration: Calibration | None = None
 
 
@@ -144,17 +148,13 @@ class CandidateBuilder:
             attempt = replace(attempt, skipped=converted.skipped)
             if self._splits is None:
                 return self._unjudged(exporter, attempt, converted.content)
-            views = self._views if pair else self._judging_images
-            raw = self._run(exporter, settings.precision, converted.content, views)
+            candidate, scores = self._final(exporter, settings, converted.content)
         except (ExportError, ModelFileError, MemoryError) as error:
             return replace(attempt, error=_told(error)), None
-        card = self._card(settings.precision, raw if pair else None)
-        scores = apply_temperature(raw[: len(self._judging_images)], card.temperature)
+        card = candidate.card
         outputs = Outputs(scores, card.operating_points)
         found = self._compare(exporter, card, self._original, outputs)
-        content = exporter.load().attach_card(converted.content, card)
-        candidate = Candidate(content, card)
-        attempt = replace(attempt, bytes=len(content), comparison=found)
+        attempt = replace(attempt, bytes=len(candidate.content), comparison=found)
         if pair is None:
             return attempt, candidate
         record = replace(pair[0].record, method=attempt.method)
@@ -162,7 +162,7 @@ class CandidateBuilder:
         if not found.passed:
             return attempt, candidate
         try:
-            spread = self._spread(exporter, rung, pair[1], card, outputs)
+            spread = self._spread(exporter, rung, pair[1], candidate, outputs)
         except (ExportError, ModelFileError) as error:
             return replace(attempt, error=f"with other calibration images, {error}"), candidate
         return replace(attempt, spread=spread), candidate
@@ -172,24 +172,55 @@ class CandidateBuilder:
     ) -> tuple[Attempt, Candidate]:
         """Return a file that was made without data; it must give numbers at least."""
         card = self._card(attempt.precision)
-        made = self._run(exporter, attempt.precision, content, self._made_images)
+        candidate = Candidate(*exporter.load().finalise(content, card), card.temperature)
+        made = self._run(exporter, attempt.precision, candidate.content, self._made_images)
         if not np.isfinite(made).all():
             raise ExportError("a probability of a made image is not finite")
-        candidate = Candidate(exporter.load().attach_card(content, card), card)
         return replace(attempt, bytes=len(candidate.content)), candidate
+
+    def _final(
+        self, exporter: KnownExporter, settings: Settings, content: bytes
+    ) -> tuple[Candidate, NDArray[np.float32]]:
+        """Make a converted file final, with rules of its own if it is quantised.
+
+        Returns
+        -------
+        candidate, scores
+            The latter are the final file's probabilities of the judging images.
+        """
+        converter = exporter.load()
+        card, images, refitted = self._card(settings.precision), self._judging_images, False
+        if settings.calibrated:
+            images = self._views
+            raw = self._trial(exporter, settings.precision, content, images)
+            refitted = bool(self._validated and np.isfinite(raw).all())
+            if refitted:
+                card = replace(card, temperature=self._fit_temperature(raw))
+        final, final_card = converter.finalise(content, card)
+        scores = self._run(exporter, settings.precision, final, images)
+        if refitted:
+            # Thresholds are matched on what the final file gives, not on what was computed from it.
+            points = self._match_points(scores)
+            final_card = replace(final_card, operating_points=points)
+            final = converter.attach_card(final, final_card)
+        candidate = Candidate(final, final_card, card.temperature)
+        return candidate, scores[: len(self._judging_images)]
 
     def _spread(
         self,
         exporter: KnownExporter,
         rung: Rung,
         others: CalibrationSet,
-        card: ModelCard,
+        candidate: Candidate,
         outputs: Outputs,
     ) -> Comparison:
-        """Compare a file with one that other images calibrated."""
-        content = self._convert(exporter, rung, others).content
-        raw = self._run(exporter, card.precision, content, self._judging_images)
-        scores = apply_temperature(raw, card.temperature)
+        """Compare a file with one that other images calibrated, under the same rules."""
+        card = candidate.card
+        content, _ = exporter.load().finalise(
+            self._convert(exporter, rung, others).content,
+            replace(card, temperature=candidate.graph_temperature),
+        )
+        scores = self._run(exporter, card.precision, content, self._judging_images)
         return self._compare(exporter, card, outputs, Outputs(scores, card.operating_points))
 
     def _convert(
@@ -204,7 +235,7 @@ class CandidateBuilder:
         images = calibration.images
         suited, skipped = self._suited(calibration, settings.precision)
         trial = converter.convert(suited, settings, images)
-        first = self._run(exporter, settings.precision, trial, images)
+        first = self._trial(exporter, settings.precision, trial, images)
         if not np.isfinite(first).all():
             raise ExportError("a probability of a calibration image is not finite")
         original = both_classes(self._source.model.predict(images, verbose=0))
@@ -229,6 +260,18 @@ class CandidateBuilder:
             )
         return self._suited_copies[key]
 
+    def _trial(
+        self,
+        exporter: KnownExporter,
+        precision: str,
+        content: bytes,
+        images: NDArray[np.uint8],
+    ) -> NDArray[np.float32]:
+        """Return the probabilities, at temperature 1, of a converted file that is not final."""
+        plain = replace(self._card(precision), temperature=1.0)
+        sealed = exporter.load().attach_card(content, plain)
+        return self._run(exporter, precision, sealed, images)
+
     def _run(
         self,
         exporter: KnownExporter,
@@ -236,11 +279,10 @@ class CandidateBuilder:
         content: bytes,
         images: NDArray[np.uint8],
     ) -> NDArray[np.float32]:
-        """Return a file's probabilities at temperature 1; raise if no runtime takes it."""
-        plain = replace(self._card(precision), temperature=1.0)
+        """Return the probabilities of a file with a card; raise if no runtime takes it."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"trial{exporter.suffix}"
-            path.write_bytes(exporter.load().attach_card(content, plain))
+            path.write_bytes(content)
             check_promise(summarise_operators(path), precision)
             return predict_all(load_model(path), images)
 
@@ -255,36 +297,39 @@ class CandidateBuilder:
             )
         return self._sets[count]
 
-    def _card(self, precision: str, raw: NDArray[np.float32] | None = None) -> ModelCard:
-        """Return a file's card; its rules are fitted to ``raw``, the scores of a quantised file."""
+    def _card(self, precision: str) -> ModelCard:
+        """Return a file's card, with the rules of the original."""
         bundle = self._bundle
-        temperature, points = bundle.temperature, bundle.operating_points
-        validation = self._splits is not None and self._splits.validation
-        if raw is not None and validation and np.isfinite(raw).all():
-            temperature, points = self._refit(raw)
         return ModelCard(
             task=bundle.task.name,
             labels=bundle.task.labels,
             contract=bundle.contract,
-            temperature=temperature,
-            operating_points=points,
+            temperature=bundle.temperature,
+            operating_points=bundle.operating_points,
             precision=precision,
             version=__version__,
             source_sha256=bundle.keras_sha256,
         )
 
-    def _refit(self, raw: NDArray[np.float32]) -> tuple[float, OperatingPoints]:
-        """Fit temperature and operating points to a quantised file's scores of the views."""
+    @property
+    def _validated(self) -> bool:
+        """Whether there are validation images to which a file's own rules can be fitted."""
+        return self._splits is not None and bool(self._splits.validation)
+
+    def _fit_temperature(self, raw: NDArray[np.float32]) -> float:
+        """Fit the temperature to a quantised file's scores of the views, at temperature 1."""
+        return fit_temperature(np.tile(self._labels, len(raw) // len(self._labels)), raw)
+
+    def _match_points(self, scores: NDArray[np.float32]) -> OperatingPoints:
+        """Match the operating points to a final file's scores of the views."""
         task, points = self._bundle.task, self._bundle.operating_points
-        truth = np.tile(self._labels, len(raw) // len(self._labels))
-        temperature = fit_temperature(truth, raw)
         original = apply_temperature(self._original_raw, self._bundle.temperature)
         decided = {
             name: decide(task, original, point) == task.labels.index(point.label)
             for name, point in points.items()
             if point.label is not None
         }
-        return temperature, match_points(task, decided, points, apply_temperature(raw, temperature))
+        return match_points(task, decided, points, scores)
 
     def _compare(
         self, exporter: KnownExporter, card: ModelCard, original: Outputs, export: Outputs

@@ -285,6 +285,7 @@ def _keep(
         precision=card.precision,
         format=exporter.name,
         temperature=card.temperature,
+        graph_temperature=candidate.graph_temperature,
         operating_points=card.operating_points,
         ladder=tuple(attempt.to_record() for attempt in attempts),
         calibration=candidate.calibration,

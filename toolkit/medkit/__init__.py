@@ -55,7 +55,7 @@ _HOMES = {
     "medkit.tasks": ("PNEUMONIA", "SKIN", "TASKS", "Task"),
     "medkit.training": ("TrainOptions", "TrainResult", "train_model"),
     "medkit.version": ("__version__",),
-    "medkit_exporters": ("ExportOptions", "ExportedFile", "export_models"),
+    "medkit_exporters": ("ExportOptions", "ExportedFile", "export_models", "finalise_exports"),
 }
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)  # noqa: PLE0605

@@ -45,6 +45,7 @@ from medkit_exporters.formats.onnx_edits import (
     keep_logits,
     take_raw_pixels,
 )
+from medkit_exporters.formats.onnx_final import with_final_ends
 from medkit_exporters.quantize.branches import branch_ranges
 from medkit_exporters.quantize.source import Source
 from medkit_exporters.settings import Settings
@@ -81,6 +82,9 @@ class OnnxExporter(NetworkExporter):
     def summarise(self, content: bytes) -> OperatorSummary:
         """List what a file computes."""
         return summarise(content)
+
+    def _with_final_ends(self, content: bytes, card: ModelCard) -> bytes:
+        return with_final_ends(content, card)
 
     def _convert_floats(self, source: Source, settings: Settings) -> bytes:
         model = _from_tensorflow(source.function(float_pixels=False, logits=False))

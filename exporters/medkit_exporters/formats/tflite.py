@@ -21,6 +21,7 @@ from medkit.models.operators.tflite import summarise
 from medkit.system.quiet import native_stderr_closed
 from medkit_exporters.formats import tflite_edits, tflite_file
 from medkit_exporters.formats.base import NetworkExporter, Tell, most_distorted
+from medkit_exporters.formats.tflite_final import with_final_ends
 from medkit_exporters.quantize.branches import branch_ranges
 from medkit_exporters.quantize.caps import CAP
 from medkit_exporters.quantize.source import Source
@@ -49,12 +50,15 @@ class TFLiteExporter(NetworkExporter):
         """List what a file computes."""
         return summarise(content)
 
+    def _with_final_ends(self, content: bytes, card: ModelCard) -> bytes:
+        return with_final_ends(content, card)
+
     def _convert_floats(self, source: Source, settings: Settings) -> bytes:
         converter = _converter(source.function(float_pixels=False, logits=False))
         if settings.precision == "fp16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
-        return _run(converter.convert)
+        return tflite_file.compact(_run(converter.convert))
 
     def _convert_integers(
         self, source: Source, settings: Settings, calibration: NDArray[np.uint8], tell: Tell
@@ -77,7 +81,7 @@ class TFLiteExporter(NetworkExporter):
             converter.inference_input_type = tf.uint8
             converter.inference_output_type = tf.float32
             content = _refined(_run(converter.convert), source, settings, calibration, tell)
-        return tflite_edits.append_activation(content, source.activation)
+        return tflite_file.compact(tflite_edits.append_activation(content, source.activation))
 
 
 def _refined(

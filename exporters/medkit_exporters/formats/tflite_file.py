@@ -20,14 +20,19 @@ from medkit.models.seal import sealed
 _RECORDS = (b"CONVERSION_METADATA", b"min_runtime_version")
 
 
-def attach_card(content: bytes, card: ModelCard) -> bytes:
-    """Return the file, sealed, with ``card`` as its metadata buffer named ``medkit``.
-
-    What no runtime needs is left out: a hundredth of a small int8 file.
-    """
+def compact(content: bytes) -> bytes:
+    """Return a converted file without what no runtime needs: a hundredth of a small int8 file."""
     model = read(content)
     _shorten_names(model)
     _drop_records(model)
+    _drop_orphans(model)
+    return write(model)
+
+
+def attach_card(content: bytes, card: ModelCard) -> bytes:
+    """Return the file, sealed, with ``card`` as its only metadata buffer named ``medkit``."""
+    model = read(content)
+    model.metadata = [entry for entry in model.metadata or [] if entry.name != CARD_NAME.encode()]
     _drop_orphans(model)
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(card.to_json().encode(), dtype=np.uint8)
@@ -35,7 +40,7 @@ def attach_card(content: bytes, card: ModelCard) -> bytes:
     entry = schema.MetadataT()
     entry.name = CARD_NAME
     entry.buffer = len(model.buffers) - 1
-    model.metadata = [*(model.metadata or []), entry]
+    model.metadata.append(entry)
     return sealed(write(model), export_formats()["tflite"].seal)
 
 
@@ -80,11 +85,13 @@ def write(model: Any) -> bytes:
     """Return the file that holds tables; equal ones are written once."""
     tables: dict[tuple[Any, ...], _WrittenOnce] = {}
     for graph in model.subgraphs:
-        for tensor in graph.tensors:  # only arrays are written once
-            if tensor.shape is not None:
-                tensor.shape = np.asarray(tensor.shape, np.int32)
-            if tensor.shapeSignature is not None:
-                tensor.shapeSignature = np.asarray(tensor.shapeSignature, np.int32)
+        for owner, fields in (
+            *((tensor, ("shape", "shapeSignature")) for tensor in graph.tensors),
+            *((operator, ("inputs", "outputs")) for operator in (graph, *graph.operators)),
+        ):
+            for field in fields:  # only arrays are written once
+                if getattr(owner, field) is not None:
+                    setattr(owner, field, np.asarray(getattr(owner, field), np.int32))
         for owner, field in (
             *((tensor, "quantization") for tensor in graph.tensors),
             *((operator, "builtinOptions") for operator in graph.operators),

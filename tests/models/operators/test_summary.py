@@ -49,7 +49,7 @@ def work_of_layers(path: Path, kind: Any) -> int:
 def test_an_int8_file_does_all_its_work_in_integers(tiny_exported: Path, suffix: str) -> None:
     census = summarise_operators(tiny_exported / f"pneumonia/model-int8.{suffix}")
     assert census.integer_share == 1
-    kinds = {"tflite": ["MEAN", "LOGISTIC"], "onnx": ["Sigmoid"]}[suffix]
+    kinds = {"tflite": ["MEAN", "MUL", "LOGISTIC"], "onnx": ["Mul", "Sigmoid"]}[suffix]
     assert [item.kind for item in census.floating] == kinds
     assert all(item.reason for item in census.floating)
     assert census.pixels.raw

@@ -42,10 +42,8 @@ class Calibration:
     ----------
     images, seed
         Number of images that were drawn, and the seed of the draw.
-    sha256
-        Over the hashes in ``files``.
-    files
-        SHA-256 of each image file.
+    files, sha256
+        SHA-256 of each image file, and over these hashes.
     method
         Method that chose the ranges.
     """
@@ -114,12 +112,12 @@ class ExportEntry:
 
     Attributes
     ----------
-    bytes, sha256
-        Size and hash; see :class:`FileRecord`.
-    precision, format
-        Precision and format of the file.
+    bytes, sha256, precision, format
+        Size, hash (see :class:`FileRecord`), precision and format of the file.
     temperature, operating_points
-        Its own; ``None`` for those of the original.
+        Those of its card; ``None`` for those of the original.
+    graph_temperature
+        The temperature in a final file's graph; ``None`` if only a card has one.
     ladder
         The rungs that were tried; the last is this file.
     calibration
@@ -134,12 +132,16 @@ class ExportEntry:
     format: str = ""
     temperature: float | None = None
     operating_points: OperatingPoints | None = None
+    graph_temperature: float | None = None
     ladder: tuple[RungRecord, ...] = ()
     calibration: Calibration | None = None
     metrics: Metrics | None = None
 
     def __post_init__(self) -> None:
         check_sha256(self.sha256)
+        for temperature in (self.temperature, self.graph_temperature):
+            if temperature is not None:
+                check_temperature(temperature)
 
     @property
     def has_passed(self) -> bool:
@@ -276,8 +278,6 @@ class Manifest:
         check_points(self.operating_points, self.labels)
         for name, entry in self.exports.items():
             try:
-                if entry.temperature is not None:
-                    check_temperature(entry.temperature)
                 if entry.operating_points is not None:
                     check_points(entry.operating_points, self.labels)
             except ValueError as error:

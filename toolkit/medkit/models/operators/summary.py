@@ -35,6 +35,9 @@ _PROBABILITIES = ("SOFTMAX", "LOGISTIC", "Softmax", "Sigmoid")
 LOGIT_COPIES_NAME, LOGITS_NAME = "logit_copies", "logits"
 """Outputs of the operators that make logits finer than 8 bits, after the last product."""
 
+CALIBRATED_NAME = "calibrated"
+"""Output of the operator that divides the logits by the temperature."""
+
 _RAW = (1.0, 0)
 
 UNKNOWN_SHAPE = "its shapes are known only when it runs; not counted"
@@ -90,6 +93,8 @@ class Operator:
             return "256 probabilities would be too few to rank images by"
         if self.name in (LOGIT_COPIES_NAME, LOGITS_NAME) and self.kind not in PRODUCTS:
             return "the mean of the logits' copies lies between their 8-bit steps"
+        if self.name == CALIBRATED_NAME and self.kind not in PRODUCTS:
+            return "the temperature scales logits that are finer than 8 bits"
         return ""
 
 
