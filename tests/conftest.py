@@ -20,6 +20,12 @@ from medkit.tasks import PNEUMONIA, SKIN
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else TensorFlow's greetings fill the report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_models_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the models of whoever runs the tests out."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("user"))
+
+
 class Recorder:
     """Keeps what a training run tells, and can interrupt it.
 

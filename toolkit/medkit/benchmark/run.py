@@ -9,6 +9,7 @@ down for a while slows down all of them.
 
 from __future__ import annotations
 
+import json
 import platform
 import tempfile
 import time
@@ -173,8 +174,9 @@ def _with_peers(
 ) -> Benchmark:
     """Run every other tool that is installed, in a process of its own."""
     results, absent = [], []
+    contract = json.dumps(bundle.contract.to_dict())
     for name, peer in PEERS.items():
-        if bundle.task.name not in peer.tasks:
+        if peer.tasks and bundle.task.name not in peer.tasks:
             continue
         missing = [module for module in peer.modules if not is_installed(module)]
         model = bundle.folder / peer.file
@@ -192,7 +194,7 @@ def _with_peers(
         for turn in range(options.repeats):
             note(f"round {turn + 1} of {options.repeats}: {name}")
             try:
-                timed = run_process([*command, bundle.task.name, str(benchmark.cores)])
+                timed = run_process([*command, contract, str(benchmark.cores)])
                 if timed.said.strip() != str(benchmark.images):
                     said = timed.said.strip()
                     raise MedkitError(f"{name} classified {said} of {benchmark.images}")

@@ -99,8 +99,10 @@ class Bundle:
         if not path.is_file():
             # int16 and mixed are what int8 falls back on.
             asked = precision if precision.startswith("fp") else "int8"
+            others = ", ".join(name for name in self.manifest.exports if name.endswith(path.suffix))
+            there = f"there is {others}; " if others else ""
             raise ModelFileError(
-                f"no {path}; make it with: medkit export {self.task.name} --{asked} "
+                f"no {path}; {there}make it with: medkit export {self.task.name} --{asked} "
                 f"--format {export_format} --trained {self.folder.parent} --data DIR"
             )
         self.verify(path)

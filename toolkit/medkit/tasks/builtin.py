@@ -1,4 +1,4 @@
-"""The tasks that are built in, with their models in ``trained/`` of the repository and the wheel."""
+"""The tasks that are built in. Their models ship with medkit."""
 
 from __future__ import annotations
 

@@ -74,10 +74,8 @@ def own_tasks(trained: Path | None = None) -> dict[str, tuple[Path, ...]]:
     """
     found: dict[str, list[Path]] = {}
     for root in folders_of_models(trained):
-        described = {
-            path.parent for name in (TOML_NAME, TASK_NAME) for path in root.glob(f"*/{name}")
-        }
-        for folder in sorted(described):
+        described = [path for name in (TOML_NAME, TASK_NAME) for path in root.glob(f"*/{name}")]
+        for folder in sorted({path.parent for path in described}):
             if folder.name not in TASKS:
                 found.setdefault(folder.name, []).append(folder)
     return {name: tuple(found[name]) for name in sorted(found)}

@@ -228,14 +228,15 @@ def check_labels(labels: tuple[str, ...]) -> None:
                 f"labels holds {label!r}; accepted: printable characters without "
                 f"{' and '.join(_DIVIDERS)}, and no dot first"
             )
-        other = seen.setdefault(_column_of(label), label)
-        if other is not label:
+        column = _column_of(label)
+        if (other := seen.get(column)) is not None:
             raise ValueError(
                 f"labels holds {label!r} twice"
                 if other == label
                 else f"labels holds {other!r} and {label!r}, which one class folder or column "
                 "would stand for; rename one of them"
             )
+        seen[column] = label
     if len(labels) < 2:
         raise ValueError(f"labels is {list(labels)}; accepted: two or more different ones")
 
