@@ -16,6 +16,7 @@ from medkit.models.figures import Figures
 from medkit.models.manifest import MANIFEST_NAME, Manifest
 from medkit.tasks import (
     TASKS,
+    TOML_NAME,
     Task,
     folders_of_models,
     own_tasks,
@@ -228,7 +229,10 @@ def _strangers(roots: tuple[Path, ...]) -> Iterator[str]:
         for manifest in sorted(root.glob(f"*/{MANIFEST_NAME}")):
             folder = manifest.parent
             if folder.name not in TASKS and _is_undescribed(folder):
-                yield f"{folder} holds models, and no task.toml that says what they decide"
+                yield (
+                    f"{folder} holds models, and no {TOML_NAME} that says what they decide; put it "
+                    "back, or move the folder away"
+                )
     for root in roots[1:]:
         for name in TASKS:
             if (root / name).is_dir():
