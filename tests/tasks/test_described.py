@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_what_has_its_default_is_not_written(tmp_path: Path) -> None:
 def test_writing_needs_an_extra_that_is_named_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tomli_w", None)
+    monkeypatch.setitem(sys.modules, "tomli_w", None)
     with pytest.raises(MissingExtraError, match=r'tomli-w .* "medkit-edge\[train\]"'):
         write_task(tmp_path, FUNDUS)
     assert not list(tmp_path.iterdir())
