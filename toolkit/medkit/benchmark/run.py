@@ -101,6 +101,15 @@ def _check(options: BenchmarkOptions) -> None:
     check_sizes(options.batch_size, options.threads)
     if options.repeats < 1:
         raise UsageError(f"{options.repeats} repeats are too few; give 1 or more")
+    # Before images are made: of the tasks that may be meant, one must have models.
+    possible = BY_COLOUR if options.task == AUTO else (get_task(options.task, options.trained),)
+    for task in possible:
+        try:
+            load_bundle(task, options.trained)
+            return
+        except ModelFileError as error:
+            problem = error
+    raise no_choice(problem, options.trained) if options.task == AUTO else problem
 
 
 @dataclass
