@@ -163,7 +163,7 @@ def _read_toml(path: Path) -> Task:
     try:
         return _task_of(stored)
     except (ValueError, ContractMismatchError) as error:
-        raise ModelFileError(f"{path}: {error}; correct it") from error
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 def _task_of(stored: dict[str, Any]) -> Task:

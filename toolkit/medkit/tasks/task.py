@@ -193,7 +193,7 @@ class Task:
         try:
             return read_record(cls, stored)
         except ValueError as error:
-            raise ModelFileError(f"{where}: {error}; correct it") from error
+            raise ModelFileError(f"{where}: {error}") from error
 
 
 def check_name(name: str) -> None:
