@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.models.manifest import EpochRecord
-from medkit.tasks import PNEUMONIA, SKIN
+from medkit.tasks import PNEUMONIA, SKIN, Task
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else TensorFlow's greetings fill the report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_models_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the models of whoever runs the tests out."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("user"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_models_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the models of whoever runs the tests out."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("user"))
 
 
 class Recorder:
@@ -209,6 +221,28 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Beside each original lie its fp32 exports and, as what is used by default,
     a copy of one under the name of the int8 export. The temperature is 1.5.
     """
+    from medkit.tasks import TASKS
+
+    return _pooled(tmp_path_factory.mktemp("pooled"), TASKS.values(), named_int8=True)
+
+
+@pytest.fixture(scope="session")
+def own_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of bundles as ``pooled_models``, of tasks that are not built in.
+
+    ``hues`` has nine labels and takes RGB images of 96x64, ``brightness`` has
+    two and takes grey ones of 64x64. There is no file that is named int8.
+    """
+    from medkit.tasks import write_task
+    from owntasks import OWN
+
+    trained = _pooled(tmp_path_factory.mktemp("own"), OWN)
+    for task in OWN:
+        write_task(trained / task.name, task)
+    return trained
+
+
+def _pooled(trained: Path, tasks: Iterable[Task], *, named_int8: bool = False) -> Path:
     import keras
 
     from medkit.defaults import BALANCED, HIGH_SENSITIVITY
@@ -218,15 +252,13 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from medkit.models.formats import export_name
     from medkit.models.manifest import DataRecord, ExportEntry, Manifest, write_manifest
     from medkit.models.points import OperatingPoint
-    from medkit.tasks import TASKS
     from medkit.training.archive import save_archive
     from medkit_exporters.formats.registry import known_exporters
     from medkit_exporters.quantize.source import open_source
     from medkit_exporters.settings import Settings
 
-    trained = tmp_path_factory.mktemp("pooled")
     rng = np.random.default_rng(0)
-    for task in TASKS.values():
+    for task in tasks:
         contract = task.contract
         units, activation = (1, "sigmoid") if task.binary else (len(task.labels), "softmax")
         model = keras.Sequential(
@@ -256,8 +288,9 @@ def pooled_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 exporter.convert(source, Settings("fp32"), None), exported
             )
             (folder / export_name(name, "fp32")).write_bytes(content)
-        default = folder / export_name("tflite", "int8")
-        shutil.copy(folder / export_name("tflite", "fp32"), default)
+        if named_int8:
+            default = folder / export_name("tflite", "int8")
+            shutil.copy(folder / export_name("tflite", "fp32"), default)
         files = {path.name: file_record(path) for path in sorted(folder.iterdir())}
         manifest = Manifest(
             labels=task.labels,

@@ -24,7 +24,7 @@ from medkit.cli.app import app
 from medkit.extras import EXTRAS
 from medkit.models.bundle import load_bundle
 from medkit.models.card import read_card
-from medkit.tasks import PNEUMONIA, SKIN, Task
+from medkit.tasks import PNEUMONIA, SKIN, TOML_NAME, Task
 from medkit_exporters.formats.registry import get_exporter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,6 +203,7 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     named = re.findall(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|toml))(?:::\w+)?`", prose(page))
     homes = (ROOT, ROOT / "toolkit" / "medkit")
     examples = {block.split()[1] for block in code_blocks(EXTENDING, "python")}
+    examples.add(TOML_NAME)  # people write it, beside their models
     wrong = [
         name
         for name in named

@@ -128,9 +128,10 @@ def test_a_task_is_one_file_beside_its_models(toys: Path, images: Path, tmp_path
     assert [row["label"] for row in rows(out)][-1] == "bright"
     assert float(rows(out)[-1]["p_bright"]) > 0.9
     # The labels of the task in another order would turn every answer around.
-    described = model.with_name("task.json")
-    task = json.loads(described.read_text())
-    described.write_text(json.dumps({**task, "labels": ["bright", "dark"], "positive": "dark"}))
+    described = model.with_name("task.toml")
+    text = described.read_text()
+    turned = re.sub(r"labels = \[.*?\]", 'labels = ["bright", "dark"]', text, flags=re.DOTALL)
+    described.write_text(turned.replace('positive = "bright"', 'positive = "dark"'))
     told = medkit(toys, "classify", images, "--out", out, "--model", model, "--overwrite", status=1)
     assert "its labels ['dark', 'bright'] differs from that of task brightness" in told
     manifest = model.with_name("manifest.json")

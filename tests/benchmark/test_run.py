@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from medkit.benchmark.peers import PEERS, Peer
 from medkit.benchmark.process import Timed
 from medkit.benchmark.result import Benchmark, PeerResult, Result
 from medkit.benchmark.run import run_benchmark
-from medkit.errors import NoImagesError, UsageError
+from medkit.errors import MedkitError, NoImagesError, UsageError
 
 RESULT = Result("model-int8.tflite", "LiteRT", 500.0, 0.4, 5.0, 200_000_000)
 
@@ -68,6 +69,38 @@ def test_other_tools_run_if_they_are_there_and_are_named_if_not(
     found = run_benchmark(options)
     assert [peer.name for peer in found.peers] == [litert]
     assert found.absent == ("Other: no_such_package is not there",)
+
+
+def test_other_tools_run_for_a_task_that_is_not_built_in(
+    own_models: Path, images: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "torn.jpg").unlink()
+    litert = "LiteRT, one image at a time"
+    peer = replace(PEERS[litert], file="model-fp32.tflite")
+    monkeypatch.setattr(module, "PEERS", {litert: peer, "timm": PEERS["timm"]})
+    asked = BenchmarkOptions(images, "hues", repeats=1, peers=True, trained=own_models)
+    found = run_benchmark(asked)
+    assert [peer.name for peer in found.peers] == [litert]
+    assert found.absent == ()  # timm has no network for it
+
+
+def test_files_that_no_data_were_compared_on_are_measured_and_that_is_told(
+    own_models: Path, images: Path, quick: None
+) -> None:
+    notes: list[str] = []
+    asked = BenchmarkOptions(images, "brightness", repeats=1, trained=own_models)
+    found = run_benchmark(asked, notes.append)
+    assert {result.file for result in found.results} == {"model-fp32.tflite", "model-fp32.onnx"}
+    assert "no export has passed parity on data, so every one is measured" in notes
+
+
+@pytest.mark.parametrize("task", ["auto", "pneumonia"])
+def test_models_that_are_not_there_are_told_before_images_are_made(
+    own_models: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    monkeypatch.setattr(module, "_folder", None)
+    with pytest.raises(MedkitError, match="name the task with --task|no trained pneumonia model"):
+        run_benchmark(BenchmarkOptions(task=task, trained=own_models))
 
 
 def test_a_tool_that_fails_is_told_and_does_not_end_the_benchmark(

@@ -16,6 +16,7 @@ import medkit.benchmark.run
 import medkit.datasets.audit
 import medkit.evaluation.folder
 import medkit.evaluation.parity
+import medkit.models.catalogue
 import medkit.models.inspection
 import medkit.models.runtimes.loading
 import medkit.reports.report
@@ -36,7 +37,8 @@ from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.version import __version__
 
 OPTIONS = {
-    "audit": ["task", "labels-map", "json", "html", "strict"],
+    "audit": ["task", "labels-map", "json", "html", "strict", "trained"],
+    "tasks": ["json", "trained"],
     "train": [
         *("data", "recipe", "out", "weights", "seed", "on-conflict", "resume", "overwrite"),
         "labels-map",
@@ -215,6 +217,7 @@ def test_an_error_of_the_library_is_one_line_unless_debugging(
         "parity": (medkit.evaluation.parity, "check_parity", []),
         "classify": (medkit.batch.run, "classify_files", [".", "--out", "o.csv"]),
         "inspect": (medkit.models.inspection, "inspect_file", ["m.tflite"]),
+        "tasks": (medkit.models.catalogue, "list_tasks", []),
         "benchmark": (medkit.benchmark.run, "run_benchmark", []),
     }[command]
     captured(monkeypatch, module, name, error)

@@ -60,10 +60,21 @@ def test_names_are_completed(line: str, words: list[str], tmp_path: Path) -> Non
 
 
 def test_tasks_of_a_given_folder_are_completed(tmp_path: Path) -> None:
-    (tmp_path / "retina").mkdir()
-    (tmp_path / "retina/task.json").touch()
-    assert completed(f"medkit classify --trained {tmp_path} --task r") == ["retina"]
-    assert completed("medkit evaluate r", MEDKIT_TRAINED=str(tmp_path)) == ["retina"]
+    for name, file in (("retina", "task.toml"), ("retinopathy", "task.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    both = ["retina", "retinopathy"]
+    for command in ("classify", "audit", "benchmark"):
+        assert completed(f"medkit {command} --trained {tmp_path} --task r") == both
+    for command in ("evaluate", "report", "parity", "export"):
+        assert completed(f"medkit {command} r", MEDKIT_TRAINED=str(tmp_path)) == both
+
+
+def test_tasks_of_the_users_folder_are_completed(tmp_path: Path) -> None:
+    folder = tmp_path / "medkit/models/retina"
+    folder.mkdir(parents=True)
+    (folder / "task.toml").touch()
+    assert completed("medkit classify --task r", XDG_DATA_HOME=str(tmp_path)) == ["retina"]
 
 
 def test_what_a_plug_in_adds_is_completed(tmp_path: Path) -> None:

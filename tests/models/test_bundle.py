@@ -11,10 +11,14 @@ import pytest
 
 from bundles import BOTH, bundle_of, points
 from medkit.errors import ContractMismatchError, ModelFileError, UsageError
-from medkit.models.bundle import file_record, load_bundle
+from medkit.images.contract import RULES
+from medkit.models.bundle import file_record, load_bundle, task_beside
 from medkit.models.formats import export_name
 from medkit.models.manifest import ExportEntry, FileRecord, read_manifest, write_manifest
-from medkit.tasks import PNEUMONIA, SKIN, Task, trained_folder
+from medkit.tasks import PNEUMONIA, SKIN, Task, trained_folder, write_task
+from owntasks import OWN
+
+HUES, _ = OWN
 
 
 @BOTH
@@ -170,6 +174,40 @@ def test_the_environment_names_another_folder_of_bundles(
     assert trained_folder() == tmp_path / "theirs"
     assert load_bundle(PNEUMONIA).folder == folder
     assert load_bundle(PNEUMONIA, tmp_path / "given").folder == tmp_path / "given/pneumonia"
+
+
+def test_a_bundle_of_ones_own_is_opened_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    folder = bundle_of(tmp_path / "medkit/models", HUES)
+    write_task(folder, HUES)
+    assert load_bundle("hues").folder == load_bundle(HUES).folder == folder
+    assert task_beside(folder / "model-int8.tflite", "hues") == HUES
+    assert task_beside(tmp_path / "model-int8.tflite", "hues") == HUES
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"width": 100}, "width 100, and its models were made for 96"),
+        ({"channels": 1}, "channels 1, and its models were made for 3"),
+        ({"colour": RULES["colour"][1]}, "colour '.*', and its models were made for '"),
+    ],
+)
+def test_a_description_of_other_pixels_than_the_models_take_is_refused(
+    tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    folder = bundle_of(tmp_path, HUES)
+    write_task(folder, replace(HUES, contract=replace(HUES.contract, **changes)))
+    with pytest.raises(ModelFileError, match=f"hues: its task has {problem}"):
+        load_bundle("hues", tmp_path)
+
+
+def test_a_rule_that_a_description_leaves_out_is_that_of_the_models(tmp_path: Path) -> None:
+    older = replace(HUES.contract, colour=RULES["colour"][1])
+    write_task(bundle_of(tmp_path, HUES, contract=older.to_dict()), HUES)
+    assert load_bundle("hues", tmp_path).contract == older
 
 
 @pytest.mark.parametrize("value", [None, ""])

@@ -50,6 +50,27 @@ def test_heat_lies_on_what_speaks_for_the_label(
     assert heat[16, 16] == 0
 
 
+def test_layers_that_are_not_trained_any_more_count_as_well() -> None:
+    frozen = network(3)
+    frozen.trainable = False
+    expected = heat_maps(network(3), spots(), np.array([1]))
+    assert expected is not None
+    assert heat_maps(frozen, spots(), np.array([1])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("first", ["Rescaling", "Flatten"])
+def test_a_network_whose_maps_are_its_pixels_has_nothing_to_show(first: str) -> None:
+    layers = {
+        "Rescaling": [keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D()],
+        "Flatten": [keras.layers.Flatten()],
+    }[first]
+    pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8")
+    model = keras.Sequential([pixels, *layers, keras.layers.Dense(3, "softmax")])
+    assert heat_maps(model, spots(), np.array([1])) is None
+    functional = keras.Model(model.inputs, model.outputs)
+    assert heat_maps(functional, spots(), np.array([1])) is None
+
+
 def test_each_image_is_explained_for_its_own_label() -> None:
     images = np.concatenate([spots(), spots()])
     first, second = heat_maps(network(3), images, np.array([1, 0]))

@@ -29,7 +29,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "inspect": {"onnx": "onnx", "h5py": "h5py"},
         "openvino": {"openvino": "openvino"},
         "keras": {"tensorflow": "tensorflow", "keras": "keras"},
-        "train": {},  # all that it installs belongs to smaller ones
+        "train": {"tomli_w": "tomli-w"},
         "export": {"tf2onnx": "tf2onnx", "sympy": "sympy", "onnx_ir": "onnx-ir"},
     }
 )

@@ -27,7 +27,7 @@ from medkit.batch.options import ClassifyOptions
 from medkit.batch.routing import BY_COLOUR, ByColour, OneTask, Routing
 from medkit.batch.run_record import ModelIdentity, RunIdentity, RunRecord
 from medkit.defaults import AUTO, RUNTIME, STDIN
-from medkit.errors import ModelFileError, UsageError
+from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.files import sha256_of
 from medkit.images.entries import PassedOver
 from medkit.images.formats.registry import rules
@@ -38,7 +38,7 @@ from medkit.models.runtimes.loading import ModelSpec, check_threads, load_model,
 from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes
 from medkit.system.cores import available_cores
 from medkit.system.names import name_in_rows
-from medkit.tasks import Task, get_task, task_names
+from medkit.tasks import TASKS, Task, get_task, own_tasks, task_names, trained_folder
 from medkit.wording import unknown
 
 _MOST_WORKERS = 16
@@ -159,9 +159,32 @@ def make_plan(options: ClassifyOptions, *, writes: bool = True, stop: Event | No
 
 
 def check_task(word: str, trained: Path | None = None) -> None:
-    """Raise :class:`UsageError` unless a word names a task, or stands for either."""
-    if word not in (AUTO, *(known := task_names(trained))):
+    """Raise :class:`UsageError` unless a word names a task, or stands for the built-in ones."""
+    if word not in (AUTO, *TASKS) and word not in (known := task_names(trained)):
         raise UsageError(unknown("task", word, (AUTO, *known)))
+
+
+def no_choice(error: ModelFileError, trained: Path | None) -> MedkitError:
+    """Return the error for the task ``auto`` where the models of a built-in task are missing.
+
+    Parameters
+    ----------
+    error
+        What is wrong with the models.
+    trained
+        Folder of models, as in :class:`~medkit.batch.options.ClassifyOptions`.
+    """
+    others = ", ".join(own_tasks(trained))
+    if not others:
+        return ModelFileError(f"{error}; or name the other task with --task")
+    built_in = " and ".join(task.name for task in BY_COLOUR)
+    root = trained or trained_folder()
+    if any((root / task.name).is_dir() for task in BY_COLOUR):
+        return ModelFileError(f"{error}; or name another task with --task: {others}")
+    return UsageError(
+        f"the task {AUTO} chooses between {built_in}, and {root} holds no models of these; "
+        f"name the task with --task: {others}"
+    )
 
 
 def check_sizes(batch_size: int, threads: int | None) -> None:
@@ -220,7 +243,7 @@ def _find_models(
         try:
             models[task.name] = _task_model(task, options, threads, record)
         except ModelFileError as error:
-            raise ModelFileError(f"{error}; or name the other task with --task") from None
+            raise no_choice(error, options.trained) from None
     grey, coloured = (models[task.name].route for task in BY_COLOUR)
     routing = ByColour(grey, coloured)
     return _Models(models, routing)
@@ -231,7 +254,7 @@ def _given_model(options: ClassifyOptions, threads: int | None) -> _Models:
     assert options.model is not None
     runtime = runtime_for(options.model, None if options.runtime == AUTO else options.runtime)
     model = load_model(options.model, threads, runtime.name)
-    task = task_beside(options.model, model.card.task)
+    task = task_beside(options.model, model.card.task, options.trained)
     if options.task not in (AUTO, task.name):
         raise UsageError(
             f"{options.model} is a model for {task.name}, not for {options.task}; "

@@ -7,6 +7,7 @@ it classified. :mod:`medkit.benchmark.run` runs and times these processes.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from medkit.batch.listing import Inputs, walk
 from medkit.defaults import BATCH_SIZE
 from medkit.images.contract import InputContract
 from medkit.models.runtimes.keras_setup import import_keras
-from medkit.tasks import SKIN, TASKS, get_task
+from medkit.tasks import SKIN
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Peer:
     file
         Name of the model file in a bundle.
     tasks
-        Tasks for which it has a network.
+        Tasks for which it has a network; empty for any.
     """
 
     run: Callable[[Path, Path, InputContract, int], int]
     modules: tuple[str, ...]
     file: str
-    tasks: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = ()
 
 
 def _keras(folder: Path, model: Path, contract: InputContract, cores: int) -> int:
@@ -133,8 +134,9 @@ PEERS: dict[str, Peer] = {
 
 def main(arguments: list[str]) -> Any:
     """Run the peer that the arguments name, and print how many images it classified."""
-    name, folder, model, task, cores = arguments
-    print(PEERS[name].run(Path(folder), Path(model), get_task(task).contract, int(cores)))
+    name, folder, model, contract, cores = arguments
+    read = InputContract.from_dict(json.loads(contract), model)
+    print(PEERS[name].run(Path(folder), Path(model), read, int(cores)))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ down for a while slows down all of them.
 
 from __future__ import annotations
 
+import json
 import platform
 import tempfile
 import time
@@ -23,22 +24,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medkit.batch.listing import Inputs, ListedImage, find_images
-from medkit.batch.plan import check_sizes, check_task, share_out
+from medkit.batch.plan import check_sizes, check_task, no_choice, share_out
 from medkit.batch.routing import BY_COLOUR, ByColour, Route
 from medkit.benchmark.options import BenchmarkOptions
 from medkit.benchmark.peers import PEERS
 from medkit.benchmark.process import PYTHON, Timed, run_process
 from medkit.benchmark.result import Benchmark, PeerResult, Result
 from medkit.defaults import AUTO, STDOUT
-from medkit.errors import ImageError, MedkitError, UsageError
+from medkit.errors import ImageError, MedkitError, ModelFileError, UsageError
 from medkit.extras import is_installed
 from medkit.images.contract import InputContract
 from medkit.images.reading import load_tensor, open_image
 from medkit.models.bundle import Bundle, load_bundle
-from medkit.models.fastest import ModelChoice, installed_version, passed_choices, processor_name
+from medkit.models.fastest import (
+    ModelChoice,
+    installed_version,
+    passed_choices,
+    possible_choices,
+    processor_name,
+)
 from medkit.models.runtimes.base import Model
 from medkit.models.runtimes.loading import load_model
 from medkit.tasks import SKIN, Task, get_task
+from medkit.wording import Remark
 
 _MADE_IMAGES, _MADE_SIZE = 400, (600, 450)
 _WARM_IMAGES = 64
@@ -72,12 +80,18 @@ def run_benchmark(
     _check(options)
     with _folder(options, note) as folder:
         listed = list(find_images(Inputs((folder,))))
-        bundle = load_bundle(_task_of(options, listed), options.trained)
-        choices = list(passed_choices(bundle))
+        bundle = _bundle_of(options, listed)
+        passed = list(passed_choices(bundle))
+        choices = passed or list(possible_choices(bundle))
         if not choices:
-            raise UsageError(f"{bundle.folder} has no export that passed parity on data")
+            raise UsageError(
+                f"{bundle.folder} has no export that a runtime here can run; make one with: "
+                f"medkit export {bundle.task.name}"
+            )
         for choice in choices:
             bundle.verify(choice.path)
+        if not passed:
+            note(Remark("no export has passed parity on data, so every one is measured"))
         benchmark = _measure(options, folder, listed, bundle, choices, note)
         return _with_peers(benchmark, options, folder, bundle, note) if options.peers else benchmark
 
@@ -87,6 +101,15 @@ def _check(options: BenchmarkOptions) -> None:
     check_sizes(options.batch_size, options.threads)
     if options.repeats < 1:
         raise UsageError(f"{options.repeats} repeats are too few; give 1 or more")
+    # Before images are made: of the tasks that may be meant, one must have models.
+    possible = BY_COLOUR if options.task == AUTO else (get_task(options.task, options.trained),)
+    for task in possible:
+        try:
+            load_bundle(task, options.trained)
+            return
+        except ModelFileError as error:
+            problem = error
+    raise no_choice(problem, options.trained) if options.task == AUTO else problem
 
 
 @dataclass
@@ -160,8 +183,9 @@ def _with_peers(
 ) -> Benchmark:
     """Run every other tool that is installed, in a process of its own."""
     results, absent = [], []
+    contract = json.dumps(bundle.contract.to_dict())
     for name, peer in PEERS.items():
-        if bundle.task.name not in peer.tasks:
+        if peer.tasks and bundle.task.name not in peer.tasks:
             continue
         missing = [module for module in peer.modules if not is_installed(module)]
         model = bundle.folder / peer.file
@@ -179,7 +203,7 @@ def _with_peers(
         for turn in range(options.repeats):
             note(f"round {turn + 1} of {options.repeats}: {name}")
             try:
-                timed = run_process([*command, bundle.task.name, str(benchmark.cores)])
+                timed = run_process([*command, contract, str(benchmark.cores)])
                 if timed.said.strip() != str(benchmark.images):
                     said = timed.said.strip()
                     raise MedkitError(f"{name} classified {said} of {benchmark.images}")
@@ -270,6 +294,15 @@ def _folder(options: BenchmarkOptions, note: Callable[[str], None]) -> Iterator[
             pixels = np.clip(grained, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(Path(name) / f"{number:03}.jpg", quality=95)
         yield Path(name)
+
+
+def _bundle_of(options: BenchmarkOptions, listed: Sequence[ListedImage]) -> Bundle:
+    """Open the models of the task that was asked for, or that the first image's colour tells."""
+    task = _task_of(options, listed)
+    try:
+        return load_bundle(task, options.trained)
+    except ModelFileError as error:
+        raise (no_choice(error, options.trained) if options.task == AUTO else error) from None
 
 
 def _task_of(options: BenchmarkOptions, listed: Sequence[ListedImage]) -> Task:

@@ -26,6 +26,7 @@ from medkit.cli.commands import (
     inspect,
     parity,
     report,
+    tasks,
     train,
 )
 from medkit.cli.help import Command, help_of, usage_of
@@ -151,6 +152,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (classify.classify, "medkit classify ./images --out preds.csv"),
     (evaluate.evaluate, "medkit evaluate pneumonia --data ./labelled"),
     (audit.audit, "medkit audit ./labelled --html audit.html"),
+    (tasks.tasks, "medkit tasks --trained mine"),
     (inspect.inspect, "medkit inspect trained/skin/model-int8.tflite"),
     (benchmark.benchmark, "medkit benchmark ./images"),
     (report.report, "medkit report skin --data data --trained mine"),

@@ -13,7 +13,7 @@ import typer
 
 from medkit.cli import completion
 from medkit.defaults import PNEUMONIA_NAME, SKIN_NAME, STDOUT
-from medkit.errors import MedkitError, MissingExtraError, UsageError
+from medkit.errors import DatasetLayoutError, MedkitError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from medkit.tasks import Task
@@ -22,7 +22,7 @@ IMAGES, MODEL, OUTPUT = "Images", "Model", "Output"
 SPEED, LIMITS, TRAINING = "Speed", "Limits of an image", "Training"
 """Panels of the help, which an option names as its ``rich_help_panel``."""
 
-TASK_NAMES = f"{PNEUMONIA_NAME} or {SKIN_NAME}"
+TASK_NAMES = f"{PNEUMONIA_NAME}, {SKIN_NAME}, or a task of your own"
 
 Result = TypeVar("Result")
 Report = tuple[Path | None, Callable[[Result, Path], object]]
@@ -55,21 +55,25 @@ TrainedOption = Annotated[
     typer.Option(
         "--trained",
         metavar="DIR",
-        help="Folder with a model folder for each task. [default: the shipped models]",
+        help="Folder with a model folder for each task. [default: MEDKIT_TRAINED, or the shipped "
+        "models, and your own]",
         rich_help_panel=MODEL,
     ),
 ]
 TasksArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[TASK ...]", help=f"{TASK_NAMES}. [default: both]", autocompletion=completion.tasks
+        metavar="[TASK ...]",
+        help=f"{TASK_NAMES}. [default: {PNEUMONIA_NAME} and {SKIN_NAME}]",
+        autocompletion=completion.tasks,
     ),
 ]
 MeasuredTasksArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[TASK ...]",
-        help=f"{TASK_NAMES}. [default: those that the data hold images of]",
+        help=f"{TASK_NAMES}. [default: {PNEUMONIA_NAME} and {SKIN_NAME}, if the data hold images "
+        "of them]",
         autocompletion=completion.tasks,
     ),
 ]
@@ -98,18 +102,28 @@ def tasks_of(names: list[str] | None, trained: Path | None = None) -> tuple[Task
 
 
 def tasks_held(
-    tasks: tuple[Task, ...], data: Path, spellings: Mapping[str, str]
+    tasks: tuple[Task, ...],
+    data: Path,
+    spellings: Mapping[str, str],
+    trained: Path | None = None,
 ) -> tuple[Task, ...]:
     """Return those tasks that a folder holds images of, and name the others to the user.
 
     Raises
     ------
     DatasetLayoutError
-        If it holds images of none.
+        If it holds images of none. The tasks of the folder of models that can be named are told.
     """
     from medkit.datasets.location import tasks_in
+    from medkit.tasks import own_tasks
 
-    held = tasks_in(tasks, data, spellings)
+    try:
+        held = tasks_in(tasks, data, spellings)
+    except DatasetLayoutError as error:
+        others = ", ".join(own_tasks(trained))
+        raise DatasetLayoutError(
+            f"{error}; or name another task: {others}" if others else str(error)
+        ) from None
     for task in tasks:
         if task not in held:
             typer.echo(f"{task.name}: left out, {data} holds no images of it", err=True)

@@ -29,7 +29,7 @@ from medkit.models.points import get_point
 from medkit.models.runtimes.base import Model, predict_all
 from medkit.models.runtimes.loading import load_model, runtime_for
 from medkit.models.runtimes.registry import get_runtime
-from medkit.tasks import Task
+from medkit.tasks import Task, as_task
 from medkit.wording import counted, unknown
 
 _IN_MEMORY = 512  # decoded images at a time, so that a large folder does not fill the memory
@@ -42,7 +42,7 @@ class EvaluateOptions:
     Attributes
     ----------
     task
-        Task of the model; may be ``None`` if ``model`` is given.
+        Task of the model, or its name; may be ``None`` if ``model`` is given.
     data
         A folder with a folder of images for each class, or for some of them;
         or a set with its split folders, whose test split is then used, or a
@@ -64,7 +64,7 @@ class EvaluateOptions:
         :func:`medkit.datasets.labels.read_labels_map`.
     """
 
-    task: Task | None
+    task: Task | str | None
     data: Path
     runtime: str = RUNTIME
     precision: str = PRECISION
@@ -202,7 +202,8 @@ def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
     if options.precision not in PRECISIONS:
         raise UsageError(unknown("precision", options.precision, PRECISIONS))
     if options.model is not None:
-        return _given_model(options.model, options.task)
+        asked = None if options.task is None else as_task(options.task, options.trained)
+        return _given_model(options.model, asked, options.trained)
     if options.task is None:
         raise UsageError("name a task, or a model file with --model")
     runtime.require()
@@ -213,12 +214,12 @@ def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
     return model, bundle.task
 
 
-def _given_model(path: Path, asked: Task | None) -> tuple[Model, Task]:
+def _given_model(path: Path, asked: Task | None, trained: Path | None) -> tuple[Model, Task]:
     runtime_for(path).require()
     model = load_model(path)
     if asked is not None and asked.name != model.card.task:
         raise UsageError(f"{path} is a model for {model.card.task}, not for {asked.name}")
-    task = task_beside(path, model.card.task)
+    task = task_beside(path, model.card.task, trained)
     model.card.check(task, model.card.contract, path)
     return model, task
 

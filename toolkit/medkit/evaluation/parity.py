@@ -54,7 +54,7 @@ class ParityOptions:
     Attributes
     ----------
     tasks
-        The built-in ones by default.
+        Tasks or their names; the built-in ones by default.
     data
         A set with its splits, or a folder that holds it: the test split is
         used, and the images that were held out for validation. Or a single
@@ -68,7 +68,7 @@ class ParityOptions:
         :func:`medkit.datasets.labels.read_labels_map`.
     """
 
-    tasks: tuple[Task, ...] = tuple(TASKS.values())
+    tasks: tuple[Task | str, ...] = tuple(TASKS.values())
     data: Path | None = None
     samples: Path | None = None
     trained: Path | None = None

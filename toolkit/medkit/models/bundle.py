@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from medkit.errors import MedkitError, ModelFileError
@@ -18,13 +18,15 @@ from medkit.models.manifest import (
 )
 from medkit.models.points import OperatingPoints
 from medkit.tasks import (
-    TASK_NAME,
     TASKS,
+    TOML_NAME,
     Task,
+    as_task,
+    folder_of,
     get_task,
     read_task,
     shipped_folder,
-    trained_folder,
+    task_file,
 )
 
 KERAS_NAME = "model.keras"
@@ -97,8 +99,10 @@ class Bundle:
         if not path.is_file():
             # int16 and mixed are what int8 falls back on.
             asked = precision if precision.startswith("fp") else "int8"
+            others = ", ".join(name for name in self.manifest.exports if name.endswith(path.suffix))
+            there = f"there is {others}; " if others else ""
             raise ModelFileError(
-                f"no {path}; make it with: medkit export {self.task.name} --{asked} "
+                f"no {path}; {there}make it with: medkit export {self.task.name} --{asked} "
                 f"--format {export_format} --trained {self.folder.parent} --data DIR"
             )
         self.verify(path)
@@ -180,21 +184,23 @@ def load_bundle(task: str | Task, trained: Path | None = None) -> Bundle:
         A task or its name.
     trained
         Folder that holds a folder for each task; ``None`` for the one named
-        by the environment variable ``MEDKIT_TRAINED``, else for what ships.
+        by the environment variable ``MEDKIT_TRAINED``, else for what ships,
+        and for the user's own besides; see :func:`medkit.tasks.folder_of`.
 
     Raises
     ------
     UsageError
         If no task has that name.
     ModelFileError
-        If there is no bundle, or its manifest cannot be read.
+        If there is no bundle, if its manifest cannot be read, or if it lies in
+        two folders.
     ContractMismatchError
         If this version does not perform the models' preprocessing.
     """
-    task = get_task(task, trained) if isinstance(task, str) else task
-    folder = (trained or trained_folder()) / task.name
+    task = as_task(task, trained)
+    folder = folder_of(task.name, trained)
     try:
-        return _open(task, folder)
+        return open_bundle(task, folder)
     except FileNotFoundError:
         raise ModelFileError(
             f"no trained {task.name} model in {folder}; "
@@ -212,14 +218,22 @@ def find_bundle(task: Task, folder: Path) -> Bundle:
     """
     for place in (folder, folder / task.name):
         if (place / MANIFEST_NAME).is_file():
-            return _open(task, place)
+            return open_bundle(task, place)
     raise ModelFileError(
         f"no {MANIFEST_NAME} of {task.name} in {folder}; name a bundle, or a folder of bundles"
     )
 
 
-def _open(task: Task, folder: Path) -> Bundle:
-    """Open the bundle in a folder that has a manifest."""
+def open_bundle(task: Task, folder: Path) -> Bundle:
+    """Open the bundle of a task in a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no manifest.
+    ModelFileError, ContractMismatchError
+        In the same cases as :func:`load_bundle`.
+    """
     path = folder / MANIFEST_NAME
     manifest = read_manifest(path)
     if manifest.labels != task.labels:
@@ -227,20 +241,39 @@ def _open(task: Task, folder: Path) -> Bundle:
             f"{path}: labels {list(manifest.labels)} are not those of task {task.name}, "
             f"{list(task.labels)}"
         )
+    if task.name not in TASKS:
+        _check_input(task, manifest.contract, folder)
     if KERAS_NAME not in manifest.files and not manifest.exports:
         raise ModelFileError(f"{path} lists no model file; restore it")
     return Bundle(folder, task, manifest)
 
 
-def task_beside(path: Path, name: str) -> Task:
+def _check_input(task: Task, made_for: InputContract, folder: Path) -> None:
+    """Refuse a description that asks for other pixels than the models were made for.
+
+    A rule that a description leaves out is that of the models: the default of
+    a later version may be another one.
+    """
+    for name, made in asdict(made_for).items():
+        described = getattr(task.contract, name)
+        if described not in (made, getattr(InputContract, name, None)):
+            raise ModelFileError(
+                f"{folder}: its task has {name} {described!r}, and its models were made for "
+                f"{made!r}; correct {TOML_NAME}, or make the models again"
+            )
+
+
+def task_beside(path: Path, name: str, trained: Path | None = None) -> Task:
     """Return the task that a model file is for.
 
     Parameters
     ----------
     path
-        The file. A ``task.json`` beside it describes a task of its own.
+        The file. A ``task.toml`` beside it describes a task of its own.
     name
         Name of the task in the file's card.
+    trained
+        Folder of bundles in which it is looked for besides.
 
     Raises
     ------
@@ -249,13 +282,13 @@ def task_beside(path: Path, name: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
-    beside = path.parent / TASK_NAME
     try:
-        return read_task(beside) if beside.is_file() else get_task(name)
+        beside = task_file(path.parent)
+        return read_task(beside) if beside else get_task(name, trained)
     except MedkitError as error:
         raise ModelFileError(
             f"{path} is a model for the task {name!r}, which is not known here ({error}); put its "
-            f"{TASK_NAME} beside it"
+            f"{TOML_NAME} beside it"
         ) from error
 
 

@@ -90,13 +90,19 @@ def fastest_choice(bundle: Bundle, batch_size: int, threads: int | None) -> Mode
 def passed_choices(bundle: Bundle) -> Iterator[ModelChoice]:
     """Give the exports that decided like their original on data, on each runtime that is there."""
     exports = bundle.manifest.exports
+    return (choice for choice in possible_choices(bundle) if exports[choice.path.name].has_passed)
+
+
+def possible_choices(bundle: Bundle) -> Iterator[ModelChoice]:
+    """Give every export on each runtime that is there."""
+    exports = bundle.manifest.exports
     names = {known.suffix: name for name, known in export_formats().items()}
     for runtime in runtimes().values():
         if runtime.suffix not in names or not runtime.installed:
             continue
         for precision in PRECISIONS:
             name = export_name(names[runtime.suffix], precision)
-            if name in exports and exports[name].has_passed:
+            if name in exports:
                 yield ModelChoice(bundle.folder / name, runtime.name)
 
 

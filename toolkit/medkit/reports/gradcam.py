@@ -17,7 +17,7 @@ from PIL import Image
 
 def heat_maps(
     model: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32] | None:
     """Return how much each place of each image raised the score of a label.
 
     Parameters
@@ -32,15 +32,21 @@ def heat_maps(
 
     Returns
     -------
-    numpy.ndarray
+    numpy.ndarray or None
         float32, shape (n, height, width), 0..1 within each image; all zero
-        if no place raised the score.
+        if no place raised the score. ``None`` if no layer with weights gives maps.
     """
     observed = _with_last_maps(model)
+    if observed is None:
+        return None
     with tf.GradientTape() as tape:
+        for weight in observed.weights:
+            tape.watch(weight.value)  # layers that were not trained any more count as well
         activations, output = observed(images, training=False)
         score = _score(output, labels)
     gradients = tape.gradient(score, activations)
+    if gradients is None:
+        return None  # these maps are the pixels: nothing with weights has seen them yet
     weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1)).numpy()
     size = (images.shape[2], images.shape[1])
@@ -51,7 +57,10 @@ def heat_maps(
 
 
 def _with_last_maps(model: Any) -> Any:
-    """Return a network that gives the maps of the last layer that has some, and the output."""
+    """Return a network that gives the maps of the last layer that has some, and the output.
+
+    ``None`` if there is no such layer.
+    """
     pixels, output = model.inputs[0], model.outputs[0]
     backwards: Iterator[Any] = (layer.output for layer in reversed(model.layers))
     if isinstance(model, keras.Sequential):
@@ -61,7 +70,7 @@ def _with_last_maps(model: Any) -> Any:
     for maps in backwards:
         if len(maps.shape) == 4:
             return keras.Model(pixels, [maps, output])
-    raise ValueError(f"{model.name} has no layer with maps to explain")
+    return None
 
 
 def _score(output: Any, labels: NDArray[np.int64]) -> Any:

@@ -63,7 +63,7 @@ class ReportOptions:
     Attributes
     ----------
     task
-        Task of the model.
+        Task of the model, or its name.
     out
         The HTML file to write.
     data
@@ -80,7 +80,7 @@ class ReportOptions:
         :func:`medkit.datasets.labels.read_labels_map`.
     """
 
-    task: Task
+    task: Task | str
     out: Path
     data: Path | None = None
     trained: Path | None = None
@@ -109,7 +109,8 @@ class Mistake:
     confidence
         Probability of the decided label, 0..1.
     image, heat
-        Addresses of the image, and of the image under its heat map.
+        Addresses of the image, and of the image under its heat map; the
+        latter is empty for a network that has no maps.
     """
 
     name: str
@@ -242,6 +243,11 @@ class Measured:
     remarks: tuple[str, ...]
     mistakes: list[Mistake]
 
+    @property
+    def explained(self) -> bool:
+        """Whether the mistakes have heat maps."""
+        return any(mistake.heat for mistake in self.mistakes)
+
 
 def _measure(
     bundle: Bundle, options: ReportOptions, origin: Origin, note: Callable[[str], None]
@@ -328,9 +334,9 @@ def _mistakes(
             decided=task.labels[decided[index]],
             confidence=float(confidence[index]),
             image=picture_uri(images[index]),
-            heat=picture_uri(overlay(images[index], warmth)),
+            heat="" if heat is None else picture_uri(overlay(images[index], heat[place])),
         )
-        for index, warmth in zip(worst.tolist(), heat, strict=True)
+        for place, index in enumerate(worst.tolist())
     ]
 
 

@@ -12,6 +12,7 @@ from medkit.cli.options import (
     OUTPUT,
     TASK_NAMES,
     LabelsMapOption,
+    TrainedOption,
     fresh_reports,
     write_reports,
 )
@@ -55,6 +56,7 @@ def audit(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    trained: TrainedOption = None,
 ) -> None:
     """Find problems in labelled images before training on them.
 
@@ -71,7 +73,7 @@ def audit(
     from medkit.reports.audit_page import write_audit_page
     from medkit.tasks import get_task
 
-    known = None if task is None else get_task(task)
+    known = None if task is None else get_task(task, trained)
     spellings = read_labels_map(labels_map or (), [known] if known else ())
     labels = Labels.of(known, spellings) if known else Labels(None, spellings)
     # Splits of other names than the task's, such as train and val, can be audited as well.

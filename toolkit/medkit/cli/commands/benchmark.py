@@ -17,7 +17,7 @@ from medkit.cli.options import (
     fresh_reports,
     write_reports,
 )
-from medkit.defaults import AUTO, BATCH_SIZE, BENCHMARK_ROUNDS
+from medkit.defaults import AUTO, BATCH_SIZE, BENCHMARK_ROUNDS, PNEUMONIA_NAME, SKIN_NAME
 
 
 def benchmark(
@@ -30,7 +30,8 @@ def benchmark(
     task: Annotated[
         str,
         typer.Option(
-            help=f"{TASK_NAMES}, or auto: by the first image's colour.",
+            help=f"{TASK_NAMES}; or auto: {PNEUMONIA_NAME} or {SKIN_NAME}, by the first image's "
+            "colour.",
             metavar="NAME",
             autocompletion=completion.tasks_or_auto,
             rich_help_panel=MODEL,

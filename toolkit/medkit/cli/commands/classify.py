@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, current_thread, main_thread
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,6 +37,9 @@ from medkit.defaults import (
     STDOUT,
 )
 
+if TYPE_CHECKING:
+    from medkit.batch.options import ClassifyOptions
+
 
 def classify(
     out: Annotated[
@@ -65,8 +68,7 @@ def classify(
     task: Annotated[
         str,
         typer.Option(
-            help=f"{TASK_NAMES}, a task in --trained, or auto: grey images are X-rays, "
-            "others skin.",
+            help=f"{TASK_NAMES}; or auto: grey images are X-rays, others skin.",
             metavar="NAME",
             autocompletion=completion.tasks_or_auto,
             rich_help_panel=MODEL,
@@ -258,9 +260,17 @@ def classify(
     if summary.interrupted:
         _tell_ended(ending, out, progress.done)
         raise typer.Exit(ending.status)
-    show_summary(console, summary)
+    show_summary(console, summary, _not_chosen(options))
     if summary.errors:
         raise typer.Exit(SOME_ROWS_FAILED)
+
+
+def _not_chosen(options: "ClassifyOptions") -> tuple[str, ...]:
+    """Return the tasks that a run whose images chose their tasks could not choose."""
+    from medkit.tasks import own_tasks
+
+    chosen_by_colour = options.task == AUTO and options.model is None
+    return tuple(own_tasks(options.trained)) if chosen_by_colour else ()
 
 
 @dataclass

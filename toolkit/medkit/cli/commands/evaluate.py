@@ -96,7 +96,7 @@ def evaluate(
     found = []
     with fresh_reports([json_path], given=model), Steps() as note:
         if known and not tasks:
-            known = tasks_held(known, folder, spellings)
+            known = tasks_held(known, folder, spellings, trained)
         for task in known or [None]:
             options = EvaluateOptions(
                 task, folder, runtime, precision, model, operating_point, trained, spellings

@@ -83,7 +83,7 @@ def parity(
         require("write a page", "jinja2", "matplotlib", "sklearn")
     with fresh_reports(path for path, _ in reports), Steps() as note:
         if folder is not None and not tasks:
-            chosen = tasks_held(chosen, folder, spellings)
+            chosen = tasks_held(chosen, folder, spellings, trained)
         options = ParityOptions(chosen, folder, samples, trained, spellings)
         found = check_parity(options, note)
     for line in found.remarks:

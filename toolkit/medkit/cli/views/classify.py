@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -122,8 +122,20 @@ class ClassifyProgress(Silent):
         )
 
 
-def show_summary(console: Console, summary: ClassifySummary) -> None:
-    """Show counts by label, errors, duration, and where the rows are."""
+def show_summary(
+    console: Console, summary: ClassifySummary, not_chosen: Sequence[str] = ()
+) -> None:
+    """Show counts by label, errors, duration, and where the rows are.
+
+    Parameters
+    ----------
+    console
+        The console of standard error.
+    summary
+        Result of the run.
+    not_chosen
+        Tasks that there are, and that colour does not choose.
+    """
     shown = table("task", "label", right=("images",))
     for (task, label), count in sorted(summary.counts.items()):
         shown.add_row(visible(task), visible(label), f"{count:,}")
@@ -151,4 +163,10 @@ def show_summary(console: Console, summary: ClassifySummary) -> None:
     models = "; ".join(f"{task}: {model}" for task, model in sorted(summary.models.items()))
     if models:
         console.print(models, soft_wrap=True, markup=False)
+    if not_chosen:
+        console.print(
+            f"colour does not choose {' or '.join(not_chosen)}: name these with --task",
+            soft_wrap=True,
+            markup=False,
+        )
     console.print(DISCLAIMER)
