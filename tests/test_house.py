@@ -121,6 +121,7 @@ PUBLIC = [
     "classify_files",
     "evaluate_folder",
     "export_models",
+    "finalise_exports",
     "get_task",
     "inspect_file",
     "list_tasks",
