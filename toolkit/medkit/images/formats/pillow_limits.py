@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
 from medkit.images.formats.jpeg_end import MARKER
+from medkit.images.formats.jpeg_header import END_OF_IMAGE, START_OF_SCAN
 from medkit.images.limits import Limits
 
 _SMALL_MEMORY = 64 << 20
@@ -35,7 +36,6 @@ _FEWEST_BITS = 2
 """Bits of a block of 8 x 8 pixels in a JPEG: one for its mean and one for there being no more; half
 of that in a progressive one. libjpeg fills up with grey where a file ends too early."""
 
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 3, "RGB": 3, "I;16": 2, "I;16B": 2, "I;16L": 2}
 """Of an image's samples, by Pillow's modes, those of a palette as colours; 4 for every other."""
 
@@ -173,8 +173,8 @@ def _count_scans(stream: IO[bytes]) -> int:
     scans, end = 1, 0
     while scans <= _MOST_SCANS and (found := MARKER.search(content, end)):
         marker, end = found.group()[1], found.end()
-        if marker == _END_OF_IMAGE:
+        if marker == END_OF_IMAGE:
             break
-        scans += marker == _START_OF_SCAN
+        scans += marker == START_OF_SCAN
         end += int.from_bytes(content[end : end + 2])
     return scans
