@@ -28,7 +28,7 @@ _LONGEST_SIDE = 100_000
 _RUN_LENGTH_PIXELS = 1 << 22
 """Pixels of a run-length encoded BMP, which Pillow decodes in Python: a second's worth."""
 
-_MOST_SCANS = 100
+MOST_SCANS = 100
 """Scans of a JPEG, as many as libtiff allows by default; usual encoders write up to ten. Each one
 costs a pass over all the pixels, and may take a dozen bytes."""
 
@@ -148,8 +148,8 @@ def _check_jpeg(
     if not several_scans:
         return 0
     scans = _count_scans(stream)
-    if scans > _MOST_SCANS or (scans > 20 and scans * pixels > _MOST_PASSES):
-        raise ImageError(f"has too many scans; accepted: up to 20, or {_MOST_SCANS} if it is small")
+    if scans > MOST_SCANS or (scans > 20 and scans * pixels > _MOST_PASSES):
+        raise ImageError(f"has too many scans; accepted: up to 20, or {MOST_SCANS} if it is small")
     # Coefficients of 16 bits, as many for each component as its sampling says.
     samplings = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
     return 2 * pixels * sum(samplings) // max(*samplings, 1)
@@ -171,7 +171,7 @@ def _count_scans(stream: IO[bytes]) -> int:
     content = stream.read()
     stream.seek(position)
     scans, end = 1, 0
-    while scans <= _MOST_SCANS and (found := MARKER.search(content, end)):
+    while scans <= MOST_SCANS and (found := MARKER.search(content, end)):
         marker, end = found.group()[1], found.end()
         if marker == END_OF_IMAGE:
             break
