@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 import hostile
 from medkit.errors import ImageError
+from medkit.images.formats.jpeg_complete import brings_all_pixels
 from medkit.images.formats.registry import Decoded
 from medkit.images.limits import Limits
 from medkit.images.notes import ALPHA_IGNORED, DEPTH_GUESSED
@@ -438,3 +440,18 @@ def test_a_compression_that_nothing_here_reads_is_named(code: int) -> None:
     found = outcome(hostile.tiff(list(tags.values()), bytes(range(256)) * 20))
     assert isinstance(found, str)
     assert found.startswith(f"a TIFF whose compression, number {code}, is not read; save it")
+
+
+def test_a_jpeg_that_is_larger_than_its_strip_or_of_many_scans_is_not_decoded_to_be_checked() -> (
+    None
+):
+    small = hostile.encoded(hostile.picture((64, 64)).convert("L"), "JPEG", progressive=True)
+    large = bytearray(small)
+    frame = large.index(b"\xff\xc2")
+    large[frame + 5 : frame + 9] = struct.pack(">HH", 65_000, 65_000)
+    last = small.rindex(b"\xff\xda")
+    many = small[:last] + small[last:-2] * 500 + b"\xff\xd9"
+    for content in (bytes(large), many):
+        assert brings_all_pixels(content, (64, 64)), "its decoder refuses it"
+        tags = hostile.grey_tags(64, 64, t259=7, t279=len(content))
+        assert isinstance(outcome(hostile.tiff(list(tags.values()), content)), str)

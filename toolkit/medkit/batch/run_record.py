@@ -166,8 +166,10 @@ def finish_record(
 ) -> None:
     """Say in a run's record that it has come to its end."""
     passed = dict(sorted(passed_over.items()))
-    ended = replace(record, finished=_now(), rows=rows, errors=errors, passed_over=passed)
-    write_record(out, replace(ended, tried_again=()))
+    ended = replace(
+        record, finished=_now(), tried_again=(), rows=rows, errors=errors, passed_over=passed
+    )
+    write_record(out, ended)
 
 
 def reopened(out: Path, record: RunRecord) -> RunRecord:

@@ -21,6 +21,7 @@ from medkit.images.formats.jpeg_end import (
     padded,
     read_scans,
 )
+from medkit.images.formats.jpeg_header import JpegFrame
 from medkit.images.formats.jpeg_segments import JpegSegments, read_segments
 from medkit.images.formats.jpeg_watch import LastRow
 from medkit.images.formats.pillow import decode_with, orientation_in
@@ -81,7 +82,7 @@ class _Jpeg:
         if self.file.size <= _IN_MEMORY:
             stream = io.BytesIO(stream.read())
         end = only_scan_end(cast(IO[bytes], stream), self.segments.first_scan)
-        if end is not None and not self._is_deep:
+        if end is not None and self._deep_frame is None:
             last_row = LastRow(stream, end)
             found = self._by_pillow(last_row.stream, least_side, last_row.watch)
             if not last_row.is_missing:
@@ -107,12 +108,14 @@ class _Jpeg:
         return replace(found, notes=(*found.notes, *(END_MISSING,) * (not scans.has_end)))
 
     @property
-    def _is_deep(self) -> bool:
-        return self.segments.frame is not None and is_deep(self.segments.frame)
+    def _deep_frame(self) -> JpegFrame | None:
+        """The frame, if Pillow does not decode its kind."""
+        frame = self.segments.frame
+        return frame if frame is not None and is_deep(frame) else None
 
     def _decode(self, content: bytes, least_side: int | None) -> Decoded:
-        frame = self.segments.frame
-        if frame is None or not is_deep(frame):
+        frame = self._deep_frame
+        if frame is None:
             return self._by_pillow(io.BytesIO(content), least_side)
         found = decode_deep(content, frame, self.file, self.limits)
         upright = turned(found.pixels, orientation_in(self.segments.exif))
@@ -129,11 +132,11 @@ class _Jpeg:
 
     def _samples(self, content: bytes) -> bytes:
         """Return a digest of a JPEG's samples as they are stored."""
-        frame = self.segments.frame
-        if frame is not None and is_deep(frame):
-            values = read_deep(content, frame, self.file, self.limits).tobytes()
-        else:
+        frame = self._deep_frame
+        if frame is None:
             values = self._by_pillow(io.BytesIO(content), None).pixels.tobytes()
+        else:
+            values = read_deep(content, frame, self.file, self.limits).tobytes()
         return hashlib.sha256(values).digest()
 
 

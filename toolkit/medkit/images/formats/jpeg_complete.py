@@ -7,28 +7,35 @@ import io
 from PIL import JpegImagePlugin
 
 from medkit.errors import ImageError
+from medkit.images.formats.jpeg_deep import is_deep
 from medkit.images.formats.jpeg_end import JpegScans, check_last_scan, read_scans
 from medkit.images.formats.jpeg_header import read_frame
 from medkit.images.formats.jpeg_watch import LastRow
 from medkit.images.formats.pillow_globals import as_pillow_comes
+from medkit.images.formats.pillow_limits import MOST_SCANS
 
 _DAMAGE = (OSError, SyntaxError, ValueError)
 
 
-def brings_all_pixels(content: bytes) -> bool:
+def brings_all_pixels(content: bytes, most: tuple[int, int]) -> bool:
     """Return whether all pixels are there; also true for what Pillow cannot decode.
 
     Parameters
     ----------
     content
         The JPEG, with its tables.
+    most
+        Width and height that it may have. A larger one is not decoded here;
+        neither is one of more scans than libtiff reads.
     """
     scans = read_scans(content)
     if not scans.has_end or not scans.complete:
         return False
     frame = read_frame(content)
-    if frame is None or frame.precision != 8 or frame.lossless or frame.components == 2:
+    if frame is None or is_deep(frame) or frame.components == 2:
         return True
+    if frame.width > most[0] or frame.height > most[1] or scans.count > MOST_SCANS:
+        return True  # the decoder of the file refuses it
     with as_pillow_comes():
         try:
             if scans.count > 1 or not _last_row_is_written(content, scans):

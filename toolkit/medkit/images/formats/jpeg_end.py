@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import IO
 
 from medkit.errors import ImageError
-from medkit.images.formats.jpeg_header import FRAMES, LOSSLESS
+from medkit.images.formats.jpeg_header import END_OF_IMAGE, FRAMES, LOSSLESS, START_OF_SCAN
 
 _END, _SCAN = b"\xff\xd9", b"\xff\xda"
 _BLOCK = 1 << 16  # bytes
-_END_OF_IMAGE, _START_OF_SCAN, _RESTART_INTERVAL = 0xD9, 0xDA, 0xDD
+_RESTART_INTERVAL = 0xDD
 
 MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 """What ends the data of a JPEG's scan: any marker but the ones without a segment."""
@@ -112,7 +112,7 @@ def read_scans(content: bytes) -> JpegScans:
     lossless, whole, count = False, True, 0
     data_end, has_end, restarts = None, False, False
     for place, marker, segment in _segments(content):
-        has_end = marker == _END_OF_IMAGE
+        has_end = marker == END_OF_IMAGE
         if count and data_end is None:
             data_end = place
         if marker == _RESTART_INTERVAL:
@@ -122,7 +122,7 @@ def read_scans(content: bytes) -> JpegScans:
             bits_left = {
                 number: [None] * (1 if lossless else _COEFFICIENTS) for number in segment[6::3]
             }
-        elif marker == _START_OF_SCAN:
+        elif marker == START_OF_SCAN:
             count, data_end = count + 1, None
             components = segment[0] if segment else 0
             if len(segment) < 4 + 2 * components:
@@ -187,7 +187,7 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         if found is None:
             return
         marker, place = found.group()[1], found.end()
-        if marker == _END_OF_IMAGE:
+        if marker == END_OF_IMAGE:
             yield found.start(), marker, b""
             return
         length = max(int.from_bytes(content[place : place + 2]), 2)

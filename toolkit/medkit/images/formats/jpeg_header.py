@@ -8,9 +8,9 @@ FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), 
 """Markers that start a frame, each for another process (ITU-T T.81, table B.1)."""
 LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 """Those of them that start a lossless one."""
-_BARE = (0x01, *range(0xD0, 0xD9))
+BARE = (0x01, *range(0xD0, 0xD9))
 """Markers without a segment."""
-_END, _START_OF_SCAN = 0xD9, 0xDA
+END_OF_IMAGE, START_OF_SCAN = 0xD9, 0xDA
 
 
 class JpegFrame(NamedTuple):
@@ -50,9 +50,9 @@ def read_frame(content: bytes) -> JpegFrame | None:
         marker = content[place + 1]
         if marker == 0xFF:
             place += 1
-        elif marker in _BARE or marker == 0:
+        elif marker in BARE or marker == 0:
             place += 2
-        elif marker in (_END, _START_OF_SCAN):
+        elif marker in (END_OF_IMAGE, START_OF_SCAN):
             break
         elif marker in FRAMES:
             return frame_of(content[place : place + 10])

@@ -11,13 +11,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medkit.images.bounded_file import BoundedFile
-from medkit.images.formats.jpeg_header import FRAMES, JpegFrame, frame_of
+from medkit.images.formats.jpeg_header import (
+    BARE,
+    END_OF_IMAGE,
+    FRAMES,
+    START_OF_SCAN,
+    JpegFrame,
+    frame_of,
+)
 from medkit.images.formats.spliced import Part, SplicedFile
 
 _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _FRAME_OF_JPEG_LS = 0xF7
-_FIRST_SEGMENT, _END, _START_OF_SCAN = 0xC0, 0xD9, 0xDA
-_BARE = range(0xD0, 0xD9)
+_FIRST_SEGMENT = 0xC0
 
 _EXIF = b"Exif\0\0"
 _USED = {_APP0: (b"JFIF\0", 14), _APP1: (_EXIF, len(_EXIF)), _APP14: (b"Adobe", 12)}
@@ -78,7 +84,7 @@ def read_segments(file: BoundedFile | io.BytesIO, size: int) -> JpegSegments:
         if len(head) < 4 or head[0] != 0xFF or head[1] < _FIRST_SEGMENT:
             break
         marker, end = head[1], place + 2 + int.from_bytes(head[2:4])
-        if marker in (_END, _START_OF_SCAN, *_BARE) or not place + 4 <= end <= size:
+        if marker in (END_OF_IMAGE, START_OF_SCAN, *BARE) or not place + 4 <= end <= size:
             break
         is_jpeg_ls = is_jpeg_ls or marker == _FRAME_OF_JPEG_LS
         if marker in FRAMES and frame is None:

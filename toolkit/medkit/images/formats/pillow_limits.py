@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 from medkit.errors import ImageError
 from medkit.images.bounded_file import BoundedFile
 from medkit.images.formats.jpeg_end import MARKER
+from medkit.images.formats.jpeg_header import END_OF_IMAGE, START_OF_SCAN
 from medkit.images.limits import Limits
 
 _SMALL_MEMORY = 64 << 20
@@ -27,7 +28,7 @@ _LONGEST_SIDE = 100_000
 _RUN_LENGTH_PIXELS = 1 << 22
 """Pixels of a run-length encoded BMP, which Pillow decodes in Python: a second's worth."""
 
-_MOST_SCANS = 100
+MOST_SCANS = 100
 """Scans of a JPEG, as many as libtiff allows by default; usual encoders write up to ten. Each one
 costs a pass over all the pixels, and may take a dozen bytes."""
 
@@ -35,7 +36,6 @@ _FEWEST_BITS = 2
 """Bits of a block of 8 x 8 pixels in a JPEG: one for its mean and one for there being no more; half
 of that in a progressive one. libjpeg fills up with grey where a file ends too early."""
 
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 3, "RGB": 3, "I;16": 2, "I;16B": 2, "I;16L": 2}
 """Of an image's samples, by Pillow's modes, those of a palette as colours; 4 for every other."""
 
@@ -148,8 +148,8 @@ def _check_jpeg(
     if not several_scans:
         return 0
     scans = _count_scans(stream)
-    if scans > _MOST_SCANS or (scans > 20 and scans * pixels > _MOST_PASSES):
-        raise ImageError(f"has too many scans; accepted: up to 20, or {_MOST_SCANS} if it is small")
+    if scans > MOST_SCANS or (scans > 20 and scans * pixels > _MOST_PASSES):
+        raise ImageError(f"has too many scans; accepted: up to 20, or {MOST_SCANS} if it is small")
     # Coefficients of 16 bits, as many for each component as its sampling says.
     samplings = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
     return 2 * pixels * sum(samplings) // max(*samplings, 1)
@@ -171,10 +171,10 @@ def _count_scans(stream: IO[bytes]) -> int:
     content = stream.read()
     stream.seek(position)
     scans, end = 1, 0
-    while scans <= _MOST_SCANS and (found := MARKER.search(content, end)):
+    while scans <= MOST_SCANS and (found := MARKER.search(content, end)):
         marker, end = found.group()[1], found.end()
-        if marker == _END_OF_IMAGE:
+        if marker == END_OF_IMAGE:
             break
-        scans += marker == _START_OF_SCAN
+        scans += marker == START_OF_SCAN
         end += int.from_bytes(content[end : end + 2])
     return scans

@@ -92,13 +92,13 @@ def _check(layout: TiffLayout, directory: TiffDirectory, file: BoundedFile, limi
         memory = 3 * stored + 4  # tifffile holds the file's bytes and a strip beside the picture
     check_size(layout.size, limits, memory)
     layout.check_parts(file)
+    whole = layout.whole_pixels
+    check_expansion(stored * whole, memory * whole, file, limits)
     if layout.compression == kinds.JPEG:
         _check_jpegs(layout, directory, file)
     elif layout.compression == kinds.OLD_JPEG:
-        _check_old_jpeg(directory, file)
-    whole = layout.whole_pixels
-    check_expansion(stored * whole, memory * whole, file, limits)
-    if layout.compression in kinds.DEFLATE:
+        _check_old_jpeg(layout, directory, file)
+    elif layout.compression in kinds.DEFLATE:
         _check_deflated(layout, file)
 
 
@@ -108,17 +108,18 @@ def _check_jpegs(layout: TiffLayout, directory: TiffDirectory, file: BoundedFile
     for number, offset in enumerate(layout.offsets):
         file.seek(offset)
         content = file.read(layout.length_of(number, file.size))
-        if not brings_all_pixels(tables[:-2] + content[2:] if tables else content):
+        whole = tables[:-2] + content[2:] if tables else content
+        if not brings_all_pixels(whole, layout.part):
             raise ImageError("ends before its pixels do")
 
 
-def _check_old_jpeg(directory: TiffDirectory, file: BoundedFile) -> None:
+def _check_old_jpeg(layout: TiffLayout, directory: TiffDirectory, file: BoundedFile) -> None:
     """Check the same of an old JPEG, if it is a whole one as its tags say."""
     offset, length = directory.number(tiff.JPEG_OFFSET, 0), directory.number(tiff.JPEG_LENGTH, 0)
     if not offset or not length:
         return
     file.seek(offset)
-    if not brings_all_pixels(file.read(length)):
+    if not brings_all_pixels(file.read(length), layout.size):
         raise ImageError("ends before its pixels do")
 
 
