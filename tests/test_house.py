@@ -119,6 +119,7 @@ PUBLIC = [
     "classify_files",
     "evaluate_folder",
     "export_models",
+    "finalise_exports",
     "inspect_file",
     "load_bundle",
     "load_model",
