@@ -104,12 +104,19 @@ def test_nothing_is_lost_of_a_shipped_manifest_that_is_read_and_written(
         assert list(after) == list(before)
 
 
+ENTRY = {"bytes": 3, "sha256": "0f" * 32, "precision": "fp16"}
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"temperature": "warm"}, "temperature is 'warm', not a number"),
         ({"files": {"model.keras": {"bytes": 1}}}, "files.model.keras has no field 'sha256'"),
         ({"exports": {"a": {"bytes": "1"}}}, "exports.a.bytes is '1', not a whole number"),
+        (
+            {"exports": {"a": {**ENTRY, "graph_temperature": 0}}},
+            "exports.a: temperature 0.0 is no positive number",
+        ),
         ({"seed": True}, "seed is True, not a whole number"),
         ({"metrics": {"test": {"balanced": 3}}}, "metrics.test.balanced is 3, not an object"),
     ],
