@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medkit.errors import ImageError
 from medkit.images.resize import Side, Sides, Size, kernel_of, sides_of
 
 _BAND = 1 << 21
@@ -58,8 +59,18 @@ def resized(image: Image.Image, rule: str, size: Size) -> Image.Image:
     -------
     Image.Image
         Of that size, in the mode of ``image``.
+
+    Raises
+    ------
+    ImageError
+        If black is put around a strip so thin that it has less than a pixel left.
     """
     sides = sides_of(rule, image.size, size)
+    if any(side.length * side.full < side.region for side in sides):
+        raise ImageError(
+            "is a strip of {}x{} pixels: padded to the model's {}x{}, it is thinner than a pixel; "
+            "crop it".format(*image.size, *size)
+        )
     part = _function(kernel_of(rule).function)(image, sides)
     if part.size == size:
         return part
