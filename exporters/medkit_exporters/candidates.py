@@ -354,7 +354,7 @@ class CandidateBuilder:
 
     @cached_property
     def _loaded(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        return load_tensors(self._judging, self._bundle.contract)
+        return load_tensors(self._bundle.task, self._judging, self._bundle.contract)
 
     @property
     def _judging_images(self) -> NDArray[np.uint8]:

@@ -313,7 +313,7 @@ def _keep(
 def _measure(path: Path, bundle: Bundle, splits: Splits) -> Metrics:
     """Return a file's figures on the official test split."""
     model = load_model(path)
-    images, labels = load_tensors(splits.test, model.card.contract)
+    images, labels = load_tensors(bundle.task, splits.test, model.card.contract)
     probabilities = predict_all(model, images)
     if not np.isfinite(probabilities).all():
         raise ExportError(f"{path.suffix} export gives a probability that is not finite")

@@ -304,7 +304,7 @@ def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read
     calibrated = any(entry.calibration for entry in bundle.manifest.exports.values())
     if calibrated and (splits is None or not splits.as_trained):
         remarks.append(ONLY_BYTES)
-    pixels, truth = load_tensors(items, bundle.contract)
+    pixels, truth = load_tensors(task, items, bundle.contract)
     images = Images([item.name for item in items], truth)
     return _Read(pixels, images, items, splits, tuple(remarks))
 
