@@ -332,8 +332,11 @@ class Manifest:
             del stored["data"]["compared_by"]
         stored["contract"] = self.contract.to_dict()
         stored["operating_points"] = _stored_points(self.operating_points)
+        stored["metrics"] = stored_metrics(self.metrics)
         for name, entry in self.exports.items():
             kept = {key: value for key, value in stored["exports"][name].items() if value}
+            if entry.metrics:
+                kept["metrics"] = stored_metrics(entry.metrics)
             if entry.operating_points is not None:
                 kept["operating_points"] = _stored_points(entry.operating_points)
             for rung in kept.get("ladder", ()):
