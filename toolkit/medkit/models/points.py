@@ -55,6 +55,11 @@ class OperatingPoint:
 OperatingPoints = dict[str, OperatingPoint]
 
 
+def stored_points(points: OperatingPoints) -> dict[str, Any]:
+    """Return operating points as files hold them, by name."""
+    return {name: point.to_dict() for name, point in points.items()}
+
+
 def name_points(stored: dict[str, Any]) -> dict[str, Any]:
     """Return stored operating points, whose keys are their names, each with its name inside.
 
@@ -72,6 +77,13 @@ def name_points(stored: dict[str, Any]) -> dict[str, Any]:
         name: {**point, "name": name} if isinstance(point, dict) else point
         for name, point in stored.items()
     }
+
+
+def with_named_points(stored: Any) -> Any:
+    """Return a parsed record with :func:`name_points` of the operating points that it holds."""
+    if not isinstance(stored, dict) or not isinstance(stored.get("operating_points"), dict):
+        return stored
+    return {**stored, "operating_points": name_points(stored["operating_points"])}
 
 
 def check_points(points: OperatingPoints, labels: Sequence[str]) -> None:
