@@ -19,7 +19,7 @@ from medkit.datasets.entries import is_hidden, is_image
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate
-from medkit.datasets.measured import read_measured
+from medkit.datasets.measured import list_measured, measured_items, read_measured, reads_table
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import FOREIGN_DATA, splits_of
 from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
@@ -262,6 +262,9 @@ class _Read:
 def _check_data(bundle: Bundle, options: ParityOptions) -> None:
     """Refuse labelled images that do not fit a task. No image is read."""
     task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
+    if reads_table(task, options.data or Path(), labels):
+        list_measured(task, options.data or Path(), labels)
+        return
     found = locate(task, options.data or Path(), labels)
     if found.test is not None and task.layout is not None and bundle.manifest.recipe is not None:
         check_layout(task, found.root, labels)
@@ -291,6 +294,11 @@ def _images(bundle: Bundle, options: ParityOptions) -> _Read:
 def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read:
     """Read the test and the validation split of a training run's set, or a labelled folder."""
     task, labels = bundle.task, Labels.of(bundle.task, spellings)
+    if reads_table(task, data, labels):
+        _, tested, told = measured_items(task, data, spellings)
+        pixels, truth = load_tensors(task, tested, bundle.contract)
+        images = Images([item.name for item in tested], truth)
+        return _Read(pixels, images, tested, remarks=told)
     found = locate(task, data, labels)
     splits = None
     remarks: list[str] = []

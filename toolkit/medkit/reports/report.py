@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.labels import Labels
-from medkit.datasets.layout import Item, labelled_items
-from medkit.datasets.location import locate, split_names
-from medkit.datasets.measured import read_measured
+from medkit.datasets.layout import Item
+from medkit.datasets.measured import measured_items
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import digest_of
 from medkit.defaults import BALANCED
@@ -255,12 +253,10 @@ def _measure(
     bundle: Bundle, options: ReportOptions, origin: Origin, note: Callable[[str], None]
 ) -> Measured:
     """Run the original over labelled images, and draw what it decides."""
-    task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
-    found = locate(task, options.data or Path(), labels)
-    folder, remarks = read_measured(found, labels)
-    items = labelled_items(task, found.root, folder.files, split=split_names(task)[1])
+    task = bundle.task
+    root, items, remarks = measured_items(task, options.data or Path(), options.spellings)
     official = digest_of(items) == bundle.manifest.data.sha256.get("test")
-    name = origin.test if official else f"the images of {folder.root.resolve().name}"
+    name = origin.test if official else f"the images of {root.resolve().name}"
     bundle.verify(bundle.keras_path)
     note(f"{task.name}: {len(items)} images through the original")
     images, truth = load_tensors(task, items, bundle.contract)
