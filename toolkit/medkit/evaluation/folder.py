@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.folders import LeftOut, relative_name
+from medkit.datasets.folders import LeftOut, relative_name, summed_up
 from medkit.datasets.labels import Labels, check_labels
 from medkit.datasets.location import locate
 from medkit.datasets.measured import read_measured
+from medkit.datasets.recorded import without_seen
 from medkit.defaults import BALANCED, PRECISION, RUNTIME
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.metrics import evaluate
@@ -46,7 +47,8 @@ class EvaluateOptions:
     data
         A folder with a folder of images for each class, or for some of them;
         or a set with its split folders, whose test split is then used, or a
-        folder that holds one of these.
+        folder that holds one of these. Images that the record of the model's
+        bundle lists for training or validation are left out.
     runtime
         Name of a runtime: the bundle's file that it runs is used. ``litert``,
         ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
@@ -131,7 +133,8 @@ def evaluate_folder(
     UsageError
         If the arguments cannot be obeyed. It is raised before an image is read.
     DatasetLayoutError
-        If the folder holds no class folder of the task, or images under others.
+        If the folder holds no class folder of the task, or images under others;
+        or only images that the model has seen.
     MissingExtraError
         If SciPy, scikit-learn or the model's runtime is not installed, before
         the model is loaded.
@@ -145,6 +148,9 @@ def evaluate_folder(
         check_labels(options.spellings, task)
     labels = Labels.of(task, options.spellings)
     listed, remarks = read_measured(locate(task, options.data, labels), labels)
+    unseen = without_seen(listed, model.path.parent, task)
+    remarks = (*remarks, *summed_up(unseen.left_out[len(listed.left_out) :]))
+    listed = unseen
     folder = listed.root
     files = [(task.labels.index(file.label), file.path) for file in listed.files]
     images = counted(len(files), "image")

@@ -14,6 +14,7 @@ from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import locate, split_names
 from medkit.datasets.measured import read_measured
+from medkit.datasets.recorded import has_record, recorded_splits, without_seen
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import digest_of
 from medkit.defaults import BALANCED
@@ -254,11 +255,19 @@ def _measure(
 ) -> Measured:
     """Run the original over labelled images, and draw what it decides."""
     task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
-    found = locate(task, options.data or Path(), labels)
-    folder, remarks = read_measured(found, labels)
-    items = labelled_items(task, found.root, folder.files, split=split_names(task)[1])
+    data = options.data or Path()
+    splits = recorded_splits(bundle, data, options.spellings) if has_record(bundle) else None
+    remarks: tuple[str, ...]
+    if splits is not None and splits.test:
+        items, remarks, root = splits.test, tuple(splits.lines()), data
+    else:
+        found = locate(task, data, labels)
+        folder, remarks = read_measured(found, labels)
+        folder = without_seen(folder, bundle.folder, task)
+        items = labelled_items(task, found.root, folder.files, split=split_names(task)[1])
+        root = folder.root
     official = digest_of(items) == bundle.manifest.data.sha256.get("test")
-    name = origin.test if official else f"the images of {folder.root.resolve().name}"
+    name = origin.test if official else f"the images of {root.resolve().name}"
     bundle.verify(bundle.keras_path)
     note(f"{task.name}: {len(items)} images through the original")
     images, truth = load_tensors(task, items, bundle.contract)
