@@ -12,10 +12,9 @@ from bundles import bundle_of
 from datafiles import picture
 from medkit.datasets.division import SPLITS_NAME, Splits, divide, write_splits
 from medkit.datasets.labels import Labels
-from medkit.datasets.location import locate
-from medkit.datasets.measured import read_measured
+from medkit.datasets.measured import list_measured
 from medkit.datasets.own import read_own_images
-from medkit.datasets.recorded import recorded_splits, without_seen
+from medkit.datasets.recorded import recorded_splits, unseen_items, without_seen
 from medkit.datasets.splits import FOREIGN_DATA, digest_of, splits_of
 from medkit.errors import DatasetLayoutError, ModelFileError
 from medkit.images.contract import InputContract
@@ -123,7 +122,7 @@ def test_a_record_that_was_changed_is_refused(data: Path, tmp_path: Path) -> Non
 def test_images_that_the_model_has_seen_are_not_measured(data: Path, tmp_path: Path) -> None:
     bundle, splits = divided(data, tmp_path / "trained")
     labels = Labels.of(PETS)
-    listed, _ = read_measured(locate(PETS, data, labels), labels)
+    listed = list_measured(PETS, data, labels)
     kept = without_seen(listed, bundle.folder, PETS)
     assert {file.name for file in kept.files} == {item.name for item in splits.test}
     reasons = {each.name: each.reason for each in kept.left_out}
@@ -132,9 +131,14 @@ def test_images_that_the_model_has_seen_are_not_measured(data: Path, tmp_path: P
         "that the model's operating points were chosen on"
     )
     assert without_seen(listed, tmp_path, PETS) == listed
+    assert kept.remarks[0].startswith(f"left out: {len(splits.train)} images that the model was tr")
+    found = read_own_images(PETS, data).items
+    assert {i.name for i in unseen_items(found, bundle.folder, PETS)} == {
+        item.name for item in splits.test
+    }
     for item in splits.test:
         item.path.unlink()
-    listed, _ = read_measured(locate(PETS, data, labels), labels)
+    listed = list_measured(PETS, data, labels)
     with pytest.raises(DatasetLayoutError, match=r"were used to make the model; give images that"):
         without_seen(listed, bundle.folder, PETS)
 

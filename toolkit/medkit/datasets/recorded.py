@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from medkit.datasets.division import SPLITS_NAME, RecordedImage, Splits, read_splits
 from medkit.datasets.entries import images_below, is_folder, is_hidden
-from medkit.datasets.folders import LabelledFolder, LeftOut
+from medkit.datasets.folders import LeftOut, summed_up
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Dataset, Item
+from medkit.datasets.measured import MeasuredFiles
 from medkit.datasets.own_files import SPLITS, TEST, TRAIN, VALIDATION, OwnFile, list_own_files
 from medkit.datasets.table import find_table
 from medkit.errors import DatasetLayoutError
@@ -103,13 +104,13 @@ def recorded_splits(
     )
 
 
-def without_seen(found: LabelledFolder, folder: Path, task: Task) -> LabelledFolder:
+def without_seen(found: MeasuredFiles, folder: Path, task: Task) -> MeasuredFiles:
     """Leave out images that a model has seen, and must not be measured on.
 
     Parameters
     ----------
     found
-        Labelled images.
+        The images to measure on.
     folder
         The model's folder. Without a record in it, nothing is left out.
     task
@@ -122,23 +123,48 @@ def without_seen(found: LabelledFolder, folder: Path, task: Task) -> LabelledFol
     ModelFileError
         If the record is damaged.
     """
-    if not (folder / SPLITS_NAME).is_file():
+    seen = _seen(folder, task)
+    if not seen:
         return found
-    split_of = {each.sha256: each.split for each in read_splits(folder, task)}
-    hashes = hash_files([file.path for file in found.files])
-    kept, left_out = [], []
-    for file, sha256 in zip(found.files, hashes, strict=True):
-        reason = SEEN.get(split_of.get(sha256, ""))
-        if reason is None:
-            kept.append(file)
-        else:
-            left_out.append(LeftOut(file.name, reason))
-    if not kept:
+    hashes = hash_files(file.path for file in found.files)
+    left_out = [
+        LeftOut(file.name, seen[sha256])
+        for file, sha256 in zip(found.files, hashes, strict=True)
+        if sha256 in seen
+    ]
+    kept = [file for file, sha256 in zip(found.files, hashes, strict=True) if sha256 not in seen]
+    _check_any(kept, len(found.files))
+    return replace(
+        found,
+        files=tuple(kept),
+        left_out=(*found.left_out, *left_out),
+        remarks=(*found.remarks, *summed_up(left_out)),
+    )
+
+
+def unseen_items(items: Sequence[Item], folder: Path, task: Task) -> tuple[Item, ...]:
+    """Return the images that a model has not seen; see :func:`without_seen`."""
+    seen = _seen(folder, task)
+    kept = [item for item in items if item.sha256 not in seen]
+    _check_any(kept, len(items))
+    return tuple(kept)
+
+
+def _seen(folder: Path, task: Task) -> dict[str, str]:
+    """Return by hash why an image that a folder's record lists is not measured."""
+    if not (folder / SPLITS_NAME).is_file():
+        return {}
+    return {
+        each.sha256: SEEN[each.split] for each in read_splits(folder, task) if each.split in SEEN
+    }
+
+
+def _check_any(kept: Sequence[object], total: int) -> None:
+    if total and not kept:
         raise DatasetLayoutError(
-            f"all of {counted(len(left_out), 'image')} in {found.root} were used to make the "
-            "model; give images that it has not seen"
+            f"all of {counted(total, 'image')} were used to make the model; give images that it "
+            "has not seen"
         )
-    return replace(found, files=tuple(kept), left_out=(*found.left_out, *left_out))
 
 
 def hash_files(paths: Iterable[Path]) -> list[str]:

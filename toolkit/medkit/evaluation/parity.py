@@ -19,7 +19,7 @@ from medkit.datasets.entries import is_hidden, is_image
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate
-from medkit.datasets.measured import read_measured
+from medkit.datasets.measured import list_measured, measured_items, read_measured, reads_table
 from medkit.datasets.recorded import has_record, recorded_splits
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import splits_of
@@ -265,6 +265,9 @@ def _check_data(bundle: Bundle, options: ParityOptions) -> None:
     task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
     if has_record(bundle):
         return  # its images are found by their bytes
+    if reads_table(task, options.data or Path(), labels):
+        list_measured(task, options.data or Path(), labels)
+        return
     found = locate(task, options.data or Path(), labels)
     if found.test is not None and task.layout is not None and bundle.manifest.recipe is not None:
         check_layout(task, found.root, labels)
@@ -299,6 +302,9 @@ def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read
     if splits is not None:
         items = (*splits.test, *splits.validation)
         remarks += splits.lines()
+    elif reads_table(task, data, labels):
+        _, items, told = measured_items(task, data, spellings)
+        remarks += told
     else:
         found = locate(task, data, labels)
         folder, lines = read_measured(found, labels)
@@ -316,7 +322,10 @@ def _splits(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> Splits 
     """Return the splits of a training run's set; ``None`` for other labelled images."""
     if has_record(bundle):
         return recorded_splits(bundle, data, spellings)
-    found = locate(bundle.task, data, Labels.of(bundle.task, spellings))
+    labels = Labels.of(bundle.task, spellings)
+    if reads_table(bundle.task, data, labels):
+        return None
+    found = locate(bundle.task, data, labels)
     if found.test is None or bundle.task.layout is None or bundle.manifest.recipe is None:
         return None
     return splits_of(bundle, data, spellings)
