@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from medkit.datasets.folders import LeftOut
 from medkit.datasets.labels import Labels, check_labels
 from medkit.datasets.measured import MeasuredFile, list_measured
+from medkit.datasets.recorded import without_seen
 from medkit.datasets.sampling import truth_of_labels
 from medkit.defaults import BALANCED, PRECISION, RUNTIME
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
@@ -48,7 +49,9 @@ class EvaluateOptions:
         A folder with a folder of images for each class, or for some of them;
         or a set with its split folders, whose test split is then used, or a
         folder that holds one of these; or a table of labels, or a folder that
-        holds it as ``labels.csv``. A multi-label task takes a table.
+        holds it as ``labels.csv``. A multi-label task takes a table. Images
+        that the record of the model's bundle lists for training or validation
+        are left out.
     runtime
         Name of a runtime: the bundle's file that it runs is used. ``litert``,
         ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
@@ -134,7 +137,8 @@ def evaluate_folder(
     UsageError
         If the arguments cannot be obeyed. It is raised before an image is read.
     DatasetLayoutError
-        If the folder holds no class folder of the task, or images under others.
+        If the folder holds no class folder of the task, or images under others;
+        or only images that the model has seen.
     MissingExtraError
         If SciPy, scikit-learn or the model's runtime is not installed, before
         the model is loaded.
@@ -147,7 +151,7 @@ def evaluate_folder(
     if options.task is None:
         check_labels(options.spellings, task)
     labels = Labels.of(task, options.spellings)
-    listed = list_measured(task, options.data, labels)
+    listed = without_seen(list_measured(task, options.data, labels), model.path.parent, task)
     folder = listed.root
     images = counted(len(listed.files), "image")
     note(f"{task.name}: {images} through {model.path.name} on {model.runtime}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medkit.datasets.layout import Item
 from medkit.datasets.measured import measured_items
+from medkit.datasets.recorded import has_record, recorded_splits, unseen_items
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import digest_of
 from medkit.defaults import BALANCED
@@ -253,8 +254,14 @@ def _measure(
     bundle: Bundle, options: ReportOptions, origin: Origin, note: Callable[[str], None]
 ) -> Measured:
     """Run the original over labelled images, and draw what it decides."""
-    task = bundle.task
-    root, items, remarks = measured_items(task, options.data or Path(), options.spellings)
+    task, data = bundle.task, options.data or Path()
+    splits = recorded_splits(bundle, data, options.spellings) if has_record(bundle) else None
+    remarks: tuple[str, ...]
+    if splits is not None and splits.test:
+        root, items, remarks = data, splits.test, tuple(splits.lines())
+    else:
+        root, items, remarks = measured_items(task, data, options.spellings)
+        items = unseen_items(items, bundle.folder, task)
     official = digest_of(items) == bundle.manifest.data.sha256.get("test")
     name = origin.test if official else f"the images of {root.resolve().name}"
     bundle.verify(bundle.keras_path)
