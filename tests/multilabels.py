@@ -49,7 +49,7 @@ def drawn(task: Task, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray
     images = rng.normal(90, 20, (count, SIDE, SIDE, 1))
     half = SIDE // 2
     for label, (row, column) in enumerate([(0, 0), (0, half), (half, 0)][: len(task.labels)]):
-        light = truth[:, label] * rng.uniform(2, 40, count) + rng.normal(0, 6, count)
+        light = truth[:, label] * rng.uniform(12, 60, count) + rng.normal(0, 6, count)
         images[:, row : row + half, column : column + half] += light[:, None, None, None]
     return np.clip(images, 0, 255).astype(np.uint8), truth
 
@@ -69,11 +69,19 @@ def write_images(
     return folder
 
 
-def write_bundle(trained: Path, task: Task) -> Path:
-    """Write a bundle of a network that is fitted to images of :func:`drawn`; return its folder."""
+def write_bundle(trained: Path, task: Task, data: Path) -> Path:
+    """Write a bundle of a network that is fitted to images of :func:`drawn`; return its folder.
+
+    Its images are those of ``data``, of which 40 % are for validation and 30 %
+    for the test.
+    """
     import keras
     from sklearn.linear_model import LogisticRegression
 
+    from medkit.datasets.division import SPLITS_NAME, divide, write_splits
+    from medkit.datasets.own import read_own_images
+    from medkit.datasets.sampling import load_tensors
+    from medkit.evaluation.metrics import evaluate_points
     from medkit.models.bundle import KERAS_NAME, file_record
     from medkit.models.card import ModelCard
     from medkit.models.decisions import apply_temperature, choose_points, fit_temperature
@@ -88,7 +96,7 @@ def write_bundle(trained: Path, task: Task) -> Path:
         [
             keras.Input(task.contract.shape, dtype="uint8"),
             layers.Rescaling(1 / 255),
-            layers.Conv2D(4, 3, padding="same", activation="relu"),
+            layers.Conv2D(8, 3, padding="same", activation="relu"),
             layers.AveragePooling2D(SIDE // 2),
             layers.Flatten(),
         ]
@@ -106,7 +114,8 @@ def write_bundle(trained: Path, task: Task) -> Path:
             2 * np.concatenate([fit.intercept_ for fit in fits]),
         ]
     )
-    images, truth = drawn(task, 200, 2)
+    splits = divide(read_own_images(task, data), validation=0.4, test=0.3)
+    images, truth = load_tensors(task, splits.validation, task.contract)
     raw = network.predict(images, verbose=0)
     temperature = fit_temperature(truth, raw)
     calibrated = apply_temperature(raw, temperature, multi_label=True)
@@ -118,6 +127,10 @@ def write_bundle(trained: Path, task: Task) -> Path:
         task.name, task.labels, task.contract, temperature, points, "original", __version__
     )
     save_archive(network, card, folder / KERAS_NAME)
+    write_splits(folder, splits)
+    images, truth = load_tensors(task, splits.test, task.contract)
+    raw = network.predict(images, verbose=0)
+    tested = apply_temperature(raw, temperature, multi_label=True)
     write_manifest(
         folder,
         Manifest(
@@ -126,8 +139,9 @@ def write_bundle(trained: Path, task: Task) -> Path:
             contract=task.contract,
             temperature=temperature,
             operating_points=points,
-            chosen_on="200 drawn images",
-            files={KERAS_NAME: file_record(folder / KERAS_NAME)},
+            chosen_on="the validation images",
+            metrics={"test": evaluate_points(task, truth, tested, points)},
+            files={name: file_record(folder / name) for name in (KERAS_NAME, SPLITS_NAME)},
         ),
     )
     return folder
