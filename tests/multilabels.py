@@ -106,7 +106,7 @@ def write_bundle(trained: Path, task: Task, data: Path) -> Path:
     network.build((None, *task.contract.shape))
     images, truth = drawn(task, 300, 1)
     features = body.predict(images, verbose=0)
-    fits = [LogisticRegression(C=300, max_iter=5000).fit(features, each) for each in truth.T]
+    fits = [LogisticRegression(C=30, max_iter=5000).fit(features, each) for each in truth.T]
     # Its logits are twice what they should be, so that there is something to calibrate.
     head.set_weights(
         [

@@ -86,6 +86,12 @@ def test_a_temperature_divides_the_logit_of_each_label() -> None:
     )
 
 
+def test_a_label_that_is_far_from_there_stays_as_far() -> None:
+    logits = np.array([[-60.0, -20.0, 12.0]])
+    scaled = apply_temperature(sigmoid(logits), 4.0, multi_label=True)
+    assert scaled == pytest.approx(sigmoid(logits / 4), rel=1e-3)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
 def test_a_temperature_that_was_applied_is_found_again(temperature: float) -> None:
     rng = np.random.default_rng(0)
@@ -165,7 +171,9 @@ def test_a_card_holds_the_thresholds_and_is_read_again() -> None:
     read = ModelCard.from_json(made.to_json(), WHERE)
     assert read == made
     assert read.multi_label
-    assert POINT.in_words(LUNGS.labels, 2) == "Effusion from 0.20, Mass from 0.50, No lung from 0.90"
+    assert (
+        POINT.in_words(LUNGS.labels, 2) == "Effusion from 0.20, Mass from 0.50, No lung from 0.90"
+    )
 
 
 def test_the_card_of_another_task_holds_what_it_held() -> None:
@@ -194,5 +202,3 @@ def test_a_model_of_the_other_kind_does_not_fit_a_task() -> None:
     with pytest.raises(ModelFileError, match="its kind multi-label differs from that of task"):
         card(LUNGS).check(replace(LUNGS, multi_label=False, alert="Mass"), LUNGS.contract, WHERE)
     card(LUNGS).check(LUNGS, LUNGS.contract, WHERE)
-
-
