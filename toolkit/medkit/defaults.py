@@ -41,6 +41,9 @@ BENCHMARK_ROUNDS = 3
 RECIPE = "default"
 """The recipe that the shipped models were trained by."""
 
+OWN_NETWORK = "compact-cnn"
+"""The network of a task of one's own: it needs no weights from elsewhere."""
+
 SEED = 0
 
 CALIBRATION_IMAGES = 256

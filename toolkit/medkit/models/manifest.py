@@ -184,6 +184,9 @@ class DataRecord:
     compared_by
         What told that two files are the same image: ``pixels``, or ``bytes``
         as before pixels were compared.
+    group_by
+        What told the patients of one's own images: a regular expression, or
+        the name of a CSV file; empty for file names and folders.
     """
 
     source: str = ""
@@ -193,6 +196,7 @@ class DataRecord:
     audit: dict[str, int] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     compared_by: str = BY_BYTES
+    group_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -336,6 +340,10 @@ class Manifest:
         stored = asdict(self)
         if self.data.compared_by == BY_BYTES:
             del stored["data"]["compared_by"]
+        if not self.data.group_by:
+            del stored["data"]["group_by"]
+        if self.recipe is not None and not self.recipe.from_scratch:
+            del stored["recipe"]["from_scratch"]
         stored["contract"] = self.contract.to_dict()
         stored["operating_points"] = stored_points(self.operating_points)
         stored["metrics"] = stored_metrics(self.metrics)
