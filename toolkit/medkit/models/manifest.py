@@ -329,7 +329,7 @@ class Manifest:
         if isinstance(stored, dict) and isinstance(stored.get("contract"), dict):
             stored = {**stored, "contract": InputContract.from_dict(stored["contract"], where)}
         try:
-            return read_record(cls, _with_point_names(stored))
+            return read_record(cls, with_named_points(stored))
         except ValueError as error:
             raise ModelFileError(
                 f"{where} cannot be read as a manifest ({error}); restore it"
@@ -393,14 +393,3 @@ def read_manifest(path: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` atomically."""
     write_json(folder / MANIFEST_NAME, manifest.to_dict(), ascii_only=False)
-
-
-def _with_point_names(stored: Any) -> Any:
-    """Return a parsed manifest whose operating points know their names."""
-    if not isinstance(stored, dict):
-        return stored
-    named = dict(with_named_points(stored))
-    exports = named.get("exports")
-    if isinstance(exports, dict):
-        named["exports"] = {name: with_named_points(entry) for name, entry in exports.items()}
-    return named

@@ -80,10 +80,15 @@ def name_points(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_named_points(stored: Any) -> Any:
-    """Return a parsed record with :func:`name_points` of the operating points that it holds."""
-    if not isinstance(stored, dict) or not isinstance(stored.get("operating_points"), dict):
+    """Return a parsed manifest whose operating points know their names, those of exports too."""
+    if not isinstance(stored, dict):
         return stored
-    return {**stored, "operating_points": name_points(stored["operating_points"])}
+    named = dict(stored)
+    if isinstance(points := stored.get("operating_points"), dict):
+        named["operating_points"] = name_points(points)
+    if isinstance(exports := stored.get("exports"), dict):
+        named["exports"] = {name: with_named_points(entry) for name, entry in exports.items()}
+    return named
 
 
 def check_points(points: OperatingPoints, labels: Sequence[str]) -> None:

@@ -170,6 +170,11 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
         If ImageNet weights are needed and cannot be had.
     """
     require("train a model", *MODULES, extra="train")
+    if options.task.multi_label:
+        raise UsageError(
+            f"the task {options.task.name} is a multi-label task; medkit trains tasks of one label "
+            "an image, and takes other models with: medkit adopt"
+        )
     task, recipe = options.task, options.recipe
     if isinstance(recipe, str):
         recipe = get_recipe(task, recipe)
