@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OWN = "own"
+"""Name of the recipes of tasks that are not built in; see :mod:`medkit.training.own`."""
+
 
 @dataclass(frozen=True)
 class Augmentation:

@@ -64,6 +64,13 @@ class TrainingData:
         return self.divided.lines() if self.divided else self.dataset.remarks()
 
     @property
+    def read(self) -> int:
+        """Number of images that were read, and that may be kept out."""
+        if self.divided is None:
+            return len(self.dataset.train)
+        return sum(map(len, self.splits.values())) + len(self.kept_out)
+
+    @property
     def watched(self) -> str:
         """The split that is measured after each epoch: validation, else test."""
         return "validation" if "validation" in self.splits else "test"

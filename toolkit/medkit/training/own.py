@@ -21,14 +21,11 @@ from medkit.defaults import OWN_NETWORK
 from medkit.errors import DatasetLayoutError, ImageError, UsageError
 from medkit.images.contract import LARGEST_SIDE, SMALLEST_SIDE, InputContract
 from medkit.images.reading import read_image
-from medkit.models.recipe import Augmentation, Recipe, Stage
+from medkit.models.recipe import OWN, Augmentation, Recipe, Stage
 from medkit.tasks import Task, read_task, task_file
 from medkit.tasks.task import check_labels, check_name
 from medkit.training.applications import APPLICATIONS
 from medkit.wording import unknown
-
-OWN = "own"
-"""Name of the recipes that are made here."""
 
 NETWORKS = (OWN_NETWORK, *APPLICATIONS)
 """The networks that a task of one's own can have."""
@@ -158,7 +155,7 @@ def plan_own(
     alert = _alert(labels, options.alert, before.alert if before else None)
     contract = before.contract if before else None
     found = _files(name, data, labels, spellings)
-    remarks: list[str] = []
+    remarks = [f"{name}, a task of your own: {', '.join(labels)}; not to be missed: {alert}"]
     channels = options.channels or (contract.channels if contract else None)
     if channels is None:
         channels = GREY if _are_grey(found) else COLOUR

@@ -58,10 +58,14 @@ def read_own_training_data(
     images = read_own_images(
         task, folder, spellings=spellings, group_by=group_by, fingerprints=audit.fingerprints
     )
+    all_items = images.items
     images, policy, kept_out = _resolved(images, recipe, on_conflict)
     splits = divide(
         images, validation=recipe.validation_fraction, test=recipe.validation_fraction, seed=seed
     )
+    kept = {item.name for item in images.items}
+    dropped = (item for item in all_items if item.name not in kept)
+    splits = replace(splits, kept_out=(*splits.kept_out, *dropped))
     _check(splits)
     return TrainingData(
         dataset=splits.dataset,

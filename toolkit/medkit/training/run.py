@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medkit.datasets.conflicts import check_policy, find_conflicts
+from medkit.datasets.division import SPLITS_NAME
 from medkit.datasets.grouping import read_grouping
 from medkit.datasets.labels import Labels
 from medkit.datasets.location import check_layout, find_dataset
@@ -189,8 +190,11 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
             f"labels, {counted(len(conflicts.leaked), 'training image')} in the test split"
         )
     if data.kept_out:
-        images = counted(len(data.dataset.train), "training image")
-        observer.note(f"{len(data.kept_out)} of {images} kept out")
+        noun = "image" if data.divided else "training image"
+        observer.note(f"{len(data.kept_out)} of {counted(data.read, noun)} kept out")
+    if data.divided is not None:
+        counts = ", ".join(f"{len(items):,} for {name}" for name, items in data.splits.items())
+        observer.note(f"divided by patient, in {SPLITS_NAME}: {counts}")
 
     import_tensorflow("train a model")
     from medkit.training.archive import round_weights
