@@ -13,12 +13,13 @@ import medkit
 from commandruns import read_csv, run
 from medkit.tasks import Task
 from multilabels import LUNGS, PAIR, TASKS, drawn, write_bundle, write_images
+from trainingruns import MakeRecorder
 
 keras = pytest.importorskip("keras")
 
 from medkit.errors import ExportError, UsageError  # noqa: E402
 from medkit.models.card import read_card  # noqa: E402
-from medkit.training import Observer, TrainOptions, train_model  # noqa: E402
+from medkit.training import TrainOptions, train_model  # noqa: E402
 from medkit.training.archive import save_archive  # noqa: E402
 from medkit_exporters.quantize.source import open_source  # noqa: E402
 
@@ -216,14 +217,14 @@ def test_inspect_tasks_and_benchmark_take_it(
 
 
 def test_what_does_not_take_it_says_so_in_one_line(
-    trained: Path, data: Path, tmp_path: Path
+    trained: Path, data: Path, tmp_path: Path, recorder: MakeRecorder
 ) -> None:
     done = run("train", "lungs", "--data", data / "lungs", "--out", trained)
     assert done.exit_code == 2
     told = "lungs is a multi-label task, and medkit trains tasks with one label for each image"
     assert told in done.stderr
     with pytest.raises(UsageError, match=told):
-        train_model(TrainOptions(LUNGS, data / "lungs", out=tmp_path / "out"), Observer())
+        train_model(TrainOptions(LUNGS, data / "lungs", out=tmp_path / "out"), recorder())
     done = run("audit", data / "lungs", "--task", "lungs", "--trained", trained)
     assert done.exit_code == 2
     assert "audit reads class folders, and the multi-label task lungs has a table" in done.stderr
