@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,16 @@ import pytest
 from datafiles import item, lay_out
 from medkit.datasets.conflicts import resolve_conflicts
 from medkit.datasets.layout import Dataset, Item, read_dataset
-from medkit.datasets.sampling import load_tensors, split_validation, stratified_sample
+from medkit.datasets.sampling import (
+    class_counts,
+    load_tensors,
+    split_validation,
+    stratified_sample,
+    truth_of,
+    truth_of_labels,
+)
 from medkit.errors import DatasetLayoutError, UsageError
-from medkit.tasks import PNEUMONIA, TASKS, Task
+from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -125,11 +133,11 @@ def test_the_seed_decides_the_sample() -> None:
 @BOTH
 def test_images_are_read_in_order_with_their_labels(tmp_path: Path, task: Task) -> None:
     items = read_dataset(task, lay_out(tmp_path, task, per_class=3)).train[::-1]
-    images, labels = load_tensors(items, task.contract)
+    images, labels = load_tensors(task, items, task.contract)
     assert images.shape == (len(items), 128, 128, task.channels)
     assert labels.tolist() == [each.label for each in items]
     for index, each in enumerate(items):
-        (alone,), _ = load_tensors([each], task.contract)
+        (alone,), _ = load_tensors(task, [each], task.contract)
         assert np.array_equal(images[index], alone)
     assert len({image.tobytes() for image in images}) == len(items)
 
@@ -139,4 +147,27 @@ def test_a_damaged_image_in_a_data_set_is_an_error_that_names_it(tmp_path: Path)
     (tmp_path / "train/NORMAL/train_0.png").write_bytes(b"no image")
     items = read_dataset(PNEUMONIA, tmp_path).train
     with pytest.raises(DatasetLayoutError, match=r"train_0\.png: not an image .*remove or replace"):
-        load_tensors(items, PNEUMONIA.contract)
+        load_tensors(PNEUMONIA, items, PNEUMONIA.contract)
+
+
+def test_the_truth_of_a_multi_label_task_is_a_one_for_each_label_of_an_image() -> None:
+    lungs = replace(SKIN, name="lungs", multi_label=True, labels=("a", "b", "c"), alert="")
+    items = [replace(item(-1, "none"), labels=()), replace(item(0, "two"), labels=(0, 2))]
+    assert truth_of(lungs, items).tolist() == [[0, 0, 0], [1, 0, 1]]
+    assert truth_of(lungs, []).shape == (0, 3)
+    assert truth_of(SKIN, [item(2, "x"), item(0, "y")]).tolist() == [2, 0]
+    assert truth_of_labels(lungs, [(), ("c", "a")]).tolist() == [[0, 0, 0], [1, 0, 1]]
+    assert truth_of_labels(SKIN, [(SKIN.labels[2],), (SKIN.labels[0],)]).tolist() == [2, 0]
+
+
+def test_images_of_several_labels_are_drawn_and_counted_by_each_of_them() -> None:
+    lungs = replace(SKIN, name="lungs", multi_label=True, labels=("a", "b", "c"), alert="")
+    several = [replace(item(0, f"{n}"), labels=(0, 1) if n < 4 else (0,)) for n in range(40)]
+    none = [replace(item(-1, f"none {n}"), labels=()) for n in range(40)]
+    assert class_counts(lungs, [*several, *none]) == {"a": 40, "b": 4, "c": 0}
+    drawn = stratified_sample([*several, *none], 12, 0)
+    # The label that the fewest have decides the place of an image: 4 of b, 4 of a alone, 4 of none.
+    assert class_counts(lungs, drawn) == {"a": 8, "b": 4, "c": 0}
+    train, validation = split_validation([*several, *none], 0.25, 0)
+    assert class_counts(lungs, validation) == {"a": 10, "b": 1, "c": 0}
+    assert len(train) == 60

@@ -54,7 +54,7 @@ _HOMES = {
     "medkit.models.runtimes.loading": ("load_model",),
     "medkit.reports.report": ("ReportOptions", "write_report"),
     "medkit.tasks": ("PNEUMONIA", "SKIN", "TASKS", "Task", "get_task"),
-    "medkit.training": ("TrainOptions", "TrainResult", "train_model"),
+    "medkit.training": ("OwnOptions", "TrainOptions", "TrainResult", "plan_own", "train_model"),
     "medkit.version": ("__version__",),
     "medkit_exporters": ("ExportOptions", "ExportedFile", "export_models", "finalise_exports"),
 }

@@ -41,6 +41,9 @@ BENCHMARK_ROUNDS = 3
 RECIPE = "default"
 """The recipe that the shipped models were trained by."""
 
+OWN_NETWORK = "compact-cnn"
+"""The network of a task of one's own: it needs no weights from elsewhere."""
+
 SEED = 0
 
 CALIBRATION_IMAGES = 256
@@ -48,3 +51,6 @@ CALIBRATION_IMAGES = 256
 
 MAX_DROP = 1.0
 """Points of accuracy, and hundredths of AUC, that an export may lose."""
+
+BETWEEN_LABELS = ";"
+"""What stands between two labels of an image of a multi-label task. No label holds it."""
