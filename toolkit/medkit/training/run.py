@@ -259,9 +259,9 @@ def _check(options: TrainOptions) -> None:
         data = find_dataset(options.task, options.data, labels) or options.data
         check_layout(options.task, data, labels)
     if options.weights is not None and not options.weights.is_file():
-        whose = "the network's" if options.is_own else "ResNet50"
+        whose = "the network's" if options.is_own else "Keras' ResNet50"
         raise UsageError(
-            f"no file {options.weights}; --weights takes Keras' {whose} weights without top (.h5)"
+            f"no file {options.weights}; --weights takes {whose} weights without top (.h5)"
         )
     folder = options.folder
     check_writable(folder)
