@@ -46,8 +46,11 @@ def _little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(networks._BACKBONES, "compact-cnn", little_network)
 
 
+_OF_THE_RUN = ("resume", "overwrite", "weights", "group_by")
+
+
 def train(data: Path, out: Path, observer: Any, **more: Any) -> TrainResult:
-    run = {name: more.pop(name) for name in ("resume", "overwrite", "weights") if name in more}
+    run = {name: more.pop(name) for name in _OF_THE_RUN if name in more}
     asked = OwnOptions(**{"size": (32, 32), "epochs": 3, **more})
     plan = plan_own("shade", data, asked, folder_for("shade", out))
     return train_model(TrainOptions(plan.task, data, plan.recipe, out, **run), observer)
@@ -107,6 +110,8 @@ def test_weights_and_sizes_that_do_not_fit_are_refused_before_an_image_is_read(
         train(data, tmp_path, recorder(), network="MobileNetV2", weights=tmp_path / "gone")
     with pytest.raises(UsageError, match="InceptionV3 does not take images of 32x32 pixels"):
         train(data, tmp_path, recorder(), network="InceptionV3", from_scratch=True)
+    with pytest.raises(UsageError, match="--group-by x gives no group for 60 images of 60"):
+        train(data, tmp_path, recorder(), group_by="x")
     assert not (tmp_path / "shade").exists()
 
 
