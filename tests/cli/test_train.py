@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from commandruns import DISCLAIMER, captured_train, run
 from medkit.tasks import PNEUMONIA, SKIN
@@ -28,6 +29,65 @@ def test_train_takes_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
         TrainOptions(PNEUMONIA, data, "seed", Path("o"), Path("w.h5"), 7, resume=True),
         TrainOptions(SKIN, data, overwrite=True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--labels", "NORMAL,PNEUMONIA"),
+        ("--alert", "NORMAL"),
+        ("--title", "t"),
+        ("--network", "ResNet50"),
+        ("--size", "64"),
+        ("--grey or --colour", None),
+        ("--group-by", "x"),
+        ("--epochs", "3"),
+        ("--weights none", None),
+    ],
+)
+def test_a_built_in_task_takes_no_option_that_its_recipe_decides(
+    monkeypatch: pytest.MonkeyPatch, option: str, value: str | None
+) -> None:
+    calls = captured_train(monkeypatch)
+    given = [option, value] if value else option.split(" or ", maxsplit=1)[0].split()
+    result = run("train", "pneumonia", "--data", "d", *given)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"medkit: error: {option}: the recipe of pneumonia decides this; leave it out, or train a "
+        "task of another name\n"
+    )
+    assert calls == []
+
+
+def test_a_task_of_ones_own_takes_every_option(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for label in ("a", "b", "c", "odd"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        Image.new("L", (20, 20), 99).save(tmp_path / "data" / label / "x.png")
+    calls = captured_train(monkeypatch)
+    line = (
+        "--labels c,b,a --alert b --title T --network densenet121 --size 96x64 --colour "
+        "--group-by (x) --epochs 5 --weights none --seed 3 --on-conflict drop --labels-map odd="
+    )
+    data, out = tmp_path / "data", tmp_path / "out"
+    result = run("train", "letters", "--data", data, "--out", out, *line.split())
+    assert result.exit_code == 0, result.output
+    (options,) = calls
+    task, recipe = options.task, options.recipe
+    assert (task.name, task.title, task.labels, task.alert) == ("letters", "T", tuple("cba"), "b")
+    assert task.contract.shape == (64, 96, 3)
+    assert (recipe.network, recipe.from_scratch, recipe.stages[0].epochs) == (
+        "DenseNet121",
+        True,
+        5,
+    )
+    assert options == TrainOptions(
+        task, data, recipe, out, None, 3, "drop", spellings={"odd": ""}, group_by="(x)"
+    )
+    refused = run("train", "letters", "--data", data, "--recipe", "seed")
+    assert refused.exit_code == 2
+    assert "a task of your own has one recipe for each network; leave it out" in refused.stderr
 
 
 def test_a_training_interrupted_before_its_first_epoch_says_so(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from medkit.datasets.conflicts import check_policy, find_conflicts
 from medkit.datasets.division import SPLITS_NAME
-from medkit.datasets.grouping import read_grouping
+from medkit.datasets.grouping import group_names, read_grouping
 from medkit.datasets.labels import Labels
 from medkit.datasets.location import check_layout, find_dataset
 from medkit.datasets.own_files import list_own_files
@@ -251,17 +251,18 @@ def _check(options: TrainOptions) -> None:
         check_policy(options.on_conflict)
     labels = Labels.of(options.task, options.spellings)
     if options.is_own:
-        list_own_files(options.task, options.data, labels)
+        found = list_own_files(options.task, options.data, labels)
         if options.group_by is not None:
-            read_grouping(options.group_by)
+            names = [file.name for file in found.files]
+            group_names(read_grouping(options.group_by), options.group_by, names)
     else:
         # A folder that holds no set is refused with what is missing.
         data = find_dataset(options.task, options.data, labels) or options.data
         check_layout(options.task, data, labels)
     if options.weights is not None and not options.weights.is_file():
-        whose = "the network's" if options.is_own else "ResNet50"
+        whose = "the network's" if options.is_own else "Keras' ResNet50"
         raise UsageError(
-            f"no file {options.weights}; --weights takes Keras' {whose} weights without top (.h5)"
+            f"no file {options.weights}; --weights takes {whose} weights without top (.h5)"
         )
     folder = options.folder
     check_writable(folder)
