@@ -38,6 +38,9 @@ class ModelFacts:
         takes pixels of 0..255.
     precision
         Precision of its weights, as :mod:`medkit.models.formats` names it.
+    pixels
+        The rule by which its input is computed from bytes, where the file
+        tells it; ``None`` where it does not.
     labels, labels_from
         The labels that the file holds, in the order of its outputs, and where
         it holds them; both empty if it holds none.
@@ -52,6 +55,7 @@ class ModelFacts:
     ending: str
     takes_bytes: bool = False
     precision: str = "fp32"
+    pixels: PixelRule | None = None
     labels: tuple[str, ...] = ()
     labels_from: str = ""
     remarks: tuple[str, ...] = ()
