@@ -22,8 +22,6 @@ from medkit.files import replacing
 from medkit.models.card import ModelCard
 from medkit.models.formats import export_name
 from medkit.models.operators.summary import (
-    CONVERSIONS,
-    INTEGERS,
     OperatorSummary,
     check_promise,
     summarise_operators,
@@ -33,6 +31,7 @@ from medkit.models.runtimes.loading import load_model
 from medkit_exporters.adoption.base import LOGITS, SIGMOID, SOFTMAX, ModelFacts
 from medkit_exporters.adoption.metadata import Told
 from medkit_exporters.adoption.pixels import PIXEL_RULES, PixelRule
+from medkit_exporters.adoption.precision import precision_of, tolerance_of
 from medkit_exporters.adoption.reference import activation, calibrated, noise_and_plain
 from medkit_exporters.adoption.taken import Taken, with_size
 
@@ -43,8 +42,6 @@ _USUAL_SIDE = 224
 """Side, in pixels, on which a network is tried that leaves its size free."""
 
 _BATCH = 16
-
-_INTEGER_WORDS = ("int8", "int16", "mixed")
 
 
 class ExportedFile(ABC):
@@ -86,7 +83,7 @@ class ExportedFile(ABC):
             raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
         self.source_sha256 = hashlib.sha256(content).hexdigest()
         summary = summarise_operators(path)  # tells a damaged file before a runtime reads it
-        self._tolerance = _tolerance(summary)
+        self._tolerance = tolerance_of(summary)
         taken, told, remarks = self._read(content)
         self._taken = with_size(path, taken, size)
         self._given = self._start(self._neutral)
@@ -331,25 +328,15 @@ class ExportedFile(ABC):
 
     def _precision(self, outputs: int, ending: str, remarks: list[str]) -> str:
         """Return the word for what the file computes in, and remark where none fits well."""
-        rule = PIXEL_RULES["0..255"]
-        content = self._with_front(self._plain, self._shape(), rule)
+        content = self._with_front(self._plain, self._shape(), PIXEL_RULES["0..255"])
         if ending == LOGITS:
             content = self._activated(content, outputs, SIGMOID)
-        summary = self._summary(content)
-        words = _INTEGER_WORDS if summary.integer_share else (_floats(summary),)
-        for word in words:
-            try:
-                check_promise(summary, word)
-            except ExportError as error:
-                problem = error
-            else:
-                if summary.hybrid_share:
-                    remarks.append(
-                        "its weights are in 8 bits and its arithmetic in floating point: it counts "
-                        f"as {word}"
-                    )
-                return word
-        raise ModelFileError(f"{self.path} cannot be adopted: {problem}") from problem
+        try:
+            precision, remark = precision_of(self._summary(content))
+        except ExportError as error:
+            raise ModelFileError(f"{self.path} cannot be adopted: {error}") from error
+        remarks += [remark] * bool(remark)
+        return precision
 
     def _check_bytes(self, values: NDArray[np.float32]) -> None:
         if (values != np.rint(values)).any() or values.min() < 0 or values.max() > 255:
@@ -393,24 +380,6 @@ class ExportedFile(ABC):
                 "those of the file as it was given; nothing was written; adopt the model that it "
                 "was exported from"
             )
-
-
-def _tolerance(summary: OperatorSummary) -> float:
-    """Return by how much outputs may differ from those of the file as it was given.
-
-    A softmax in 8 bits has steps of 1/256, and its logits have some, too.
-    Half precision has steps of 1/2048 of a probability near 1.
-    """
-    kinds = {item.computes_in for item in summary.operators if item.kind not in CONVERSIONS}
-    if not kinds.isdisjoint(INTEGERS):
-        return 0.05
-    return 0.01 if "float16" in kinds else 1e-4
-
-
-def _floats(summary: OperatorSummary) -> str:
-    """Return ``fp16`` if any product has numbers of half precision, else ``fp32``."""
-    halves = any("float16" in item.numbers for item in summary.operators if item.work)
-    return "fp16" if halves else "fp32"
 
 
 def loaded(path: Path, runtime: str, load: Callable[[], Run]) -> Run:

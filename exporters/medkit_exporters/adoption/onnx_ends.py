@@ -17,8 +17,12 @@ from medkit_exporters.adoption.reference import LEAST_PROBABILITY
 from medkit_exporters.adoption.taken import Taken
 from medkit_exporters.formats.ends import IMAGE, PROBABILITIES
 
-_ENDINGS = {"Softmax": SOFTMAX, "Sigmoid": SIGMOID}
-_ACTIVATIONS = {ending: kind for kind, ending in _ENDINGS.items()}
+_ACTIVATIONS = {SOFTMAX: "Softmax", SIGMOID: "Sigmoid"}
+
+_IN_INTEGERS = {"QLinearSoftmax": SOFTMAX, "QLinearSigmoid": SIGMOID}
+"""ONNX Runtime's own; their first inputs are integers, their scale and their zero point."""
+
+_ENDINGS = {"Softmax": SOFTMAX, "Sigmoid": SIGMOID, **_IN_INTEGERS}
 
 _RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -92,7 +96,13 @@ def end_in_floats(graph: Any, outputs: int, *, ending: str) -> None:
     if ending == LOGITS:
         _set_output(graph, _as_floats(graph, graph.output[0].name), outputs)
     elif node is not None and node.op_type in _ENDINGS:
-        logits = _as_floats(graph, node.input[0])
+        logits = node.input[0]
+        if node.op_type in _IN_INTEGERS:
+            logits = f"{LOGITS_NAME}/dequantised"
+            graph.node.append(
+                helper.make_node("DequantizeLinear", node.input[:3], [logits], name=logits)
+            )
+        logits = _as_floats(graph, logits)
         if any(each.op_type in _RESHAPING for each in passed):
             logits = _as_rows(graph, logits, outputs)
         old = [*passed, node]

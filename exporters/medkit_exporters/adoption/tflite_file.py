@@ -143,10 +143,10 @@ class TFLiteFile(ExportedFile):
             held = tflite_ends.quantised_input(model)
             if held is None:
                 return taken_by(tflite_ends.first_steps(model), taken.channels)
-            dtype, scale, zero_point = _TYPES.get(held.type), *(_quantisation(held) or (None, 0))
-            if dtype is None or scale is None:
+            dtype, numbers = _TYPES.get(held.type), _quantisation(held)
+            if dtype is None or numbers is None:
                 return None
-            taken = replace(taken, dtype=dtype, scale=scale, zero_point=zero_point)
+            taken = replace(taken, dtype=dtype, scale=numbers[0], zero_point=numbers[1])
         return rule_of_range(taken)
 
 
