@@ -112,13 +112,40 @@ _FUNCTIONS = {
 """Names of functions, by module."""
 
 
-def foreign_objects(config: Any) -> Iterator[tuple[str, str]]:
+_NAMES = frozenset[str]().union(*_SAFE.values()) | {"__tuple__"}
+"""Names of classes as older files hold them, which name no module."""
+
+_FORMER_HOMES = ("keras.engine.", "keras.models.", "keras.src.engine.", "keras.src.models.")
+"""Modules in which Keras 2 had Functional and Sequential."""
+
+
+def in_todays_form(config: Any) -> Any:
+    """Return a configuration of an archive in which networks have the module of Keras 3.
+
+    Keras 2.12 to 2.15 wrote archives, too, with the modules that they had.
+    """
+    if isinstance(config, list):
+        return [in_todays_form(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    changed = {key: in_todays_form(item) for key, item in config.items()}
+    if changed.get("class_name") in ("Functional", "Sequential") and str(
+        changed.get("module")
+    ).startswith(_FORMER_HOMES):
+        changed |= {"module": "keras", "registered_name": None}
+    return changed
+
+
+def foreign_objects(config: Any, *, legacy: bool = False) -> Iterator[tuple[str, str]]:
     """Give the objects that a network's configuration would make and that may not be made.
 
     Parameters
     ----------
     config
         Configuration of a network: what the ``config.json`` of an archive holds.
+    legacy
+        Whether it is that of an HDF5 file, in which classes may have no module:
+        Keras then looks for a layer or an initializer of that name.
 
     Yields
     ------
@@ -133,7 +160,10 @@ def foreign_objects(config: Any) -> Iterator[tuple[str, str]]:
                 module, name, known = item.get("module"), item["class_name"], _SAFE
                 if name == "function":
                     name, known = item.get("config"), _FUNCTIONS
-                if not isinstance(name, str) or name not in known.get(str(module), ()):
+                accepted = known.get(str(module), frozenset())
+                if legacy and module is None:
+                    accepted = _ACTIVATIONS if name != item["class_name"] else _NAMES
+                if not isinstance(name, str) or name not in accepted:
                     yield str(name), str(module)
             stack.extend(item.values())
         elif isinstance(item, list):
