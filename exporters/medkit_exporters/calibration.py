@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.datasets.division import Splits
 from medkit.datasets.layout import Item
 from medkit.datasets.sampling import read_pixels, stratified_sample
-from medkit.datasets.splits import Splits
 from medkit.errors import ExportError, UsageError
 from medkit.images.contract import InputContract
 from medkit.models.manifest import Calibration

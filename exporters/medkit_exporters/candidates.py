@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.datasets.division import Splits
 from medkit.datasets.layout import Item
 from medkit.datasets.sampling import load_tensors, stratified_sample
-from medkit.datasets.splits import Splits
 from medkit.errors import ExportError, ModelFileError
 from medkit.evaluation.comparison import Comparison, compare
 from medkit.evaluation.outputs import Images, ModelRun, Outputs

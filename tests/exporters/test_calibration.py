@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medkit.datasets.division import Splits
 from medkit.datasets.sampling import read_pixels
-from medkit.datasets.splits import Splits, splits_of
+from medkit.datasets.splits import splits_of
 from medkit.errors import ExportError, UsageError
 from medkit.models.bundle import load_bundle
 from medkit.models.manifest import Calibration
