@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-_ACTIVATIONS = frozenset(
-    "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh "
-    "leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink "
-    "softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish tanh "
-    "tanh_shrink threshold".split()
-)
+_ACTIVATIONS = frozenset([
+    "celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu",
+    "hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "relu",
+    "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax", "softplus", "softsign",
+    "sparse_plus", "sparse_sigmoid", "sparsemax", "squareplus", "swish", "tanh", "tanh_shrink",
+    "threshold",
+])  # fmt: skip
 
 _LAYERS = frozenset(
     [
@@ -61,28 +62,31 @@ _LAYERS = frozenset(
     ]
 )
 
-_INITIALIZERS = frozenset(
-    "Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer "
-    "LecunNormal LecunUniform Ones Orthogonal OrthogonalInitializer RandomNormal RandomUniform "
-    "TruncatedNormal VarianceScaling Zeros".split()
-)
+_INITIALIZERS = frozenset([
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity",
+    "IdentityInitializer", "LecunNormal", "LecunUniform", "Ones", "Orthogonal",
+    "OrthogonalInitializer", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling",
+    "Zeros",
+])  # fmt: skip
 
 # A functional network records what its author wrote as `x * y` or `keras.ops.mean(x)`.
-_ARRAY_OPERATIONS = frozenset(
-    "Absolute Add Amax Amin Average BroadcastTo Clip Concatenate Divide DivideNoNan Dot Einsum "
-    "Exp ExpandDims Flip GetItem Log Log1p Matmul Max Maximum Mean Min Minimum Moveaxis Multiply "
-    "Negative OnesLike Pad Power Prod Ravel Reciprocal Repeat Reshape Roll Round Sign Split Sqrt "
-    "Square Squeeze Stack Std Subtract Sum Swapaxes Take Tanh Tensordot Tile Transpose TrueDivide "
-    "Var Where ZerosLike".split()
-)
+_ARRAY_OPERATIONS = frozenset([
+    "Absolute", "Add", "Amax", "Amin", "Average", "BroadcastTo", "Clip", "Concatenate", "Divide",
+    "DivideNoNan", "Dot", "Einsum", "Exp", "ExpandDims", "Flip", "GetItem", "Log", "Log1p",
+    "Matmul", "Max", "Maximum", "Mean", "Min", "Minimum", "Moveaxis", "Multiply", "Negative",
+    "OnesLike", "Pad", "Power", "Prod", "Ravel", "Reciprocal", "Repeat", "Reshape", "Roll", "Round",
+    "Sign", "Split", "Sqrt", "Square", "Squeeze", "Stack", "Std", "Subtract", "Sum", "Swapaxes",
+    "Take", "Tanh", "Tensordot", "Tile", "Transpose", "TrueDivide", "Var", "Where", "ZerosLike",
+])  # fmt: skip
 
-_NETWORK_OPERATIONS = frozenset(
-    "AdaptiveAveragePool AdaptiveMaxPool AveragePool BatchNorm Celu Conv ConvTranspose "
-    "DepthToSpace DepthwiseConv DotProductAttention Elu Gelu Glu HardShrink HardSigmoid HardSilu "
-    "HardTanh LayerNorm LeakyRelu LogSigmoid LogSoftmax MaxPool Moments Normalize RMSNorm Relu "
-    "Relu6 Selu SeparableConv Sigmoid Silu SoftShrink Softmax Softplus Softsign SpaceToDepth "
-    "Squareplus TanhShrink Threshold".split()
-)
+_NETWORK_OPERATIONS = frozenset([
+    "AdaptiveAveragePool", "AdaptiveMaxPool", "AveragePool", "BatchNorm", "Celu", "Conv",
+    "ConvTranspose", "DepthToSpace", "DepthwiseConv", "DotProductAttention", "Elu", "Gelu", "Glu",
+    "HardShrink", "HardSigmoid", "HardSilu", "HardTanh", "LayerNorm", "LeakyRelu", "LogSigmoid",
+    "LogSoftmax", "MaxPool", "Moments", "Normalize", "RMSNorm", "Relu", "Relu6", "Selu",
+    "SeparableConv", "Sigmoid", "Silu", "SoftShrink", "Softmax", "Softplus", "Softsign",
+    "SpaceToDepth", "Squareplus", "TanhShrink", "Threshold",
+])  # fmt: skip
 
 _SAFE = {
     "None": frozenset({"__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}),
