@@ -38,6 +38,8 @@ class ModelFacts:
         takes pixels of 0..255.
     precision
         Precision of its weights, as :mod:`medkit.models.formats` names it.
+    parameters
+        Number of its parameters; 0 if it is not counted.
     labels, labels_from
         The labels that the file holds, in the order of its outputs, and where
         it holds them; both empty if it holds none.
@@ -52,6 +54,7 @@ class ModelFacts:
     ending: str
     takes_bytes: bool = False
     precision: str = "fp32"
+    parameters: int = 0
     labels: tuple[str, ...] = ()
     labels_from: str = ""
     remarks: tuple[str, ...] = ()

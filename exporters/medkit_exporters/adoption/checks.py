@@ -37,6 +37,22 @@ def check_arguments(options: AdoptOptions) -> None:
             raise UsageError(f"no file {path}, which {option} names; check the path")
 
 
+def read_size(text: str) -> tuple[int, int] | None:
+    """Return width and height of a text such as ``224x224``; ``None`` for an empty one.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if not text:
+        return None
+    width, divided, height = text.lower().partition("x")
+    if not divided or not width.isdecimal() or not height.isdecimal():
+        raise UsageError(f"--size {text!r}; accepted: WIDTHxHEIGHT, such as 224x224")
+    return int(width), int(height)
+
+
 def labels_of(options: AdoptOptions, facts: ModelFacts, hint: tuple[str, ...]) -> tuple[str, ...]:
     """Return the labels in the order of the model's outputs.
 

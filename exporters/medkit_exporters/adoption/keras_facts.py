@@ -74,7 +74,8 @@ def facts_of(network: Any, path: Path, size: tuple[int, int] | None) -> ModelFac
         # A network by code of its own tells no layers; its numbers are all there is.
         height, width = sized(path, height, width, size)
         ending = _ending_by_numbers(network, (height, width, channels))
-        return ModelFacts(height, width, channels, given[1], ending)
+        count = network.count_params()
+        return ModelFacts(height, width, channels, given[1], ending, parameters=count)
     ending = _ending_of(plain, path)
     return ModelFacts(
         *sized(path, height, width, size),
@@ -82,6 +83,7 @@ def facts_of(network: Any, path: Path, size: tuple[int, int] | None) -> ModelFac
         outputs=given[1],
         ending=ending,
         takes_bytes=_takes_bytes(plain),
+        parameters=network.count_params(),
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medkit.defaults import SEED
+from medkit.errors import UsageError
 from medkit.models.manifest import Manifest
-from medkit.tasks import Task, trained_folder
+from medkit.tasks import TRAINED_VARIABLE, Task, user_folder
 from medkit_exporters.adoption.measuring import Measured
 
 
@@ -50,8 +52,8 @@ class AdoptOptions:
         Other spellings of class folders; see
         :func:`medkit.datasets.labels.read_labels_map`.
     out
-        Folder in which the task's folder is made; ``None`` for the folder
-        that is looked into first.
+        Folder in which the task's folder is made; ``None`` for the one that
+        ``MEDKIT_TRAINED`` names, else the user's own.
     seed
         Decides the division, and which images measure.
     overwrite
@@ -78,8 +80,18 @@ class AdoptOptions:
 
     @property
     def folder(self) -> Path:
-        """The folder that gets the bundle."""
-        return (self.out or trained_folder()) / self.name
+        """The folder that gets the bundle.
+
+        Raises
+        ------
+        UsageError
+            If the user has no folder of models.
+        """
+        named = os.environ.get(TRAINED_VARIABLE)
+        root = self.out or (Path(named) if named else user_folder())
+        if root is None:
+            raise UsageError("there is no folder of your own for models; name one with --out DIR")
+        return root / self.name
 
 
 @dataclass(frozen=True)

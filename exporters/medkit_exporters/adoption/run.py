@@ -9,22 +9,22 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.division import divide, write_splits
+from medkit.datasets.division import SPLITS_NAME, divide, write_splits
 from medkit.datasets.own import labels_in, read_own_images
-from medkit.datasets.sampling import check_seed, stratified_sample, truth_of
+from medkit.datasets.sampling import check_seed, label_counts, stratified_sample, truth_of
 from medkit.datasets.splits import Splits, digest_of
-from medkit.errors import ModelFileError, UndecidedError, UsageError
+from medkit.errors import ModelFileError, UndecidedError
 from medkit.extras import require
 from medkit.files import check_writable, sha256_of
 from medkit.models.adoption import UNCALIBRATED, Adoption, MeasuredRule
 from medkit.models.bundle import KERAS_NAME, Bundle, file_record
 from medkit.models.card import ModelCard
+from medkit.models.decisions import apply_temperature
 from medkit.models.formats import format_of
 from medkit.models.manifest import (
     BY_PIXELS,
@@ -261,8 +261,6 @@ def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) ->
     noise = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
     plain = [np.full(shape, level, np.uint8) for level in (0, 128, 255)]
     images = np.stack([*noise, *plain])
-    from medkit.models.decisions import apply_temperature
-
     wanted = apply_temperature(
         _probabilities(opened, found.pixels.apply(images), ending),
         found.rules.temperature,
@@ -317,6 +315,7 @@ def _manifest(
             file=options.model.name,
             sha256="" if options.model.is_dir() else sha256_of(options.model),
             pixels=found.pixels.name,
+            calibrated=splits is not None,
             images=measured.images,
             measured=tuple(MeasuredRule(**vars(each)) for each in measured.candidates),
         ),

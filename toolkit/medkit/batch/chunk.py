@@ -21,7 +21,7 @@ from medkit.batch.rows import ERROR, OK, SKIPPED, Row
 from medkit.errors import ImageError, MedkitError
 from medkit.images.contract import InputContract
 from medkit.images.limits import Clock, Limits
-from medkit.images.notes import SHAPE_UNUSUAL
+from medkit.images.notes import SHAPE_UNUSUAL, UNCALIBRATED
 from medkit.images.reading import read_image
 from medkit.models.decisions import decide
 from medkit.models.points import get_point
@@ -194,6 +194,7 @@ def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[R
         return [_error_row(batch[0].name, name, f"{model.runtime} failed: {one_line(error)}")]
     point = get_point(model.card.operating_points, job.operating_point)
     decided = decide(task, np.nan_to_num(probabilities), point)
+    doubts = () if model.card.calibrated else (UNCALIBRATED,)
     rows = []
     for image, values, index in zip(batch, probabilities, decided, strict=True):
         if np.isfinite(values).all():
@@ -207,7 +208,7 @@ def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[R
                     label,
                     by_label[label],
                     by_label,
-                    notes=image.notes,
+                    notes=(*image.notes, *doubts),
                     facts=image.facts,
                 )
             )

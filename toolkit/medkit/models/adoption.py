@@ -43,6 +43,8 @@ class Adoption:
         Name and hash of the file that was adopted; the hash of a folder is empty.
     pixels
         The pixel rule that went into the graph.
+    calibrated
+        Whether temperature and operating points were fitted to labelled images.
     images
         Number of images that measured.
     measured
@@ -53,5 +55,6 @@ class Adoption:
     file: str
     sha256: str
     pixels: str
+    calibrated: bool
     images: int = 0
     measured: tuple[MeasuredRule, ...] = ()

@@ -9,6 +9,7 @@ from typing import Any
 from medkit.errors import ModelFileError
 from medkit.files import check_sha256, read_json, write_json
 from medkit.images.contract import InputContract
+from medkit.models.adoption import Adoption
 from medkit.models.figures import Metrics
 from medkit.models.points import OperatingPoints, check_points, check_temperature, name_points
 from medkit.models.recipe import Recipe
@@ -249,6 +250,8 @@ class Manifest:
         Number of parameters of the network.
     data, versions
         Training data, and versions of the packages.
+    adoption
+        How a model that was trained elsewhere was adopted; ``None`` for one of medkit's.
     """
 
     labels: tuple[str, ...]
@@ -272,6 +275,7 @@ class Manifest:
     data: DataRecord = field(default_factory=DataRecord)
     history: tuple[EpochRecord, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    adoption: Adoption | None = None
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
@@ -330,6 +334,8 @@ class Manifest:
         stored = asdict(self)
         if self.data.compared_by == BY_BYTES:
             del stored["data"]["compared_by"]
+        if self.adoption is None:
+            del stored["adoption"]
         stored["contract"] = self.contract.to_dict()
         stored["operating_points"] = _stored_points(self.operating_points)
         for name, entry in self.exports.items():

@@ -145,7 +145,7 @@ def adopt(
     from medkit_exporters.adoption.measuring import Measured
     from medkit_exporters.adoption.options import AdoptOptions
     from medkit_exporters.adoption.run import adopt_model
-    from medkit_exporters.adoption.sizes import read_size
+    from medkit_exporters.adoption.checks import read_size
 
     options = AdoptOptions(
         model=model,
