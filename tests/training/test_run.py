@@ -344,7 +344,7 @@ def test_nine_classes_have_thresholds_for_melanoma_and_all_their_figures(
     images, labels = load_tensors(SKIN, read_dataset(SKIN, data).test, SKIN.contract)
     scores = keras_probabilities(tmp_path / "skin/model.keras", images)
     assert scores.shape == (18, 9)
-    scores = apply_temperature(scores, manifest.temperature)
+    scores = apply_temperature(scores, manifest.temperature, multi_label=False)
     measured = evaluate_points(SKIN, labels, scores, manifest.operating_points)
     assert measured == manifest.metrics["test"]
 

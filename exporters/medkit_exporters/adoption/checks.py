@@ -106,9 +106,7 @@ def ending_of(options: AdoptOptions, facts: ModelFacts) -> tuple[str, bool]:
     several = options.multi_label
     if facts.outputs == 1:
         if several:
-            raise UsageError(
-                "a model of one value tells two labels apart; leave --multi-label out"
-            )
+            raise UsageError("a model of one value tells two labels apart; leave --multi-label out")
         if facts.ending == SOFTMAX:
             raise UsageError(
                 f"{options.model} ends in a softmax of one value, which is always 1; no image "
@@ -154,10 +152,12 @@ def described(
                 f"--alert; accepted: {', '.join(labels)}"
             )
         alert = labels[1]
-    assert facts.height is not None and facts.width is not None
+    height, width = facts.height, facts.width
+    if height is None or width is None:
+        raise UsageError(f"{options.model} takes images of any size; say which with --size")
     contract = InputContract(
-        width=facts.width,
-        height=facts.height,
+        width=width,
+        height=height,
         channels=facts.channels,
         decoder=FULL_SCALE,
         resize=options.resize or RULES["resize"][0],

@@ -105,9 +105,7 @@ def fit(task: Task, splits: Splits, raw: Raw) -> Rules:
     return Rules(temperature, points, metrics)
 
 
-def check_chance(
-    task: Task, truth: NDArray[np.int64], probabilities: NDArray[np.float32]
-) -> None:
+def check_chance(task: Task, truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> None:
     """Refuse a model that tells labels apart no better than a coin.
 
     Parameters

@@ -25,8 +25,20 @@ _RESHAPING = ("Flatten", "Reshape", "Cast")
 """Layers after the last activation that leave each value as it is."""
 
 _NORMALISING = frozenset(
-    "Add Cast CenterCrop Divide GetItem Multiply Normalization Rescaling Resizing Subtract "
-    "TrueDivide ZeroPadding2D".split()
+    [
+        "Add",
+        "Cast",
+        "CenterCrop",
+        "Divide",
+        "GetItem",
+        "Multiply",
+        "Normalization",
+        "Rescaling",
+        "Resizing",
+        "Subtract",
+        "TrueDivide",
+        "ZeroPadding2D",
+    ]
 )
 """What networks begin with before their first product. Dropout and augmentation do nothing."""
 

@@ -45,7 +45,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
             return _from_json(read_json(path))
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}; accepted: {ACCEPTED}") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}; accepted: {ACCEPTED}"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{path} holds no labels ({error}); accepted: {ACCEPTED}") from error
     while lines and not lines[-1].strip():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medkit.datasets.division import SPLITS_NAME, divide, write_splits
 from medkit.datasets.own import labels_in, read_own_images
-from medkit.datasets.sampling import check_seed, label_counts, stratified_sample, truth_of
+from medkit.datasets.sampling import check_seed, class_counts, stratified_sample, truth_of
 from medkit.datasets.splits import Splits, digest_of
 from medkit.errors import ModelFileError, UndecidedError
 from medkit.extras import require
@@ -215,9 +215,7 @@ def _probabilities(
     return both_classes(raw)
 
 
-def _written(
-    options: AdoptOptions, opened: OpenedModel, found: _Found, ending: str
-) -> AdoptResult:
+def _written(options: AdoptOptions, opened: OpenedModel, found: _Found, ending: str) -> AdoptResult:
     """Write the bundle into a folder beside its place, and move it there when it is whole."""
     folder, task = options.folder, found.task
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -295,7 +293,7 @@ def _manifest(
         parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
         files[SPLITS_NAME] = file_record(write_splits(path.parent, splits))
         data = DataRecord(
-            counts={name: label_counts(task, items) for name, items in parts.items()},
+            counts={name: class_counts(task, items) for name, items in parts.items()},
             sha256={name: digest_of(items) for name, items in parts.items()},
             compared_by=BY_PIXELS,
         )

@@ -16,9 +16,18 @@ from medkit.defaults import BALANCED
 from medkit.errors import ModelFileError
 from medkit.images.contract import InputContract
 from medkit.models.formats import format_of
-from medkit.models.points import OperatingPoints, check_points, check_temperature, name_points
+from medkit.models.points import (
+    OperatingPoints,
+    are_multi_label,
+    check_points,
+    check_temperature,
+    name_points,
+)
 from medkit.records import read_record
 from medkit.tasks import TASKS, Task
+
+_KINDS = {False: "of one label an image", True: "multi-label"}
+"""What tasks are called by whether they are multi-label."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,11 @@ class ModelCard:
         check_points(self.operating_points, self.labels)
 
     @property
+    def multi_label(self) -> bool:
+        """Whether each label has a probability and a threshold of its own."""
+        return are_multi_label(self.operating_points)
+
+    @property
     def input_contract(self) -> InputContract:
         """The contract, by the name that version 0.1 has for it."""
         return self.contract
@@ -100,12 +114,14 @@ class ModelCard:
         ------
         ModelFileError
             If the card names another task, other labels, another order of
-            labels, or another contract.
+            labels, another contract, or is of a multi-label task where the
+            other is not.
         """
         for what, mine, wanted in (
             ("task", self.task, task.name),
             ("labels", list(self.labels), list(task.labels)),
             ("input contract", self.contract.hash, contract.hash),
+            ("kind", _KINDS[self.multi_label], _KINDS[task.multi_label]),
         ):
             if mine != wanted:
                 raise ModelFileError(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from medkit.defaults import AUTO
+from medkit.defaults import AUTO, BETWEEN_LABELS
 from medkit.errors import ModelFileError, UsageError
 from medkit.images.contract import InputContract
 from medkit.records import read_record
@@ -28,7 +28,7 @@ _DEVICES = {"con", "prn", "aux", "nul"} | {
 }
 """Names that Windows keeps for devices; no folder there can have one."""
 
-_DIVIDERS = "/;"
+_DIVIDERS = f"/{BETWEEN_LABELS}"
 """Characters that a label cannot have: the one of folders, and the one between several labels."""
 
 
@@ -162,6 +162,11 @@ class Task:
     def binary(self) -> bool:
         """Whether one score and a threshold decide."""
         return self.positive is not None
+
+    @property
+    def alert_index(self) -> int | None:
+        """Index of the label that must not be missed; ``None`` if the task names none."""
+        return self.labels.index(self.alert) if self.alert else None
 
     @property
     def channels(self) -> int:

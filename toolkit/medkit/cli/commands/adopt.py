@@ -11,7 +11,8 @@ from medkit.defaults import SEED
 
 def adopt(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .keras or .h5 file that was trained elsewhere.")
+        Path,
+        typer.Argument(metavar="MODEL", help="A .keras or .h5 file that was trained elsewhere."),
     ],
     name: Annotated[
         str,
@@ -81,9 +82,7 @@ def adopt(
     ] = "",
     title: Annotated[
         str,
-        typer.Option(
-            metavar="TEXT", help="What is decided, for people.", rich_help_panel=OUTPUT
-        ),
+        typer.Option(metavar="TEXT", help="What is decided, for people.", rich_help_panel=OUTPUT),
     ] = "",
     accept_tie: Annotated[
         bool,
@@ -142,10 +141,10 @@ def adopt(
     from medkit.cli.views.adopt import show_adoption, show_measured
     from medkit.datasets.labels import read_labels_map
     from medkit.errors import UndecidedError
+    from medkit_exporters.adoption.checks import read_size
     from medkit_exporters.adoption.measuring import Measured
     from medkit_exporters.adoption.options import AdoptOptions
     from medkit_exporters.adoption.run import adopt_model
-    from medkit_exporters.adoption.checks import read_size
 
     options = AdoptOptions(
         model=model,
