@@ -211,7 +211,7 @@ def tiny_test_split(tiny_xrays: Path) -> tuple[NDArray[np.uint8], NDArray[np.int
     from medkit.datasets.layout import read_dataset
     from medkit.datasets.sampling import load_tensors
 
-    return load_tensors(read_dataset(PNEUMONIA, tiny_xrays).test, PNEUMONIA.contract)
+    return load_tensors(PNEUMONIA, read_dataset(PNEUMONIA, tiny_xrays).test, PNEUMONIA.contract)
 
 
 @pytest.fixture(scope="session")

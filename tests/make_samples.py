@@ -24,7 +24,7 @@ from PIL import Image, ImageFilter
 from medkit.datasets.conflicts import resolve_conflicts
 from medkit.datasets.layout import Item, read_dataset
 from medkit.datasets.location import locate_dataset
-from medkit.datasets.sampling import load_tensors
+from medkit.datasets.sampling import read_pixels
 from medkit.images.contract import InputContract
 from medkit.tasks import PNEUMONIA, SKIN, Task
 
@@ -232,7 +232,7 @@ def draw_class(plan: Plan, items: Sequence[Item], rng: np.random.Generator) -> I
     """
     side = plan.fit_size
     contract = InputContract(width=side, height=side, channels=plan.task.channels)
-    pixels, _ = load_tensors(items, contract)
+    pixels = read_pixels(items, contract)
     if plan.lesion:
         pixels = np.stack([centre_lesion(image) for image in pixels])
     images = pixels.astype(np.float32)

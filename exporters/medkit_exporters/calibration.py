@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.datasets.division import Splits
 from medkit.datasets.layout import Item
-from medkit.datasets.sampling import load_tensors, stratified_sample
-from medkit.datasets.splits import Splits
+from medkit.datasets.sampling import read_pixels, stratified_sample
 from medkit.errors import ExportError, UsageError
 from medkit.images.contract import InputContract
 from medkit.models.manifest import Calibration
@@ -106,7 +106,7 @@ def span_full_range(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _read(items: Sequence[Item], contract: InputContract, seed: int) -> CalibrationSet:
-    images, _ = load_tensors(items, contract)
+    images = read_pixels(items, contract)
     files = sorted(item.sha256 for item in items)
     digest = hashlib.sha256("\n".join(files).encode())
     record = Calibration(len(items), seed, digest.hexdigest(), tuple(files))

@@ -13,21 +13,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.datasets.division import Splits
 from medkit.datasets.layout import Item
 from medkit.datasets.sampling import load_tensors, stratified_sample
-from medkit.datasets.splits import Splits
 from medkit.errors import ExportError, ModelFileError
 from medkit.evaluation.comparison import Comparison, compare
 from medkit.evaluation.outputs import Images, ModelRun, Outputs
 from medkit.evaluation.rules import BUDGETS
 from medkit.models.bundle import Bundle
 from medkit.models.card import ModelCard
-from medkit.models.decisions import apply_temperature, decide, fit_temperature, match_points
+from medkit.models.decisions import (
+    apply_temperature,
+    fit_temperature,
+    found_by_points,
+    match_points,
+)
 from medkit.models.manifest import Calibration
 from medkit.models.operators.summary import check_promise, summarise_operators
 from medkit.models.points import OperatingPoints
 from medkit.models.runtimes.base import both_classes, one_line, predict_all
 from medkit.models.runtimes.loading import load_model
+from medkit.tasks import Task
 from medkit.training.calibrate import changed_views
 from medkit.version import __version__
 from medkit_exporters.calibration import CalibrationSet, draw_calibration_sets
@@ -239,7 +245,9 @@ class CandidateBuilder:
         if not np.isfinite(first).all():
             raise ExportError("a probability of a calibration image is not finite")
         original = both_classes(self._source.model.predict(images, verbose=0))
-        shifted = shift_logits(suited.model, -logit_drift(original, first))
+        shifted = shift_logits(
+            suited.model, -logit_drift(original, first, multi_label=self._task.multi_label)
+        )
         content = converter.convert(replace(suited, model=shifted), settings, images, lines.append)
         return _Converted(content, (*skipped, *lines))
 
@@ -307,6 +315,7 @@ class CandidateBuilder:
             temperature=bundle.temperature,
             operating_points=bundle.operating_points,
             precision=precision,
+            calibrated=bundle.calibrated,
             version=__version__,
             source_sha256=bundle.keras_sha256,
         )
@@ -318,18 +327,14 @@ class CandidateBuilder:
 
     def _fit_temperature(self, raw: NDArray[np.float32]) -> float:
         """Fit the temperature to a quantised file's scores of the views, at temperature 1."""
-        return fit_temperature(np.tile(self._labels, len(raw) // len(self._labels)), raw)
+        truth = np.concatenate([self._labels] * (len(raw) // len(self._labels)))
+        return fit_temperature(truth, raw)
 
     def _match_points(self, scores: NDArray[np.float32]) -> OperatingPoints:
         """Match the operating points to a final file's scores of the views."""
-        task, points = self._bundle.task, self._bundle.operating_points
-        original = apply_temperature(self._original_raw, self._bundle.temperature)
-        decided = {
-            name: decide(task, original, point) == task.labels.index(point.label)
-            for name, point in points.items()
-            if point.label is not None
-        }
-        return match_points(task, decided, points, scores)
+        points = self._bundle.operating_points
+        decided = found_by_points(self._task, self._calibrated(self._original_raw), points)
+        return match_points(self._task, decided, points, scores)
 
     def _compare(
         self, exporter: KnownExporter, card: ModelCard, original: Outputs, export: Outputs
@@ -354,7 +359,7 @@ class CandidateBuilder:
 
     @cached_property
     def _loaded(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        return load_tensors(self._judging, self._bundle.contract)
+        return load_tensors(self._task, self._judging, self._bundle.contract)
 
     @property
     def _judging_images(self) -> NDArray[np.uint8]:
@@ -381,5 +386,13 @@ class CandidateBuilder:
     @cached_property
     def _original(self) -> Outputs:
         raw = self._original_raw[: len(self._judging_images)]
-        scores = apply_temperature(raw, self._bundle.temperature)
-        return Outputs(scores, self._bundle.operating_points)
+        return Outputs(self._calibrated(raw), self._bundle.operating_points)
+
+    def _calibrated(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the original's probabilities at its own temperature."""
+        bundle = self._bundle
+        return apply_temperature(raw, bundle.temperature, multi_label=bundle.task.multi_label)
+
+    @property
+    def _task(self) -> Task:
+        return self._bundle.task

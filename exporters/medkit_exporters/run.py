@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medkit.datasets.conflicts import deduplicated_mask
+from medkit.datasets.division import Splits
 from medkit.datasets.labels import Labels
 from medkit.datasets.location import check_layout, locate_dataset
 from medkit.datasets.sampling import check_seed, load_tensors
-from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
+from medkit.datasets.splits import FOREIGN_DATA, splits_of
 from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED
 from medkit.errors import ExportError, UsageError
 from medkit.evaluation.metrics import evaluate_test_split
@@ -313,7 +314,7 @@ def _keep(
 def _measure(path: Path, bundle: Bundle, splits: Splits) -> Metrics:
     """Return a file's figures on the official test split."""
     model = load_model(path)
-    images, labels = load_tensors(splits.test, model.card.contract)
+    images, labels = load_tensors(bundle.task, splits.test, model.card.contract)
     probabilities = predict_all(model, images)
     if not np.isfinite(probabilities).all():
         raise ExportError(f"{path.suffix} export gives a probability that is not finite")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,14 @@ import pytest
 from datafiles import item, lay_out
 from medkit.datasets.conflicts import resolve_conflicts
 from medkit.datasets.layout import Dataset, Item, read_dataset
-from medkit.datasets.sampling import load_tensors, split_validation, stratified_sample
+from medkit.datasets.sampling import (
+    load_tensors,
+    split_validation,
+    stratified_sample,
+    truth_of,
+)
 from medkit.errors import DatasetLayoutError, UsageError
-from medkit.tasks import PNEUMONIA, TASKS, Task
+from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
 
 BOTH = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
@@ -125,11 +131,11 @@ def test_the_seed_decides_the_sample() -> None:
 @BOTH
 def test_images_are_read_in_order_with_their_labels(tmp_path: Path, task: Task) -> None:
     items = read_dataset(task, lay_out(tmp_path, task, per_class=3)).train[::-1]
-    images, labels = load_tensors(items, task.contract)
+    images, labels = load_tensors(task, items, task.contract)
     assert images.shape == (len(items), 128, 128, task.channels)
     assert labels.tolist() == [each.label for each in items]
     for index, each in enumerate(items):
-        (alone,), _ = load_tensors([each], task.contract)
+        (alone,), _ = load_tensors(task, [each], task.contract)
         assert np.array_equal(images[index], alone)
     assert len({image.tobytes() for image in images}) == len(items)
 
@@ -139,4 +145,12 @@ def test_a_damaged_image_in_a_data_set_is_an_error_that_names_it(tmp_path: Path)
     (tmp_path / "train/NORMAL/train_0.png").write_bytes(b"no image")
     items = read_dataset(PNEUMONIA, tmp_path).train
     with pytest.raises(DatasetLayoutError, match=r"train_0\.png: not an image .*remove or replace"):
-        load_tensors(items, PNEUMONIA.contract)
+        load_tensors(PNEUMONIA, items, PNEUMONIA.contract)
+
+
+def test_the_truth_of_a_multi_label_task_is_a_one_for_each_label_of_an_image() -> None:
+    lungs = replace(SKIN, name="lungs", multi_label=True, labels=("a", "b", "c"), alert="")
+    items = [replace(item(-1, "none"), labels=()), replace(item(0, "two"), labels=(0, 2))]
+    assert truth_of(lungs, items).tolist() == [[0, 0, 0], [1, 0, 1]]
+    assert truth_of(lungs, []).shape == (0, 3)
+    assert truth_of(SKIN, [item(2, "x"), item(0, "y")]).tolist() == [2, 0]

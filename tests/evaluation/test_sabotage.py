@@ -59,7 +59,7 @@ def coloured(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = tmp_path_factory.mktemp("coloured")
     contract = SKIN.contract
     dataset = read_dataset(SKIN, tiny_data / "skin_cancer_isic")
-    images, labels = load_tensors(dataset.train, contract)
+    images, labels = load_tensors(SKIN, dataset.train, contract)
     means = images.mean(axis=(1, 2)) / 255
     fitted = linear_model.LogisticRegression(C=1e3, max_iter=5000).fit(means, labels)
     network = keras.Sequential(
@@ -323,14 +323,14 @@ def faint_noise(items: Any, contract: Any) -> Any:
     """Return nearly black noise instead of the images that were asked for."""
     rng = np.random.default_rng(0)
     shape = (len(items), *contract.shape)
-    return rng.integers(0, 4, shape, dtype=np.uint8), np.array([item.label for item in items])
+    return rng.integers(0, 4, shape, dtype=np.uint8)
 
 
 @BOTH
 def test_calibration_on_noise_never_ends_in_an_int8_file(
     trained_copy: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(calibration, "load_tensors", faint_noise)
+    monkeypatch.setattr(calibration, "read_pixels", faint_noise)
     asked = ExportOptions(
         (PNEUMONIA,), (kind,), data=tiny_data, trained=trained_copy, calibration_images=12
     )

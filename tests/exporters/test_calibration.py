@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medkit.datasets.sampling import load_tensors
-from medkit.datasets.splits import Splits, splits_of
+from medkit.datasets.division import Splits
+from medkit.datasets.sampling import read_pixels
+from medkit.datasets.splits import splits_of
 from medkit.errors import ExportError, UsageError
 from medkit.models.bundle import load_bundle
 from medkit.models.manifest import Calibration
@@ -38,9 +39,9 @@ def drawn(
 
     def load(items: Any, contract: Any) -> Any:
         read.append(items)
-        return load_tensors(items, contract)
+        return read_pixels(items, contract)
 
-    monkeypatch.setattr(calibration, "load_tensors", load)
+    monkeypatch.setattr(calibration, "read_pixels", load)
     return read, list(calibration.draw_calibration_sets(splits, CONTRACT, count, seed))
 
 

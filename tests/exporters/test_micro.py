@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medkit.datasets.layout import read_dataset
 from medkit.datasets.location import locate_dataset
-from medkit.datasets.sampling import load_tensors, stratified_sample
+from medkit.datasets.sampling import read_pixels, stratified_sample
 from medkit.images.reading import load_tensor
 from medkit.models.bundle import load_bundle
 from medkit.models.decisions import decide
@@ -61,7 +61,7 @@ def test_samples_are_decided_as_by_litert_in_an_arena_of_half_a_megabyte(shipped
 @pytest.mark.data
 def test_real_xrays_are_decided_as_by_litert(shipped: Path, real_data: Path) -> None:
     dataset = read_dataset(PNEUMONIA, locate_dataset(PNEUMONIA, real_data))
-    images, _ = load_tensors(stratified_sample(dataset.test, 60, 0), PNEUMONIA.contract)
+    images = read_pixels(stratified_sample(dataset.test, 60, 0), PNEUMONIA.contract)
     assert_same_decisions(shipped, images)
 
 

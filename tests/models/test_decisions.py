@@ -121,7 +121,7 @@ def test_of_nine_classes_the_one_with_a_threshold_wins_from_there_on_and_never_b
 )
 def test_a_temperature_divides_the_logits(temperature: float, expected: float) -> None:
     # Four to one becomes two to one when logits are halved, and sixteen to one when doubled.
-    scaled = apply_temperature(xrays(0.8, 0.2), temperature)
+    scaled = apply_temperature(xrays(0.8, 0.2), temperature, multi_label=False)
     assert scaled.dtype == np.float32
     assert scaled == pytest.approx(xrays(expected, 1 - expected), abs=1e-6)
 
@@ -129,22 +129,22 @@ def test_a_temperature_divides_the_logits(temperature: float, expected: float) -
 @pytest.mark.parametrize("temperature", [0.3, 0.9, 1.7, 6.0])
 def test_of_nine_classes_the_logits_are_divided_alike(temperature: float) -> None:
     logits = np.random.default_rng(0).normal(0, 2, (50, 9))
-    scaled = apply_temperature(softmax(logits).astype(np.float32), temperature)
+    scaled = apply_temperature(softmax(logits).astype(np.float32), temperature, multi_label=False)
     np.testing.assert_allclose(scaled, softmax(logits / temperature), atol=1e-5)
 
 
 def test_a_temperature_of_1_changes_not_a_bit() -> None:
     probabilities = xrays(0.0, 1e-12, 0.3, 1.0)
     before = probabilities.copy()
-    assert np.array_equal(apply_temperature(probabilities, 1.0), before)
-    apply_temperature(probabilities, 3.0)
+    assert np.array_equal(apply_temperature(probabilities, 1.0, multi_label=False), before)
+    apply_temperature(probabilities, 3.0, multi_label=False)
     assert np.array_equal(probabilities, before)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 1.3, 20.0])
 def test_the_order_stays_and_rows_sum_to_1_even_at_the_ends(temperature: float) -> None:
     scores = np.concatenate([[0.0, 1e-12, 1e-6], np.linspace(0.01, 0.99, 99), [1 - 1e-6, 1.0]])
-    scaled = apply_temperature(xrays(*scores), temperature)
+    scaled = apply_temperature(xrays(*scores), temperature, multi_label=False)
     assert np.isfinite(scaled).all()
     np.testing.assert_allclose(scaled.sum(axis=1), 1, atol=1e-6)
     assert (np.diff(scaled[:, 1]) >= 0).all()
@@ -155,7 +155,7 @@ def test_the_order_stays_and_rows_sum_to_1_even_at_the_ends(temperature: float) 
 
 
 def test_what_is_no_number_stays_so_and_spoils_no_other_image() -> None:
-    scaled = apply_temperature(xrays(0.8, math.nan, 0.2), 2.0)
+    scaled = apply_temperature(xrays(0.8, math.nan, 0.2), 2.0, multi_label=False)
     assert np.isnan(scaled[1]).all()
     assert scaled[[0, 2], 1] == pytest.approx([2 / 3, 1 / 3])
 
@@ -173,7 +173,9 @@ def test_what_is_said_becomes_what_is_right(said: float, right: int, temperature
     probabilities = xrays(*[said] * 100)
     fitted = fit_temperature(labels, probabilities)
     assert fitted == pytest.approx(temperature, rel=2e-3)
-    assert apply_temperature(probabilities, fitted)[0, 1] == pytest.approx(right / 100, abs=1e-3)
+    assert apply_temperature(probabilities, fitted, multi_label=False)[0, 1] == pytest.approx(
+        right / 100, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])

@@ -71,6 +71,8 @@ def test_a_file_with_the_mark_of_a_windows_editor_is_read(tmp_path: Path) -> Non
             "notes": TaskNotes(misuse="children", traps=("one", "two")),
         },
         {"layout": DatasetLayout("a", "b", (), "")},
+        {"multi_label": True},
+        {"multi_label": True, "alert": ""},
     ],
 )
 def test_a_task_that_is_written_is_read_again(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -147,6 +149,8 @@ def test_a_hash_is_not_needed_and_must_match(tmp_path: Path) -> None:
         ('name = "fundus"', 'name = "other"', "name is 'other'; accepted: 'fundus', the name of"),
         ('name = "fundus"', 'name = "Skin"', "name is 'Skin'; accepted: up to 64 small letters"),
         ('"three', "three", "is no TOML .*line 3"),
+        ('alert = "severe"', "multi_label = false", "has no field alert; add it"),
+        ("labels =", 'multi_label = "yes"\nlabels =', "multi_label is 'yes', not true or false"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_file_field_and_what_is_accepted(

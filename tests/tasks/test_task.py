@@ -62,6 +62,12 @@ def test_a_task_survives_json(task: Task) -> None:
             "positive is 'no'; accepted: 'yes', the second of 2 labels",
         ),
         ({"screening_sensitivity": 1.5}, "screening_sensitivity is 1.5; accepted: above 0, up to"),
+        ({"alert": ""}, "alert is ''; accepted: one of .'none'"),
+        ({"multi_label": True, "alert": "deadly"}, "alert is 'deadly'; accepted: one of .'none'"),
+        (
+            {"labels": ("a", "b"), "alert": "b", "positive": "b", "multi_label": True},
+            "positive is 'b'; accepted: none in a multi-label task",
+        ),
     ],
 )
 def test_what_no_task_can_be_is_refused(changes: dict[str, Any], problem: str) -> None:

@@ -23,7 +23,9 @@ def test_temperature_and_points_are_fitted_to_validation_images_and_to_changed_c
     tiny_trained: Path, tiny_xrays: Path
 ) -> None:
     bundle = load_bundle(PNEUMONIA, tiny_trained)
-    images, labels = load_tensors(splits_of(tiny_xrays)["validation"], PNEUMONIA.contract)
+    images, labels = load_tensors(
+        PNEUMONIA, splits_of(tiny_xrays)["validation"], PNEUMONIA.contract
+    )
     together = changed_views(
         images, Augmentation(rotation=5, flip_horizontal=True, noise=4, erase=0.2), 0
     )

@@ -97,9 +97,9 @@ def test_the_files_weights_are_those_that_were_measured(
     manifest = load_bundle(PNEUMONIA, tiny_trained).manifest
     splits = splits_of(tiny_xrays)
     for name in ("validation", "test"):
-        images, labels = load_tensors(splits[name], PNEUMONIA.contract)
+        images, labels = load_tensors(PNEUMONIA, splits[name], PNEUMONIA.contract)
         raw = keras_probabilities(tiny_trained / "pneumonia/model.keras", images)
-        scores = apply_temperature(raw, manifest.temperature)
+        scores = apply_temperature(raw, manifest.temperature, multi_label=False)
         measured = evaluate_points(PNEUMONIA, labels, scores, manifest.operating_points)
         assert measured == manifest.metrics[name]
     assert set(manifest.metrics) == {"validation", "test", DEDUPLICATED}

@@ -341,10 +341,10 @@ def test_nine_classes_have_thresholds_for_melanoma_and_all_their_figures(
     assert list(figures.specificity) == list(SKIN.labels)
     for name in ("curves", "roc", "confusion", "reliability"):
         assert is_picture(tmp_path / f"skin/{name}.png")
-    images, labels = load_tensors(read_dataset(SKIN, data).test, SKIN.contract)
+    images, labels = load_tensors(SKIN, read_dataset(SKIN, data).test, SKIN.contract)
     scores = keras_probabilities(tmp_path / "skin/model.keras", images)
     assert scores.shape == (18, 9)
-    scores = apply_temperature(scores, manifest.temperature)
+    scores = apply_temperature(scores, manifest.temperature, multi_label=False)
     measured = evaluate_points(SKIN, labels, scores, manifest.operating_points)
     assert measured == manifest.metrics["test"]
 

@@ -48,3 +48,6 @@ CALIBRATION_IMAGES = 256
 
 MAX_DROP = 1.0
 """Points of accuracy, and hundredths of AUC, that an export may lose."""
+
+BETWEEN_LABELS = ";"
+"""What stands between two labels of an image of a multi-label task. No label holds it."""

@@ -41,6 +41,8 @@ class ModelFacts:
     pixels
         The rule by which its input is computed from bytes, where the file
         tells it; ``None`` where it does not.
+    parameters
+        Number of its parameters; 0 if it is not counted.
     labels, labels_from
         The labels that the file holds, in the order of its outputs, and where
         it holds them; both empty if it holds none.
@@ -56,6 +58,7 @@ class ModelFacts:
     takes_bytes: bool = False
     precision: str = "fp32"
     pixels: PixelRule | None = None
+    parameters: int = 0
     labels: tuple[str, ...] = ()
     labels_from: str = ""
     remarks: tuple[str, ...] = ()

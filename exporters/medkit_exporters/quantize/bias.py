@@ -22,20 +22,26 @@ from medkit_exporters.quantize.network import copy_network, ending_of, flat
 _SUREST = 1e-6
 
 
-def logit_drift(original: NDArray[np.float32], export: NDArray[np.float32]) -> NDArray[np.float64]:
+def logit_drift(
+    original: NDArray[np.float32], export: NDArray[np.float32], *, multi_label: bool
+) -> NDArray[np.float64]:
     """Return by how much an export's logits exceed the original's on average.
 
     Parameters
     ----------
     original, export
         Probabilities of the same images at temperature 1, shape (n, classes).
+    multi_label
+        Whether each label has a sigmoid of its own.
 
     Returns
     -------
     numpy.ndarray
-        Shape (classes,), mean 0: probabilities tell logits up to a constant.
+        Shape (classes,). A softmax's has mean 0: its probabilities tell logits
+        up to a constant.
     """
-    return np.asarray(np.mean(_logits(export) - _logits(original), axis=0))
+    logits = _sigmoid_logits if multi_label else _logits
+    return np.asarray(np.mean(logits(export) - logits(original), axis=0))
 
 
 def shift_logits(model: Any, shift: NDArray[np.float64]) -> Any:
@@ -70,3 +76,8 @@ def _with_bias(model: Any) -> Any:
 def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
     logits = np.log(np.clip(probabilities.astype(np.float64), _SUREST, 1))
     return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
+def _sigmoid_logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    known = np.clip(probabilities.astype(np.float64), _SUREST, 1 - _SUREST)
+    return np.asarray(np.log(known) - np.log1p(-known))

@@ -157,18 +157,18 @@ def ending_of(model: Any, where: str) -> Any:
     Raises
     ------
     ExportError
-        If it does not end in a dense layer of one sigmoid or several softmax units.
+        If it does not end in a dense layer of sigmoid units or several softmax units.
     """
     last = Wiring(model).producer(model.outputs[0])
     name = f"{type(last).__name__}"
     if isinstance(last, keras.layers.Dense) and len(model.output_shape) == 2:
         activation = activation_of(last)
-        if (activation, last.units > 1) in (("sigmoid", False), ("softmax", True)):
+        if activation == "sigmoid" or (activation == "softmax" and last.units > 1):
             return last
         name = f"a Dense layer of {last.units} units with the activation {activation}"
     raise ExportError(
-        f"{where} ends in {name}; accepted: a Dense layer with one sigmoid unit, or with a "
-        "softmax unit for each label"
+        f"{where} ends in {name}; accepted: a Dense layer with one sigmoid unit, with a "
+        "softmax unit for each label, or with a sigmoid unit for each label of a multi-label task"
     )
 
 

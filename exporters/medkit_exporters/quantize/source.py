@@ -12,8 +12,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from medkit.errors import ExportError
 from medkit.models.card import ModelCard
 from medkit.models.runtimes.keras import load_keras, read_card
+from medkit.tasks import TOML_NAME
+from medkit.wording import counted
 from medkit_exporters.quantize.network import activation_of, copy_network, ending_of, flat
 
 
@@ -29,7 +32,8 @@ class Source:
         Card of the original.
     model
         The model: uint8 pixels (n, height, width, channels) to float32
-        probabilities, (n, 1) from a sigmoid or (n, classes) from a softmax.
+        probabilities, (n, 1) from a sigmoid or (n, classes) from a softmax; of
+        a multi-label task (n, labels) from sigmoids.
     """
 
     path: Path | None
@@ -43,11 +47,26 @@ class Source:
 
     def check_ending(self) -> None:
         """Raise :class:`ExportError` unless the network ends in probabilities of its labels."""
-        _ = self._last
+        last, labels = self._last, len(self.card.labels)
+        activation = activation_of(last)
+        if self.card.multi_label:
+            fits = (activation, last.units) == ("sigmoid", labels)
+        else:
+            fits = activation == "softmax" or last.units == 1
+        if not fits:
+            kind = "a multi-label task" if self.card.multi_label else "one label an image"
+            raise ExportError(
+                f"{self._where} ends in {counted(last.units, activation + ' unit')}, which do not "
+                f"decide {labels} labels of {kind}; correct multi_label in its {TOML_NAME}"
+            )
 
     @property
     def _last(self) -> Any:
-        return ending_of(flat(self.model), "the network" if self.path is None else str(self.path))
+        return ending_of(flat(self.model), self._where)
+
+    @property
+    def _where(self) -> str:
+        return "the network" if self.path is None else str(self.path)
 
     def function(self, *, float_pixels: bool, logits: bool) -> Any:
         """Return the model as a TensorFlow function with a free batch size.
@@ -86,7 +105,8 @@ def open_source(path: Path) -> Source:
     ModelFileError
         If the file is no original of this version of medkit.
     ExportError
-        If the network does not end in a dense sigmoid or softmax layer.
+        If the network does not end in a dense sigmoid or softmax layer that
+        fits its card.
     """
     card = ModelCard.from_json(read_card(path), path)
     source = Source(path, card, load_keras(path))

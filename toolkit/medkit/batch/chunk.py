@@ -21,9 +21,9 @@ from medkit.batch.rows import ERROR, OK, SKIPPED, Row
 from medkit.errors import ImageError, MedkitError
 from medkit.images.contract import InputContract
 from medkit.images.limits import Clock, Limits
-from medkit.images.notes import SHAPE_UNUSUAL
+from medkit.images.notes import SHAPE_UNUSUAL, UNCALIBRATED
 from medkit.images.reading import read_image
-from medkit.models.decisions import decide
+from medkit.models.decisions import decide, marks, names_of
 from medkit.models.points import get_point
 from medkit.models.runtimes.base import Model, one_line
 from medkit.models.runtimes.loading import ModelSpec
@@ -194,20 +194,20 @@ def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[R
         return [_error_row(batch[0].name, name, f"{model.runtime} failed: {one_line(error)}")]
     point = get_point(model.card.operating_points, job.operating_point)
     decided = decide(task, np.nan_to_num(probabilities), point)
+    doubts = () if model.card.calibrated else (UNCALIBRATED,)
     rows = []
-    for image, values, index in zip(batch, probabilities, decided, strict=True):
+    labels, chosen = names_of(task, decided), marks(task, decided)
+    for image, values, label, mine in zip(batch, probabilities, labels, chosen, strict=True):
         if np.isfinite(values).all():
-            by_label = dict(zip(task.labels, values.tolist(), strict=True))
-            label = task.labels[index]
             rows.append(
                 Row(
                     image.name,
                     OK,
                     name,
                     label,
-                    by_label[label],
-                    by_label,
-                    notes=image.notes,
+                    float((values[mine] if label else values).max()),
+                    dict(zip(task.labels, values.tolist(), strict=True)),
+                    notes=(*image.notes, *doubts),
                     facts=image.facts,
                 )
             )

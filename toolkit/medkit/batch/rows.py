@@ -22,9 +22,12 @@ class Row:
     task
         The task whose model was used; empty where none was chosen.
     label
-        The label that was decided; empty after an error.
+        The label that was decided; empty after an error. In a multi-label
+        task all labels that were decided, in the task's order, with ``;``
+        between two; empty if none was.
     confidence
-        Probability of that label, 0..1.
+        Probability of that label, 0..1; of several, the highest. Where no
+        label was decided, the highest probability of all.
     probabilities
         Probability of each label of the task, 0..1; empty after an error.
     error

@@ -56,7 +56,8 @@ class ClassifySummary:
     Attributes
     ----------
     counts
-        Number of images by task and label, for those that occurred.
+        Number of images by task and label, for those that occurred; in a
+        multi-label task, by all labels that a row holds.
     ok, errors
         Number of rows by status. Rows kept from an earlier run are included.
     models

@@ -45,7 +45,8 @@ class Item:
     name
         Path of the file relative to the data set, with forward slashes.
     label
-        Index into the task's labels.
+        Index into the task's labels; of an image of a multi-label task, the
+        first of ``labels``, or -1 if it has none.
     sha256
         Hash of the file's bytes, in hexadecimal.
     group
@@ -60,6 +61,9 @@ class Item:
     key
         Name that does not depend on how folders are spelt, in NFC; empty if
         that is ``name``.
+    labels
+        Indices of all labels of an image of a multi-label task, ascending;
+        empty for an image without a label, and in every other task.
     """
 
     path: Path
@@ -69,6 +73,7 @@ class Item:
     group: str
     pixels: str = ""
     key: str = ""
+    labels: tuple[int, ...] = ()
 
     @property
     def content(self) -> str:

@@ -100,10 +100,45 @@ def class_counts(task: Task, items: Sequence[Item]) -> dict[str, int]:
     return {label: counts[index] for index, label in enumerate(task.labels)}
 
 
+def truth_of(task: Task, items: Sequence[Item]) -> NDArray[np.int64]:
+    """Return what images are labelled as.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64. Label indices, shape (n,); in a multi-label task, 1 for each
+        label that an image has and 0 for the others, shape (n, labels).
+    """
+    if not task.multi_label:
+        return np.array([item.label for item in items], dtype=np.int64)
+    truth = np.zeros((len(items), len(task.labels)), dtype=np.int64)
+    for row, item in zip(truth, items, strict=True):
+        row[list(item.labels)] = 1
+    return truth
+
+
 def load_tensors(
-    items: Sequence[Item], contract: InputContract
+    task: Task, items: Sequence[Item], contract: InputContract
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read labelled images as a model sees them.
+    """Read labelled images as a model sees them, and what they are labelled as.
+
+    Returns
+    -------
+    images
+        As :func:`read_pixels` gives them.
+    truth
+        As :func:`truth_of` gives it.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If a file cannot be decoded: no labelled image may be left out.
+    """
+    return read_pixels(items, contract), truth_of(task, items)
+
+
+def read_pixels(items: Sequence[Item], contract: InputContract) -> NDArray[np.uint8]:
+    """Read images as a model sees them.
 
     Parameters
     ----------
@@ -114,10 +149,8 @@ def load_tensors(
 
     Returns
     -------
-    images
+    numpy.ndarray
         uint8, shape (n, height, width, channels).
-    labels
-        int64, shape (n,).
 
     Raises
     ------
@@ -135,4 +168,4 @@ def load_tensors(
     with ThreadPoolExecutor() as pool:
         for index, tensor in enumerate(pool.map(read, items)):
             images[index] = tensor
-    return images, np.array([item.label for item in items], dtype=np.int64)
+    return images

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from medkit.datasets.conflicts import resolve_conflicts
+from medkit.datasets.division import Splits
 from medkit.datasets.fingerprints import take_fingerprints
 from medkit.datasets.labels import Labels, name_as_bytes, nfc
-from medkit.datasets.layout import Dataset, Item, labelled_files, read_dataset
+from medkit.datasets.layout import Item, labelled_files, read_dataset
 from medkit.datasets.location import locate_dataset
 from medkit.datasets.sampling import split_validation
 from medkit.errors import UsageError
@@ -22,34 +22,6 @@ FOREIGN_DATA = (
     "images that it was trained on"
 )
 """Warning for splits that are not those of the training run."""
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set as a training run divided it.
-
-    Attributes
-    ----------
-    dataset
-        The data set.
-    train
-        Training images without conflicts, and without those that also lie in
-        the test split.
-    validation
-        Images that were held out to choose epoch and operating points on;
-        empty if the recipe holds out none.
-    test
-        The official test split.
-    as_trained
-        Whether the manifest lists the same files of the validation and the
-        test split, byte by byte.
-    """
-
-    dataset: Dataset
-    train: tuple[Item, ...]
-    validation: tuple[Item, ...]
-    test: tuple[Item, ...]
-    as_trained: bool
 
 
 def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = None) -> Splits:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from medkit.defaults import BALANCED
 from medkit.evaluation.flips import Flip, find_flips
+from medkit.evaluation.intervals import has_label
 from medkit.evaluation.metrics import CALIBRATION_BINS, scored_labels
+from medkit.evaluation.multilabel import balanced_weights, sensitivity_weights
 from medkit.evaluation.outputs import Images, ModelRun, Outputs
 from medkit.evaluation.paired import Change, auc_change, bootstrap_changes, mcnemar
 from medkit.evaluation.rules import (
@@ -22,6 +24,7 @@ from medkit.evaluation.rules import (
     BALANCED_ACCURACY,
     BUDGETS,
     CALIBRATION_ERROR,
+    RULES,
     SENSITIVITY,
     Budget,
     Gate,
@@ -30,7 +33,7 @@ from medkit.evaluation.rules import (
     judge_difference,
 )
 from medkit.extras import require
-from medkit.models.decisions import decide
+from medkit.models.decisions import Decisions, decide, marks
 from medkit.tasks import Task
 from medkit.wording import counted
 
@@ -48,18 +51,20 @@ class Comparison:
     changes
         Each figure's change, by name; empty on images without labels.
     worse, better
-        Decisions that turned from right to wrong, and from wrong to right.
+        Images whose decision turned from right to wrong, and from wrong to right.
         Other decisions may differ, too: they were wrong before, and are wrong
         in another way.
     mcnemar
         p-value of McNemar's exact test on these; ``None`` without labels.
     agreement
-        Share of images on which both decide alike, 0..1.
+        Share of images on which both decide alike, 0..1; in a multi-label
+        task, alike in all labels.
     largest_difference
         Largest difference of any probability; infinite if a probability is not finite.
     distinct
         Number of different scores of the alert label, for the original and
-        for the export. Equal scores cannot be ranked.
+        for the export; if there is none, the least of any label. Equal scores
+        cannot be ranked.
     gates
         Every rule that was applied.
     flips
@@ -143,7 +148,8 @@ def compare(
         decide(task, pair[0], original.points[BALANCED]),
         decide(task, pair[1], export.points[BALANCED]),
     )
-    differing = int((decided[0] != decided[1]).sum())
+    marked = marks(task, decided[0]), marks(task, decided[1])
+    differing = int((marked[0] != marked[1]).any(axis=1).sum())
     largest = float(np.abs(pair[0] - pair[1]).max())
     gates = []
     if budget.probability is not None:
@@ -152,15 +158,18 @@ def compare(
     changes: dict[str, Change] = {}
     worse = better = 0
     if images.labels is not None:
-        right = decided[0] == images.labels, decided[1] == images.labels
+        truth = marks(task, images.labels)
+        right = [(truth == both).all(axis=1) for both in marked]
         worse, better = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
         changes = _changes(task, images.labels, pair, decided)
+        turned = right[0] != right[1]
         for name, change in changes.items():
-            gates += judge_change(task, name, change, images.labels, right[0] != right[1], budget)
+            each = task.multi_label and name != ACCURACY
+            which = marked[0] != marked[1] if each else turned
+            gates += judge_change(task, name, change, images.labels, which, budget)
     for name in original.points:
         if name != BALANCED:
             gates += _judge_point(task, name, original, export, images, budget)
-    alert = task.labels.index(task.alert)
     return Comparison(
         task=task.name,
         **asdict(run),
@@ -171,7 +180,7 @@ def compare(
         mcnemar=None if images.labels is None else mcnemar(worse, better),
         agreement=1 - differing / count,
         largest_difference=largest,
-        distinct=(len(np.unique(pair[0][:, alert])), len(np.unique(pair[1][:, alert]))),
+        distinct=(_distinct(task, pair[0]), _distinct(task, pair[1])),
         gates=tuple(gates),
         flips=find_flips(task, original, export, images),
     )
@@ -198,13 +207,61 @@ def _without_numbers(task: Task, run: ModelRun, export: Outputs) -> Comparison:
     )
 
 
+def _distinct(task: Task, scores: NDArray[np.float32]) -> int:
+    """Return the number of different scores of the alert label, or the least of any label."""
+    alert = task.alert_index
+    shown = scores.T if alert is None else scores.T[alert : alert + 1]
+    return min(len(np.unique(each)) for each in shown)
+
+
+Scores = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
 def _changes(
-    task: Task,
-    labels: NDArray[np.int64],
-    scores: tuple[NDArray[np.float32], NDArray[np.float32]],
-    decided: tuple[NDArray[np.int64], NDArray[np.int64]],
+    task: Task, labels: NDArray[np.int64], scores: Scores, decided: tuple[Decisions, Decisions]
 ) -> dict[str, Change]:
     """Return every figure that the images allow, with the interval of its change."""
+    counted = _counted_by_label if task.multi_label else _counted_by_image
+    changes = counted(task, labels, scores, decided)
+    columns = [c for c in scored_labels(task) if 0 < has_label(labels, c).sum() < len(labels)]
+    if columns:
+        changes[AUC] = auc_change(labels, *scores, columns)
+    return changes
+
+
+def _counted_by_label(
+    task: Task, labels: NDArray[np.int64], scores: Scores, decided: tuple[Decisions, Decisions]
+) -> dict[str, Change]:
+    """Return the figures of a multi-label task that are counted, with their changes."""
+    truth = labels == 1
+    right = np.stack([truth == choice for choice in decided])
+    gaps = np.stack([both - truth for both in scores]).astype(np.float64)
+    # As for images: both models' labels are put into bins by the original's probability.
+    bins = np.minimum(
+        (scores[0].astype(np.float64) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1
+    )
+    shown = truth.any() if task.alert_index is None else truth[:, task.alert_index].any()
+    names = [ACCURACY, BALANCED_ACCURACY, CALIBRATION_ERROR, *([SENSITIVITY] * bool(shown))]
+
+    def figures(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        there = truth[drawn]
+        balanced = balanced_weights(there)
+        found = sensitivity_weights(there, task.alert_index)
+        rows = []
+        for hits, gap in zip(right[:, drawn], gaps[:, drawn], strict=True):
+            error = np.abs(np.bincount(bins[drawn].ravel(), gap.ravel())).sum() / gap.size
+            all_right = hits.all(axis=1).mean()
+            row = [all_right, (balanced * hits).sum(), error, (found * hits).sum()]
+            rows.append(row[: len(names)])
+        return np.array(rows)
+
+    return dict(zip(names, bootstrap_changes(labels, figures), strict=True))
+
+
+def _counted_by_image(
+    task: Task, labels: NDArray[np.int64], scores: Scores, decided: tuple[Decisions, Decisions]
+) -> dict[str, Change]:
+    """Return the figures that are counted in images, with their changes."""
     classes, members = np.unique(labels, return_inverse=True)
     alert = task.labels.index(task.alert)
     right = np.stack([choice == labels for choice in decided]).astype(np.float64)
@@ -226,11 +283,7 @@ def _changes(
             rows.append([hits.mean(), recalls.mean(), error, *recalls[classes == alert]])
         return np.array(rows)
 
-    changes = dict(zip(names, bootstrap_changes(labels, figures), strict=True))
-    columns = [c for c in scored_labels(task) if 0 < (labels == c).sum() < len(labels)]
-    if columns:
-        changes[AUC] = auc_change(labels, *scores, columns)
-    return changes
+    return dict(zip(names, bootstrap_changes(labels, figures), strict=True))
 
 
 def _judge_point(
@@ -244,25 +297,31 @@ def _judge_point(
     """Apply the rules of agreement and sensitivity at another operating point than balanced."""
     if name not in export.points:
         return [Gate(f"operating point {name}", 0, 1, f"it has no operating point {name}")]
-    alert = task.labels.index(task.alert)
     found = [
-        decide(task, outputs.probabilities, outputs.points[name]) == alert
+        marks(task, decide(task, outputs.probabilities, outputs.points[name]))
         for outputs in (original, export)
     ]
+    if not task.multi_label:
+        found = [decided[:, [task.labels.index(task.alert)]] for decided in found]
     crossed = found[0] != found[1]
-    gates = [judge_agreement(f"agreement at {name}", int(crossed.sum()), len(crossed), budget)]
-    if images.labels is None or not (images.labels == alert).any():
+    differing = int(crossed.any(axis=1).sum())
+    gates = [judge_agreement(f"agreement at {name}", differing, len(crossed), budget)]
+    if images.labels is None:
         return gates
-    sick = images.labels == alert
+    labels, weigh, alert = images.labels, RULES[SENSITIVITY].weights, task.alert_index
+    counts = (weigh(labels, alert) > 0).reshape(crossed.shape)
+    if not counts.any():
+        return gates
 
     def sensitivity(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.array([[side[drawn][sick[drawn]].mean()] for side in found])
+        if task.multi_label:
+            weights = weigh(labels[drawn], alert)
+            return np.array([[(weights * side[drawn]).sum()] for side in found])
+        return np.array([[side[drawn][counts[drawn]].mean()] for side in found])
 
-    (change,) = bootstrap_changes(images.labels, sensitivity)
-    return [
-        *gates,
-        *judge_change(task, SENSITIVITY, change, images.labels, crossed & sick, budget, name),
-    ]
+    (change,) = bootstrap_changes(labels, sensitivity)
+    turned = (crossed & counts).reshape(labels.shape)
+    return [*gates, *judge_change(task, SENSITIVITY, change, labels, turned, budget, name)]
 
 
 def _finite(value: Any) -> Any:

@@ -107,5 +107,7 @@ def _nearest_scaling(
     found = []
     for name, factor, offset in _SCALINGS:
         raw = keras.predict_floats((images * factor + offset).astype(np.float32))
-        found.append((name, apply_temperature(raw, keras.card.temperature)))
+        card = keras.card
+        scaled = apply_temperature(raw, card.temperature, multi_label=card.multi_label)
+        found.append((name, scaled))
     return min(found, key=lambda item: _distance(exported, item[1]))

@@ -8,13 +8,16 @@ import numpy as np
 
 from medkit.defaults import BALANCED
 from medkit.evaluation.outputs import Images, Outputs
-from medkit.models.decisions import decide
+from medkit.models.decisions import Decisions, decide, names_of
 from medkit.tasks import Task
 
 
 @dataclass(frozen=True)
 class Flip:
     """An image that original and export decide differently.
+
+    In a multi-label task, each label that they decide differently is a flip,
+    and ``truth``, ``original`` and ``export`` hold all labels of the image.
 
     Attributes
     ----------
@@ -46,28 +49,38 @@ class Flip:
 
 def find_flips(task: Task, original: Outputs, export: Outputs, images: Images) -> tuple[Flip, ...]:
     """List the images that are decided differently, at each operating point that both have."""
-    alert = task.labels.index(task.alert)
+    truth = None if images.labels is None else names_of(task, images.labels)
     flips = []
     for name in original.points:
         if name not in export.points:
             continue
         before = decide(task, original.probabilities, original.points[name])
         after = decide(task, export.probabilities, export.points[name])
-        crossed = (before == alert) != (after == alert)
-        differing = before != after if name == BALANCED else crossed
-        for index in np.flatnonzero(differing).tolist():
-            label = alert if crossed[index] else int(before[index])
-            truth = None if images.labels is None else task.labels[images.labels[index]]
+        names = names_of(task, before), names_of(task, after)
+        for index, label in _turned(task, name, before, after):
             flips.append(
                 Flip(
                     name=images.names[index],
-                    truth=truth,
+                    truth=None if truth is None else truth[index],
                     point=name,
-                    original=task.labels[before[index]],
-                    export=task.labels[after[index]],
+                    original=names[0][index],
+                    export=names[1][index],
                     label=task.labels[label],
                     before=float(original.probabilities[index, label]),
                     after=float(export.probabilities[index, label]),
                 )
             )
     return tuple(flips)
+
+
+def _turned(task: Task, point: str, before: Decisions, after: Decisions) -> list[tuple[int, int]]:
+    """Return the images that flip, each with the label that a flip is about."""
+    if task.multi_label:
+        return [(image, label) for image, label in np.argwhere(before != after).tolist()]
+    alert = task.labels.index(task.alert)
+    crossed = (before == alert) != (after == alert)
+    differing = before != after if point == BALANCED else crossed
+    return [
+        (index, alert if crossed[index] else int(before[index]))
+        for index in np.flatnonzero(differing).tolist()
+    ]

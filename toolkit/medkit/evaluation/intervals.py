@@ -56,7 +56,7 @@ def mean_share_interval(counts: Sequence[tuple[int, int]]) -> Interval:
     shares = np.array([successes for successes, _ in counts]) / totals
     variance = float((shares * (1 - shares) / totals).sum()) / len(counts) ** 2
     most = len(counts) ** 2 / float((1 / totals).sum())
-    return _mean_interval(float(shares.mean()), variance, most)
+    return mean_interval(float(shares.mean()), variance, most)
 
 
 def auc_interval(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> Interval:
@@ -86,7 +86,8 @@ def mean_auc_interval(
     Parameters
     ----------
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels).
     scores
         Shape (n, columns), finite.
     columns
@@ -95,7 +96,8 @@ def mean_auc_interval(
     """
     parts = auc_parts(labels, scores, columns)
     area = float(parts.sum()) / 2
-    sizes = [(int((labels == label).sum()), int((labels != label).sum())) for label in columns]
+    members = {label: has_label(labels, label) for label in columns}
+    sizes = [(int(truth.sum()), int((~truth).sum())) for truth in members.values()]
     if len(sizes) == 1 and min(sizes[0]) < 2:
         return 0.0, 1.0  # one image has no spread to judge by
     areas = {
@@ -106,7 +108,64 @@ def mean_auc_interval(
         (1 + ((m + n) / 2 - 1) * ((1 - a) / (2 - a) + a / (1 + a))) / (m * n)
         for (m, n), a in zip(sizes, areas.values(), strict=True)
     ]
-    return _mean_interval(area, parts_variance(labels, parts), len(columns) ** 2 / sum(shares))
+    # Labels of the same images tell no more than as many images.
+    most = min(len(columns) ** 2 / sum(shares), len(labels) if labels.ndim == 2 else np.inf)
+    return mean_interval(area, auc_variance(labels, [scores], columns), most)
+
+
+def has_label(labels: NDArray[np.int64], label: int) -> NDArray[np.bool_]:
+    """Return whether each image has a label, shape (n,).
+
+    Parameters
+    ----------
+    labels
+        As for :func:`mean_auc_interval`.
+    label
+        Index of the label.
+    """
+    return np.asarray(labels == label if labels.ndim == 1 else labels[:, label] == 1)
+
+
+def auc_variance(
+    labels: NDArray[np.int64], models: Sequence[NDArray[Any]], columns: Mapping[int, int]
+) -> float:
+    """Return DeLong's variance of the mean AUC of a model, or of the difference of two.
+
+    Every other class has images of its own, and the parts of an image are
+    spread within its class. In a multi-label task an image belongs to one
+    side for each label, so its parts are spread within these.
+
+    Parameters
+    ----------
+    labels, columns
+        As for :func:`mean_auc_interval`.
+    models
+        Scores of one or two models, shape (n, columns) each, finite.
+    """
+    spread = _spread_parts if labels.ndim == 2 else auc_parts
+    parts = [spread(labels, scores, columns) for scores in models]
+    difference = parts[-1] - parts[0] if len(parts) > 1 else parts[0]
+    if labels.ndim == 2:
+        return float(np.square(difference).sum())
+    return parts_variance(labels, difference)
+
+
+def _spread_parts(
+    labels: NDArray[np.int64], scores: NDArray[Any], columns: Mapping[int, int]
+) -> NDArray[np.float64]:
+    """Return each image's distance, in the mean AUC, from what its sides have on average.
+
+    The squares of these add up to the variance of the mean AUC.
+    """
+    distances = np.zeros(len(labels))
+    for label, column in columns.items():
+        placed = auc_parts(labels, scores, {label: column}) / len(columns)
+        truth = has_label(labels, label)
+        for side in (truth, ~truth):
+            if (count := int(side.sum())) > 1:
+                centred = placed[side] - placed[side].mean()
+                distances[side] += centred * np.sqrt(count / (count - 1))
+    return distances
 
 
 def auc_parts(
@@ -124,7 +183,7 @@ def auc_parts(
 
     parts = np.zeros(len(labels))
     for label, column in columns.items():
-        truth = labels == label
+        truth = has_label(labels, label)
         m, n = int(truth.sum()), int((~truth).sum())
         ranks = rankdata(scores[:, column])
         placed = np.empty(len(labels))
@@ -151,7 +210,7 @@ def parts_variance(labels: NDArray[np.int64], parts: NDArray[np.float64]) -> flo
     return float(variance)
 
 
-def _mean_interval(mean: float, variance: float, most: float) -> Interval:
+def mean_interval(mean: float, variance: float, most: float) -> Interval:
     """Return the interval of a mean, 0..1, of the variance of a share of some images.
 
     Parameters
@@ -218,7 +277,7 @@ def bootstrap_interval(
     Parameters
     ----------
     labels
-        True label indices, shape (n,).
+        As for :func:`redraws`.
     figure
         Computes the figure of the images at some indices, shape (n,).
     """
@@ -231,9 +290,16 @@ def redraws(labels: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Give the indices of as many images of each class as there are, drawn anew each time.
 
     The same labels give the same draws.
+
+    Parameters
+    ----------
+    labels
+        True label indices, shape (n,). In a multi-label task 0 and 1, shape
+        (n, labels): there all images are drawn alike.
     """
     rng = np.random.default_rng(_SEED)
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    classes = labels if labels.ndim == 1 else np.zeros(len(labels))
+    members = [np.flatnonzero(classes == label) for label in np.unique(classes)]
     for _ in range(_RESAMPLES):
         yield np.concatenate([rng.choice(images, len(images)) for images in members])
 

@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.errors import MedkitError
+from medkit.evaluation import multilabel
 from medkit.evaluation.intervals import (
     bootstrap_interval,
     calibration_interval,
+    has_label,
     mean_auc_interval,
     mean_share_interval,
     share_interval,
 )
 from medkit.extras import require
-from medkit.models.decisions import decide
+from medkit.models.decisions import decide, marks
 from medkit.models.figures import Bounds, Figures, Intervals, Metrics, ReliabilityBin
 from medkit.models.points import OperatingPoint, OperatingPoints
 from medkit.tasks import Task
@@ -68,10 +70,11 @@ def class_areas(
     if not np.isfinite(probabilities).all():
         raise MedkitError("a probability is not finite, so there is no AUC")
     return {
-        task.labels[index]: float(roc_auc_score(labels == index, probabilities[:, index]))
-        if 0 < (labels == index).sum() < len(labels)
+        task.labels[index]: float(roc_auc_score(truth, probabilities[:, index]))
+        if 0 < truth.sum() < len(truth)
         else None
         for index in scored_labels(task)
+        for truth in [has_label(labels, index)]
     }
 
 
@@ -88,7 +91,8 @@ def evaluate(
     task
         The task.
     labels
-        True label indices, shape (n,), n at least 1.
+        True label indices, shape (n,), n at least 1; in a multi-label task
+        0 and 1, shape (n, labels).
     probabilities
         Shape (n, classes), finite.
     point
@@ -102,14 +106,20 @@ def evaluate(
         If scikit-learn or SciPy is not installed.
     """
     areas = class_areas(task, labels, probabilities)
-    from sklearn.metrics import confusion_matrix
-
-    decided = decide(task, probabilities, point)
-    confusion = confusion_matrix(labels, decided, labels=range(len(task.labels)))
-    right = int(np.trace(confusion))
-    sensitivity = _by_label(task, _found(confusion))
-    specificity = _by_label(task, _spared(confusion))
-    recalls = [share.value for share in sensitivity.values() if share.value is not None]
+    decisions = decide(task, probabilities, point)
+    truth, decided = marks(task, labels), marks(task, decisions)
+    right = int((truth == decided).all(axis=1).sum())
+    hits = _counts(truth & decided, truth)
+    sensitivity = _by_label(task, hits)
+    specificity = _by_label(task, _counts(~truth & ~decided, ~truth))
+    if task.multi_label:
+        balanced, spread_of_balanced = multilabel.balanced_interval(truth, decided)
+        confusion = multilabel.outcomes(truth, decided)
+    else:
+        recalls = [share.value for share in sensitivity.values() if share.value is not None]
+        balanced = float(np.mean(recalls))
+        spread_of_balanced = mean_share_interval([item for item in hits if item[1]])
+        confusion = tuple(map(tuple, (truth.T.astype(np.int64) @ decided).tolist()))
     known = [area for area in areas.values() if area is not None]
     columns = {i: i for i in scored_labels(task) if areas[task.labels[i]] is not None}
     bins = reliability_bins(labels, probabilities)
@@ -122,17 +132,17 @@ def evaluate(
         operating_point=point.name,
         threshold=point.threshold,
         accuracy=right / len(labels),
-        balanced_accuracy=float(np.mean(recalls)),
+        balanced_accuracy=balanced,
         auc=float(np.mean(known)) if known else None,
         calibration_error=calibration_error(bins),
         sensitivity={label: share.value for label, share in sensitivity.items()},
         specificity={label: share.value for label, share in specificity.items()},
         class_auc=areas,
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        confusion=confusion,
         reliability=bins,
         intervals=Intervals(
             accuracy=share_interval(right, len(labels)),
-            balanced_accuracy=mean_share_interval([item for item in _found(confusion) if item[1]]),
+            balanced_accuracy=spread_of_balanced,
             auc=mean_auc_interval(labels, probabilities.astype(np.float64), columns)
             if columns
             else None,
@@ -142,6 +152,9 @@ def evaluate(
             sensitivity={label: share.interval for label, share in sensitivity.items()},
             specificity={label: share.interval for label, share in specificity.items()},
         ),
+        thresholds=dict(zip(task.labels, point.thresholds, strict=True))
+        if point.thresholds is not None
+        else None,
     )
 
 
@@ -189,13 +202,19 @@ def reliability_bins(
 ) -> tuple[ReliabilityBin, ...]:
     """Compare the confidence in the likeliest label with how often it is right, bin by bin.
 
+    In a multi-label task, each label of each image is compared: its
+    probability with how often images have it.
+
     Returns
     -------
     tuple of ReliabilityBin
         Those of :data:`CALIBRATION_BINS` that hold an image.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
+    if labels.ndim == 2:
+        confidence, right = probabilities.astype(np.float64).ravel(), labels.ravel() == 1
+    else:
+        confidence = probabilities.max(axis=1).astype(np.float64)
+        right = probabilities.argmax(axis=1) == labels
     places = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return tuple(
         ReliabilityBin(
@@ -236,18 +255,9 @@ def _by_label(task: Task, counts: Sequence[tuple[int, int]]) -> dict[str, _Share
     }
 
 
-def _found(confusion: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return, for each label, the number of its images decided as it, and of all its images."""
-    return [(int(row[index]), int(row.sum())) for index, row in enumerate(confusion)]
-
-
-def _spared(confusion: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return, for each label, the number of other images not decided as it, and of all others."""
-    others = [np.delete(confusion, index, axis=0) for index in range(len(confusion))]
-    return [
-        (int(rest.sum() - rest[:, index].sum()), int(rest.sum()))
-        for index, rest in enumerate(others)
-    ]
+def _counts(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return, for each label, how many images are hits, and of how many."""
+    return list(zip(hits.sum(axis=0).tolist(), of.sum(axis=0).tolist(), strict=True))
 
 
 def scored_labels(task: Task) -> Sequence[int]:

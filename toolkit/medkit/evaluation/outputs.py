@@ -36,7 +36,8 @@ class Images:
     names
         Names of the n files, for the list of flips.
     labels
-        True label indices, shape (n,); ``None`` where nobody knows them.
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels); ``None`` where nobody knows them.
     """
 
     names: Sequence[str]

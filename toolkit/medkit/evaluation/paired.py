@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.evaluation.intervals import LEVEL, auc_parts, parts_variance, redraws
+from medkit.evaluation.intervals import LEVEL, auc_parts, auc_variance, redraws
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def bootstrap_changes(
     Parameters
     ----------
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels).
     figures
         Computes, from the images at some indices, the figures of both
         models, shape (2, figures).
@@ -81,16 +82,17 @@ def auc_change(
     Parameters
     ----------
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels).
     before, after
         Probabilities, shape (n, classes), finite.
     columns
         Labels of which there are images, and of which there are others.
     """
     places = {label: label for label in columns}
-    parts = [auc_parts(labels, scores, places) for scores in (before, after)]
-    areas = [float(part.sum()) / 2 for part in parts]
-    reach = _normal_quantile() * float(np.sqrt(parts_variance(labels, parts[1] - parts[0])))
+    areas = [float(auc_parts(labels, scores, places).sum()) / 2 for scores in (before, after)]
+    variance = auc_variance(labels, (before, after), places)
+    reach = _normal_quantile() * float(np.sqrt(variance))
     difference = areas[1] - areas[0]
     return Change(areas[0], areas[1], difference - reach, difference + reach)
 
@@ -125,7 +127,8 @@ def chance(share: float, weights: NDArray[np.float64]) -> float:
     share
         Share of the images that are decided differently, 0..1.
     weights
-        Change of the figure when each image turns, shape (n,).
+        Change of the figure when each image turns, shape (n,), or when a
+        label of an image does.
     """
     return _normal_quantile() * float(np.sqrt(share * np.square(weights).sum()))
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.datasets.division import Splits
 from medkit.datasets.entries import is_hidden, is_image
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate
 from medkit.datasets.measured import read_measured
 from medkit.datasets.sampling import load_tensors
-from medkit.datasets.splits import FOREIGN_DATA, Splits, splits_of
+from medkit.datasets.splits import FOREIGN_DATA, splits_of
 from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.comparison import Comparison, compare
 from medkit.evaluation.diagnosis import diagnose
@@ -304,7 +305,7 @@ def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read
     calibrated = any(entry.calibration for entry in bundle.manifest.exports.values())
     if calibrated and (splits is None or not splits.as_trained):
         remarks.append(ONLY_BYTES)
-    pixels, truth = load_tensors(items, bundle.contract)
+    pixels, truth = load_tensors(task, items, bundle.contract)
     images = Images([item.name for item in items], truth)
     return _Read(pixels, images, items, splits, tuple(remarks))
 

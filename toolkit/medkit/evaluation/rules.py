@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.defaults import BALANCED
+from medkit.evaluation.multilabel import balanced_weights, sensitivity_weights
 from medkit.evaluation.paired import Change, chance
 from medkit.tasks import Task
 
@@ -40,7 +41,8 @@ class Budget:
     sensitivity
         Largest fall of the alert label's sensitivity, 0..1.
     agreement
-        Smallest top-1 agreement: the share of images that both decide alike, 0..1.
+        Smallest top-1 agreement: the share of images that both decide alike,
+        0..1; in a multi-label task, alike in all their labels.
     """
 
     probability: float | None = None
@@ -112,19 +114,28 @@ class Gate:
         return f"{self.value:{sign}.4g}", f"{self.bound:{sign}.4g}"
 
 
-def _alike(labels: NDArray[np.int64], alert: int) -> NDArray[np.float64]:
+def _alike(labels: NDArray[np.int64], alert: int | None) -> NDArray[np.float64]:
     """Return the weights of images that all count alike."""
     return np.full(len(labels), 1 / len(labels))
 
 
-def _by_class(labels: NDArray[np.int64], alert: int) -> NDArray[np.float64]:
+def _each_alike(labels: NDArray[np.int64], alert: int | None) -> NDArray[np.float64]:
+    """Return the weights of images, or of all labels of images, that all count alike."""
+    return np.full(labels.shape, 1 / labels.size)
+
+
+def _by_class(labels: NDArray[np.int64], alert: int | None) -> NDArray[np.float64]:
     """Return the weights of images whose classes all count alike."""
+    if labels.ndim == 2:
+        return balanced_weights(labels == 1)
     sizes = np.bincount(labels)
     return np.asarray(1 / (np.count_nonzero(sizes) * sizes[labels]))
 
 
-def _of_alert(labels: NDArray[np.int64], alert: int) -> NDArray[np.float64]:
+def _of_alert(labels: NDArray[np.int64], alert: int | None) -> NDArray[np.float64]:
     """Return the weights of images of which only those of the alert label count."""
+    if labels.ndim == 2:
+        return sensitivity_weights(labels == 1, alert)
     count = int((labels == alert).sum())
     return np.where(labels == alert, 1 / max(count, 1), 0.0)
 
@@ -140,9 +151,9 @@ class Rule:
     bound
         Function that takes a budget and returns the bound for the figure.
     weights
-        Function that takes the true label indices and the index of the alert
-        label. It returns how much the figure changes when an image turns,
-        shape (n,).
+        Function that takes the truth and the index of the alert label. It
+        returns how much the figure changes when an image turns, shape (n,),
+        or when a label of an image of a multi-label task does, shape (n, labels).
     counted
         Whether the figure is counted in images, so that it moves in steps.
     rises_are_bad
@@ -151,7 +162,7 @@ class Rule:
 
     figure: str
     bound: Callable[[Budget], float]
-    weights: Callable[[NDArray[np.int64], int], NDArray[np.float64]]
+    weights: Callable[[NDArray[np.int64], int | None], NDArray[np.float64]]
     counted: bool = False
     rises_are_bad: bool = False
 
@@ -164,7 +175,10 @@ RULES = {
         # The balanced accuracy is the AUC of decisions, so both have the same weights.
         Rule(AUC, lambda budget: budget.auc, _by_class),
         Rule(
-            CALIBRATION_ERROR, lambda budget: budget.calibration_error, _alike, rises_are_bad=True
+            CALIBRATION_ERROR,
+            lambda budget: budget.calibration_error,
+            _each_alike,
+            rises_are_bad=True,
         ),
         Rule(SENSITIVITY, lambda budget: budget.sensitivity, _of_alert, counted=True),
     )
@@ -200,9 +214,11 @@ def judge_change(
     change
         The measured change.
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels).
     turned
-        The images that changed the figure, shape (n,).
+        The images that changed the figure, shape (n,), or the labels of
+        images, shape (n, labels), as the rule's weights have it.
     budget
         The budget of the export.
     point
@@ -210,7 +226,7 @@ def judge_change(
     """
     rule = RULES[figure]
     bound = rule.bound(budget)
-    weights = rule.weights(labels, task.labels.index(task.alert))
+    weights = rule.weights(labels, task.alert_index)
     first = max(bound, weights[turned].max(initial=0)) if rule.counted else bound
     # A figure that gets better is no fault: the rule of agreement bounds how many images turn.
     worse = 1.0 if rule.rises_are_bad else -1.0
@@ -222,7 +238,9 @@ def judge_change(
     message = "" if within else f"{text}, a change of {moves}"
     gates = [Gate(f"{title}, change", change.difference, worse * first, message, True)]
     bad_end = worse * (change.high if rule.rises_are_bad else change.low)
-    second = bound + chance(1 - budget.agreement, weights)
+    # An image that turns may turn in any of its labels.
+    share = (1 - budget.agreement) / (weights.shape[1] if weights.ndim == 2 else 1)
+    second = bound + chance(share, weights)
     holds = bad_end <= second + _EPSILON or (rule.counted and turned.sum() <= 1)
     message = (
         ""

@@ -78,6 +78,12 @@ class Bundle:
         return self.folder.resolve() == (shipped_folder() / self.task.name).resolve()
 
     @property
+    def calibrated(self) -> bool:
+        """Whether temperature and operating points were fitted to images, or fixed by a recipe."""
+        adoption = self.manifest.adoption
+        return adoption is None or adoption.calibrated
+
+    @property
     def temperature(self) -> float:
         """The original's temperature, fitted on validation images."""
         return self.manifest.temperature

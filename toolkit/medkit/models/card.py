@@ -16,9 +16,18 @@ from medkit.defaults import BALANCED
 from medkit.errors import ModelFileError
 from medkit.images.contract import InputContract
 from medkit.models.formats import format_of
-from medkit.models.points import OperatingPoints, check_points, check_temperature, name_points
+from medkit.models.points import (
+    OperatingPoints,
+    are_multi_label,
+    check_points,
+    check_temperature,
+    name_points,
+)
 from medkit.records import read_record
 from medkit.tasks import TASKS, Task
+
+_KINDS = {False: "of one label an image", True: "multi-label"}
+"""What tasks are called by whether they are multi-label."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,10 @@ class ModelCard:
     source_sha256
         Hash of the Keras original that an export was made from; empty for
         an original.
+    calibrated
+        Whether temperature and operating points were fitted to labelled
+        images. A model that was adopted without any decides all the same, and
+        every row of its answers says so.
     """
 
     task: str
@@ -57,10 +70,16 @@ class ModelCard:
     precision: str
     version: str
     source_sha256: str = ""
+    calibrated: bool = True
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
         check_points(self.operating_points, self.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether each label has a probability and a threshold of its own."""
+        return are_multi_label(self.operating_points)
 
     @property
     def input_contract(self) -> InputContract:
@@ -75,6 +94,8 @@ class ModelCard:
             "contract": self.contract.to_dict(),
             "operating_points": points,
         }
+        if self.calibrated:
+            del stored["calibrated"]  # as versions that do not know the word write it
         return json.dumps(stored, sort_keys=True, separators=(",", ":"))
 
     def check(self, task: Task, contract: InputContract, where: Path) -> None:
@@ -93,12 +114,14 @@ class ModelCard:
         ------
         ModelFileError
             If the card names another task, other labels, another order of
-            labels, or another contract.
+            labels, another contract, or is of a multi-label task where the
+            other is not.
         """
         for what, mine, wanted in (
             ("task", self.task, task.name),
             ("labels", list(self.labels), list(task.labels)),
             ("input contract", self.contract.hash, contract.hash),
+            ("kind", _KINDS[self.multi_label], _KINDS[task.multi_label]),
         ):
             if mine != wanted:
                 raise ModelFileError(

@@ -5,7 +5,12 @@ They are computed in :mod:`medkit.evaluation.metrics`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+OUTCOMES = ("found", "missed", "false alarm", "spared")
+"""What can become of a label of a multi-label task in an image: it has the label and it is
+decided or not; or it has it not, and it is decided or not."""
 
 Bounds = tuple[float, ...]
 """Both ends of a 95 % interval."""
@@ -14,6 +19,9 @@ Bounds = tuple[float, ...]
 @dataclass(frozen=True)
 class ReliabilityBin:
     """Images of about the same confidence.
+
+    In a multi-label task each label of an image counts as an image, its
+    probability is the confidence, and it is right if the image has the label.
 
     Attributes
     ----------
@@ -56,9 +64,13 @@ class Figures:
         Number of images that were measured.
     operating_point, threshold
         Name and threshold of the operating point; no threshold takes the
-        likeliest label.
-    accuracy, balanced_accuracy
-        0..1.
+        likeliest label, or is a multi-label task, which has ``thresholds``.
+    accuracy
+        Share of images that are decided right, 0..1; in a multi-label task,
+        in all their labels.
+    balanced_accuracy
+        Mean sensitivity of the labels, 0..1; in a multi-label task, the mean
+        of sensitivity and specificity of the labels that have both.
     auc
         AUC of the positive label, or the mean AUC of the labels; ``None`` for
         images of one class.
@@ -67,11 +79,14 @@ class Figures:
     sensitivity, specificity, class_auc
         Figure of each label, 0..1; ``None`` where no image tells.
     confusion
-        Counts: rows are true labels, columns decided ones.
+        Counts: rows are true labels, columns decided ones. In a multi-label
+        task, rows are labels, and columns are :data:`OUTCOMES`.
     reliability
         The bins that hold an image.
     intervals
         Intervals of these figures.
+    thresholds
+        Threshold of each label of a multi-label task; ``None`` in every other task.
     """
 
     images: int
@@ -87,7 +102,28 @@ class Figures:
     confusion: tuple[tuple[int, ...], ...]
     reliability: tuple[ReliabilityBin, ...]
     intervals: Intervals
+    thresholds: dict[str, float] | None = None
+
+    def images_of(self, place: int) -> int:
+        """Return how many images have a label, by its place among the task's labels."""
+        row = self.confusion[place]
+        return sum(row if self.thresholds is None else row[:2])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON; without thresholds where there are none."""
+        stored = asdict(self)
+        if self.thresholds is None:
+            del stored["thresholds"]
+        return stored
 
 
 Metrics = dict[str, dict[str, Figures]]
 """Figures by split and name of the operating point."""
+
+
+def stored_metrics(metrics: Metrics) -> dict[str, Any]:
+    """Return metrics as manifests hold them."""
+    return {
+        split: {name: figures.to_dict() for name, figures in points.items()}
+        for split, points in metrics.items()
+    }

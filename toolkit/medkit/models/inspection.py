@@ -44,6 +44,10 @@ class Inspection:
         stored = {**asdict(self), "path": str(self.path)}
         if self.card is not None:
             stored["card"]["contract"] = self.card.contract.to_dict()
+            stored["card"]["operating_points"] = {
+                name: {"name": name, **point.to_dict()}
+                for name, point in self.card.operating_points.items()
+            }
         operators = stored.pop("summary")
         shares = {"work": self.summary.work, "integer_share": self.summary.integer_share}
         # The key is as old as the command.

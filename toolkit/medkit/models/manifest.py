@@ -9,8 +9,15 @@ from typing import Any
 from medkit.errors import ModelFileError
 from medkit.files import check_sha256, read_json, write_json
 from medkit.images.contract import InputContract
-from medkit.models.figures import Metrics
-from medkit.models.points import OperatingPoints, check_points, check_temperature, name_points
+from medkit.models.adoption import Adoption
+from medkit.models.figures import Metrics, stored_metrics
+from medkit.models.points import (
+    OperatingPoints,
+    check_points,
+    check_temperature,
+    stored_points,
+    with_point_names,
+)
 from medkit.models.recipe import Recipe
 from medkit.records import read_record
 
@@ -249,6 +256,8 @@ class Manifest:
         Number of parameters of the network.
     data, versions
         Training data, and versions of the packages.
+    adoption
+        How a model that was trained elsewhere was adopted; ``None`` for one of medkit's.
     """
 
     labels: tuple[str, ...]
@@ -272,6 +281,7 @@ class Manifest:
     data: DataRecord = field(default_factory=DataRecord)
     history: tuple[EpochRecord, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    adoption: Adoption | None = None
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
@@ -319,7 +329,7 @@ class Manifest:
         if isinstance(stored, dict) and isinstance(stored.get("contract"), dict):
             stored = {**stored, "contract": InputContract.from_dict(stored["contract"], where)}
         try:
-            return read_record(cls, _with_point_names(stored))
+            return read_record(cls, with_point_names(stored))
         except ValueError as error:
             raise ModelFileError(
                 f"{where} cannot be read as a manifest ({error}); restore it"
@@ -330,12 +340,17 @@ class Manifest:
         stored = asdict(self)
         if self.data.compared_by == BY_BYTES:
             del stored["data"]["compared_by"]
+        if self.adoption is None:
+            del stored["adoption"]
         stored["contract"] = self.contract.to_dict()
-        stored["operating_points"] = _stored_points(self.operating_points)
+        stored["operating_points"] = stored_points(self.operating_points)
+        stored["metrics"] = stored_metrics(self.metrics)
         for name, entry in self.exports.items():
             kept = {key: value for key, value in stored["exports"][name].items() if value}
+            if entry.metrics:
+                kept["metrics"] = stored_metrics(entry.metrics)
             if entry.operating_points is not None:
-                kept["operating_points"] = _stored_points(entry.operating_points)
+                kept["operating_points"] = stored_points(entry.operating_points)
             for rung in kept.get("ladder", ()):
                 if not rung["skipped"]:
                     del rung["skipped"]
@@ -376,24 +391,3 @@ def read_manifest(path: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` atomically."""
     write_json(folder / MANIFEST_NAME, manifest.to_dict(), ascii_only=False)
-
-
-def _stored_points(points: OperatingPoints) -> dict[str, Any]:
-    return {name: point.to_dict() for name, point in points.items()}
-
-
-def _with_point_names(stored: Any) -> Any:
-    """Return a parsed manifest whose operating points know their names."""
-    if not isinstance(stored, dict):
-        return stored
-    named = dict(_naming_points(stored))
-    exports = named.get("exports")
-    if isinstance(exports, dict):
-        named["exports"] = {name: _naming_points(entry) for name, entry in exports.items()}
-    return named
-
-
-def _naming_points(stored: Any) -> Any:
-    if not isinstance(stored, dict) or not isinstance(stored.get("operating_points"), dict):
-        return stored
-    return {**stored, "operating_points": name_points(stored["operating_points"])}

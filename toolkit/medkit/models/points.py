@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from medkit.defaults import BALANCED
@@ -26,15 +26,30 @@ class OperatingPoint:
         Probability from which ``label`` is decided, 0..1, even if another
         label has more. Below it, the likeliest other label is decided.
         ``None`` always takes the likeliest label.
+    thresholds
+        In a multi-label task, the probability of each label from which it is
+        decided, in the task's order; ``None`` in every other task.
     """
 
     name: str
     label: str | None = None
     threshold: float | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the point for JSON, without its name."""
-        return {key: value for key, value in asdict(self).items() if key != "name"}
+        if self.thresholds is not None:
+            return {"thresholds": list(self.thresholds)}
+        return {"label": self.label, "threshold": self.threshold}
+
+    def in_words(self, labels: Sequence[str], digits: int) -> str:
+        """Return the rule for people, with so many digits of a threshold."""
+        if self.thresholds is not None:
+            each = zip(labels, self.thresholds, strict=True)
+            return ", ".join(f"{label} from {least:.{digits}f}" for label, least in each)
+        if self.threshold is None:
+            return "the likeliest label"
+        return f"{self.label} from {self.threshold:.{digits}f}"
 
 
 OperatingPoints = dict[str, OperatingPoint]
@@ -46,16 +61,42 @@ def name_points(stored: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a point lacks its label or threshold, of which each may be ``None``.
+        If a point lacks its label or threshold, of which each may be ``None``,
+        and has no thresholds.
     """
     for name, point in stored.items():
         for key in ("label", "threshold"):
-            if isinstance(point, dict) and key not in point:
+            if isinstance(point, dict) and key not in point and "thresholds" not in point:
                 raise ValueError(f"operating_points.{name} has no field {key!r}")
     return {
         name: {**point, "name": name} if isinstance(point, dict) else point
         for name, point in stored.items()
     }
+
+
+def stored_points(points: OperatingPoints) -> dict[str, Any]:
+    """Return operating points for JSON."""
+    return {name: point.to_dict() for name, point in points.items()}
+
+
+def with_point_names(stored: Any) -> Any:
+    """Return a parsed manifest whose operating points, and its exports', know their names.
+
+    What holds none is returned as it is; whoever reads it tells what is wrong.
+    """
+    if not isinstance(stored, dict):
+        return stored
+    named = dict(_named(stored))
+    exports = named.get("exports")
+    if isinstance(exports, dict):
+        named["exports"] = {name: _named(entry) for name, entry in exports.items()}
+    return named
+
+
+def _named(stored: Any) -> Any:
+    if not isinstance(stored, dict) or not isinstance(stored.get("operating_points"), dict):
+        return stored
+    return {**stored, "operating_points": name_points(stored["operating_points"])}
 
 
 def check_points(points: OperatingPoints, labels: Sequence[str]) -> None:
@@ -65,16 +106,31 @@ def check_points(points: OperatingPoints, labels: Sequence[str]) -> None:
     ------
     ValueError
         If there is no point :data:`BALANCED`, or one has a label that is not
-        among ``labels``, or a threshold outside 0..1.
+        among ``labels``, a threshold outside 0..1, or not one for each label,
+        or if only some have one for each label.
     """
     if BALANCED not in points:
         raise ValueError(f"no operating point {BALANCED!r}")
+    several = are_multi_label(points)
     for point in points.values():
-        if (point.label is None) != (point.threshold is None) or (
+        if several:
+            given = point.thresholds or ()
+            if (
+                (point.label, point.threshold) != (None, None)
+                or len(given) != len(labels)
+                or not all(0 <= threshold <= 1 for threshold in given)
+            ):
+                raise ValueError(f"operating point {point} cannot be obeyed")
+        elif (point.label is None) != (point.threshold is None) or (
             point.threshold is not None
             and (point.label not in labels or not 0 <= point.threshold <= 1)
         ):
             raise ValueError(f"operating point {point} cannot be obeyed")
+
+
+def are_multi_label(points: OperatingPoints) -> bool:
+    """Whether operating points are those of a multi-label task."""
+    return any(point.thresholds is not None for point in points.values())
 
 
 def check_temperature(temperature: float) -> None:

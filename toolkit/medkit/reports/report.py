@@ -261,7 +261,7 @@ def _measure(
     name = origin.test if official else f"the images of {folder.root.resolve().name}"
     bundle.verify(bundle.keras_path)
     note(f"{task.name}: {len(items)} images through the original")
-    images, truth = load_tensors(items, bundle.contract)
+    images, truth = load_tensors(task, items, bundle.contract)
     for line in remarks:
         note(Remark(line))
     model = KerasModel(bundle.keras_path)

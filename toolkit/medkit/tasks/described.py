@@ -179,7 +179,10 @@ def _task_of(stored: dict[str, Any]) -> Task:
     for name, kind in _TABLES.items():
         if isinstance(stored.get(name), dict):
             _check_keys(stored[name], [field.name for field in fields(kind)], name)
-    for name in ("name", "title", "labels", "alert"):
+    required = ["name", "title", "labels"]
+    if stored.get("multi_label") is not True:
+        required.append("alert")
+    for name in required:
         if name not in stored:
             raise ValueError(f"has no field {name}; add it")
     table = stored.get(_INPUT)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from medkit.defaults import AUTO
+from medkit.defaults import AUTO, BETWEEN_LABELS
 from medkit.errors import ModelFileError, UsageError
 from medkit.images.contract import InputContract
 from medkit.records import read_record
@@ -28,7 +28,7 @@ _DEVICES = {"con", "prn", "aux", "nul"} | {
 }
 """Names that Windows keeps for devices; no folder there can have one."""
 
-_DIVIDERS = "/;"
+_DIVIDERS = f"/{BETWEEN_LABELS}"
 """Characters that a label cannot have: the one of folders, and the one between several labels."""
 
 
@@ -105,9 +105,15 @@ class Task:
         ``None`` for a task with more classes.
     alert
         The label that must not be missed. The operating points are for it.
+        A multi-label task may leave it empty: each of its labels has a
+        threshold of its own.
     screening_sensitivity
         The operating point ``high-sensitivity`` finds at least this share of
-        the alert label's validation images, 0..1.
+        the alert label's validation images, 0..1; in a multi-label task, of
+        each label's.
+    multi_label
+        Whether an image can have several labels, or none. Each label is then
+        decided for itself.
     layout
         Layout of the published data set on the disk; ``None`` if there is none.
     notes
@@ -124,8 +130,9 @@ class Task:
     labels: tuple[str, ...]
     contract: InputContract
     positive: str | None
-    alert: str
+    alert: str = ""
     screening_sensitivity: float = 0.95
+    multi_label: bool = False
     layout: DatasetLayout | None = None
     notes: TaskNotes = field(default_factory=TaskNotes)
 
@@ -134,8 +141,13 @@ class Task:
         if not self.title.strip() or not self.title.isprintable():
             raise ValueError(f"title is {self.title!r}; accepted: one line of printable characters")
         check_labels(self.labels)
-        if self.alert not in self.labels:
+        if self.alert not in self.labels and (self.alert or not self.multi_label):
             raise ValueError(f"alert is {self.alert!r}; accepted: one of {list(self.labels)}")
+        if self.positive is not None and self.multi_label:
+            raise ValueError(
+                f"positive is {self.positive!r}; accepted: none in a multi-label task, in which "
+                "each label has a threshold of its own"
+            )
         if self.positive is not None and (len(self.labels) != 2 or self.positive != self.labels[1]):
             accepted = f"{self.labels[1]!r}, the second" if len(self.labels) == 2 else "none"
             raise ValueError(
@@ -150,6 +162,11 @@ class Task:
     def binary(self) -> bool:
         """Whether one score and a threshold decide."""
         return self.positive is not None
+
+    @property
+    def alert_index(self) -> int | None:
+        """Index of the label that must not be missed; ``None`` if the task names none."""
+        return self.labels.index(self.alert) if self.alert else None
 
     @property
     def channels(self) -> int:

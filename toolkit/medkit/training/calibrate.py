@@ -10,9 +10,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.defaults import BALANCED
-from medkit.models.decisions import apply_temperature, choose_points, fit_temperature
-from medkit.models.points import OperatingPoint, OperatingPoints
+from medkit.models.decisions import (
+    apply_temperature,
+    choose_points,
+    fit_temperature,
+    halfway_points,
+)
+from medkit.models.points import OperatingPoints
 from medkit.models.recipe import Augmentation
 from medkit.tasks import Task
 from medkit.training.batches import augment
@@ -67,19 +71,20 @@ def fit_rules(
     task
         The task.
     labels
-        True label indices of the validation images, shape (n,).
+        Truth of the validation images, as :func:`medkit.datasets.sampling.truth_of` gives it.
     predict
         Computes probabilities, shape (m, classes), at temperature 1.
     views
         The images and their changed copies; see :func:`changed_views`.
     """
     probabilities = predict(views)
-    truth = np.tile(labels, len(views) // len(labels))
+    truth = np.concatenate([labels] * (len(views) // len(labels)))
     temperature = fit_temperature(truth, probabilities)
-    return temperature, choose_points(task, truth, apply_temperature(probabilities, temperature))
+    return temperature, choose_points(
+        task, truth, apply_temperature(probabilities, temperature, multi_label=task.multi_label)
+    )
 
 
 def fixed_rules(task: Task) -> tuple[float, OperatingPoints]:
     """Return temperature and operating point for a model without a validation split."""
-    halfway = OperatingPoint(BALANCED, task.alert, 0.5)
-    return 1.0, {BALANCED: halfway if task.binary else OperatingPoint(BALANCED)}
+    return 1.0, halfway_points(task)

@@ -158,7 +158,9 @@ class Tensors:
 def read_tensors(data: TrainingData, contract: InputContract, recipe: Recipe) -> dict[str, Tensors]:
     """Decode the images of every split."""
     return {
-        name: Tensors(*load_tensors(items, contract), image_weights(recipe, items))
+        name: Tensors(
+            *load_tensors(data.dataset.task, items, contract), image_weights(recipe, items)
+        )
         for name, items in data.splits.items()
     }
 

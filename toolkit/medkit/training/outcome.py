@@ -119,7 +119,9 @@ def measure(run: Run, model: Any, tensors: dict[str, Tensors]) -> Measured:
             changed_views(validation.images, run.recipe.augmentation, run.seed),
         )
     scores = {
-        name: apply_temperature(predict_probabilities(model, split.images), temperature)
+        name: apply_temperature(
+            predict_probabilities(model, split.images), temperature, multi_label=task.multi_label
+        )
         for name, split in held_out.items()
     }
     metrics = {

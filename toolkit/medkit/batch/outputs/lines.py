@@ -110,7 +110,7 @@ def recover_lines(
             errors += _has_failed(values)
             skipped += values["status"] == SKIPPED
             if values["status"] == OK:
-                counts[values["task"], values["label"]] += 1
+                counts[values["task"], values["label"] or ""] += 1
         os.truncate(path, end)
     except OSError as error:
         raise MedkitError(

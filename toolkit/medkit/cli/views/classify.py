@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from medkit.batch.observers import Silent
 from medkit.batch.rows import ERROR
 from medkit.cli.console import DISCLAIMER, duration, show_table, table, visible
 from medkit.cli.progress import Heartbeat
-from medkit.defaults import STDOUT
+from medkit.defaults import BETWEEN_LABELS, STDOUT
 from medkit.wording import counted
 
 if TYPE_CHECKING:
@@ -122,6 +123,15 @@ class ClassifyProgress(Silent):
         )
 
 
+def _by_label(counts: Mapping[tuple[str, str], int]) -> Counter[tuple[str, str]]:
+    """Count images by task and single label, ``""`` for none; those with several count for each."""
+    found: Counter[tuple[str, str]] = Counter()
+    for (task, labels), count in counts.items():
+        for label in labels.split(BETWEEN_LABELS):
+            found[task, label] += count
+    return found
+
+
 def show_summary(
     console: Console, summary: ClassifySummary, not_chosen: Sequence[str] = ()
 ) -> None:
@@ -137,8 +147,8 @@ def show_summary(
         Tasks that there are, and that colour does not choose.
     """
     shown = table("task", "label", right=("images",))
-    for (task, label), count in sorted(summary.counts.items()):
-        shown.add_row(visible(task), visible(label), f"{count:,}")
+    for (task, label), count in sorted(_by_label(summary.counts).items()):
+        shown.add_row(visible(task), visible(label) if label else "no label", f"{count:,}")
     if summary.errors:
         shown.add_row("-", "[red]not classified", f"[red]{summary.errors:,}")
     if summary.skipped:

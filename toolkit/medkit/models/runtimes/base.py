@@ -102,10 +102,10 @@ def check_shapes(card: ModelCard, path: Path, taken: Sequence[Any], given: Seque
     ------
     ModelFileError
         If they are others than the input contract's and one number for each
-        label, or a single score for two.
+        label, or a single score for two of which one is right.
     """
     expected, labels = list(card.contract.shape), len(card.labels)
-    counts = (1, 2) if labels == 2 else (labels,)
+    counts = (1, 2) if labels == 2 and not card.multi_label else (labels,)
     if list(taken[1:]) != expected or len(given) != 2 or given[1] not in counts:
         raise ModelFileError(
             f"{path} takes images of shape {list(taken[1:])} and gives {list(given[1:])}, but its "
@@ -133,7 +133,7 @@ def check_images(card: ModelCard, images: NDArray[np.uint8]) -> None:
 
 def finish(card: ModelCard, raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn what a network computed into the probabilities that its card promises."""
-    return apply_temperature(both_classes(raw), card.temperature)
+    return apply_temperature(both_classes(raw), card.temperature, multi_label=card.multi_label)
 
 
 def both_classes(raw: NDArray[np.float32]) -> NDArray[np.float32]:

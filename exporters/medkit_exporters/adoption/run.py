@@ -1,0 +1,322 @@
+"""The adoption of a model that was trained elsewhere, from its file to a bundle.
+
+TensorFlow is imported after the arguments have been checked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medkit.datasets.division import SPLITS_NAME, divide, write_splits
+from medkit.datasets.own import labels_in, read_own_images
+from medkit.datasets.sampling import check_seed, class_counts, stratified_sample, truth_of
+from medkit.datasets.splits import Splits, digest_of
+from medkit.errors import ModelFileError, UndecidedError
+from medkit.extras import require
+from medkit.files import check_writable, sha256_of
+from medkit.models.adoption import UNCALIBRATED, Adoption, MeasuredRule
+from medkit.models.bundle import KERAS_NAME, Bundle, file_record
+from medkit.models.card import ModelCard
+from medkit.models.decisions import apply_temperature
+from medkit.models.formats import format_of
+from medkit.models.manifest import (
+    BY_PIXELS,
+    DataRecord,
+    ExportEntry,
+    Manifest,
+    write_manifest,
+)
+from medkit.models.runtimes.base import both_classes, predict_all
+from medkit.models.runtimes.loading import load_model
+from medkit.reports.modelcard import write_card
+from medkit.tasks import Task, write_task
+from medkit.version import __version__
+from medkit.wording import Remark, counted
+from medkit_exporters.adoption.base import LOGITS, SOFTMAX, OpenedModel
+from medkit_exporters.adoption.checks import (
+    check_arguments,
+    check_blind,
+    check_free,
+    described,
+    ending_of,
+    labels_of,
+)
+from medkit_exporters.adoption.fitting import (
+    Rules,
+    check_chance,
+    check_parts,
+    fit,
+    fixed_rules,
+)
+from medkit_exporters.adoption.measuring import IMAGES, SAME, Measured, Trials, find_rules
+from medkit_exporters.adoption.opening import Asked, opener_for
+from medkit_exporters.adoption.options import AdoptOptions, AdoptResult
+from medkit_exporters.adoption.pixels import PIXEL_RULES, PixelRule, get_pixel_rule, rules_for
+
+MODULES = ("scipy", "sklearn", "jinja2", "tomli_w", "h5py")
+"""Optional packages that every adoption needs, beside those of the file's kind."""
+
+_SHARE = 0.3
+"""Share of the images for validation, and for the test, where their folders do not tell."""
+
+_ALIKE = 1e-4
+"""Largest difference of a probability between the model and the file that is written."""
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """How a model is to be fed, and by which rules it decides."""
+
+    task: Task
+    pixels: PixelRule
+    rules: Rules
+    measured: Measured
+    splits: Splits | None
+
+
+def adopt_model(options: AdoptOptions, note: Note = lambda text: None) -> AdoptResult:
+    """Adopt a model that was trained elsewhere: write its bundle and its ``task.toml``.
+
+    Parameters
+    ----------
+    options
+        The arguments.
+    note
+        Called with a line before each lengthy step, and with remarks on what
+        was found.
+
+    Raises
+    ------
+    MissingExtraError
+        If a package is absent, before anything is read.
+    UsageError
+        If the arguments do not fit the model or the data.
+    UndecidedError
+        If measuring does not tell how the model was trained. It holds what
+        was measured.
+    ModelFileError
+        If the file is damaged, holds code, or is no classifier of images.
+    DatasetLayoutError
+        If the labelled images cannot be read or divided.
+    """
+    check_arguments(options)
+    opener = opener_for(options.model)
+    require("adopt a model", *MODULES, extra="train")
+    check_seed(options.seed)
+    check_free(options, options.folder)
+    check_writable(options.folder)
+    if options.pixels:
+        get_pixel_rule(options.pixels, 3)  # a wrong word, before the model is opened
+    note(f"opening {options.model}")
+    opened = opener.open(options.model, Asked(options.size, options.trust_code))
+    facts = opened.facts
+    for line in facts.remarks:
+        note(Remark(line))
+    folders = labels_in(options.data, options.spellings) if options.data is not None else ()
+    labels = labels_of(options, facts, folders)
+    ending, multi_label = ending_of(options, facts)
+    task = described(options, facts, labels, multi_label)
+    if options.pixels:
+        get_pixel_rule(options.pixels, facts.channels)
+    if options.data is None:
+        check_blind(options, facts, tuple(rule.name for rule in rules_for(facts.channels)))
+        rule = get_pixel_rule(options.pixels or next(iter(PIXEL_RULES)), facts.channels)
+        found = _Found(task, rule, fixed_rules(task), Measured(), None)
+        note(Remark("without --data, temperature and operating points are not fitted"))
+    else:
+        found = _find(options, opened, task, ending, note)
+    return _written(options, opened, found, ending)
+
+
+def _find(
+    options: AdoptOptions, opened: OpenedModel, task: Task, ending: str, note: Note
+) -> _Found:
+    """Measure with labelled images how the model is to be fed, and fit its rules."""
+    assert options.data is not None
+    note(f"reading {options.data}")
+    images = read_own_images(
+        task, options.data, spellings=options.spellings, group_by=options.group_by
+    )
+    splits = divide(images, validation=_SHARE, test=_SHARE, seed=options.seed)
+    for line in (*images.remarks(), *splits.remarks):
+        note(Remark(line))
+    if "train" in images.parts and "validation" not in images.parts:
+        note(
+            Remark(
+                "validation was cut from the training images; if the model was trained on them, "
+                "its temperature is too confident: give a validation split"
+            )
+        )
+    check_parts(task, splits)
+    channels = task.contract.channels
+    rules = (get_pixel_rule(options.pixels, channels),) if options.pixels else rules_for(channels)
+
+    def predict(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _probabilities(opened, values, ending)
+
+    # The test part must tell how good the model is, so it takes no part in any choice.
+    known = (*splits.validation, *splits.train)
+    drawn = stratified_sample(known, min(IMAGES, len(known)), options.seed)
+    truth = truth_of(task, drawn)
+    trials = Trials(predict, task.contract, drawn, truth)
+    given = bool(options.pixels and options.resize)
+    try:
+        rule, resize, measured = find_rules(
+            trials, rules, options.resize, accept_tie=options.accept_tie, note=note
+        )
+    except UndecidedError:
+        check_chance(task, truth, trials.best().probabilities)
+        raise
+    if not given:
+        check_chance(task, truth, trials.best().probabilities)
+    if any(each.verdict == SAME for each in measured.candidates) and not options.resize:
+        note(
+            Remark(
+                "some resizes make the same pixels of these images, so nothing tells them apart; "
+                f"{resize} is taken"
+            )
+        )
+    if opened.facts.takes_bytes and rule.name != next(iter(PIXEL_RULES)):
+        note(
+            Remark(
+                f"the model begins with a normalisation of its own, and was measured best with "
+                f"pixels of {rule.name}"
+            )
+        )
+    task = replace(task, contract=replace(task.contract, resize=resize))
+    held_out = len(splits.validation) + len(splits.test)
+    note(f"fitting temperature and operating points, measuring {counted(held_out, 'image')}")
+    fitted = fit(task, splits, lambda pixels: predict(rule.apply(pixels)))
+    return _Found(task, rule, fitted, measured, splits)
+
+
+def _probabilities(
+    opened: OpenedModel, values: NDArray[np.float32], ending: str
+) -> NDArray[np.float32]:
+    """Return the probabilities of each label at temperature 1."""
+    raw = opened.predict(values)
+    if opened.facts.ending == LOGITS:
+        raw = raw.astype(np.float64)
+        if ending == SOFTMAX:
+            powers = np.exp(raw - raw.max(axis=1, keepdims=True))
+            raw = powers / powers.sum(axis=1, keepdims=True)
+        else:
+            raw = np.exp(-np.logaddexp(0, -raw))
+        raw = raw.astype(np.float32)
+    return both_classes(raw)
+
+
+def _written(options: AdoptOptions, opened: OpenedModel, found: _Found, ending: str) -> AdoptResult:
+    """Write the bundle into a folder beside its place, and move it there when it is whole."""
+    folder, task = options.folder, found.task
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    card = ModelCard(
+        task=task.name,
+        labels=task.labels,
+        contract=task.contract,
+        temperature=found.rules.temperature,
+        operating_points=found.rules.points,
+        precision="original",
+        version=__version__,
+        calibrated=found.splits is not None,
+    )
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{task.name}-") as made:
+        # A task's folder has the task's name.
+        place = Path(made) / task.name
+        place.mkdir()
+        path = opened.write(place, card, found.pixels, ending)
+        _check_alike(opened, path, found, ending)
+        manifest = _manifest(options, opened, found, card, path)
+        write_task(place, task)
+        write_manifest(place, manifest)
+        write_card(Bundle(place, task, manifest))
+        if folder.exists():
+            shutil.rmtree(folder)
+        place.rename(folder)
+    return AdoptResult(
+        folder, task, manifest, folder / path.name, found.pixels.name, found.measured
+    )
+
+
+def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) -> None:
+    """Check on noise and plain images that the file that was written gives the same.
+
+    Raises
+    ------
+    ModelFileError
+        If a probability differs by more than :data:`_ALIKE`.
+    """
+    written, shape = load_model(path), found.task.contract.shape
+    noise = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
+    plain = [np.full(shape, level, np.uint8) for level in (0, 128, 255)]
+    images = np.stack([*noise, *plain])
+    wanted = apply_temperature(
+        _probabilities(opened, found.pixels.apply(images), ending),
+        found.rules.temperature,
+        multi_label=found.task.multi_label,
+    )
+    difference = float(np.abs(predict_all(written, images) - wanted).max())
+    if not difference <= _ALIKE:
+        raise ModelFileError(
+            f"{opened.path}: the file that was made of it gives probabilities that are off by "
+            f"{difference:.2g}, so it was not kept; adopt another form of the model"
+        )
+
+
+def _manifest(
+    options: AdoptOptions, opened: OpenedModel, found: _Found, card: ModelCard, path: Path
+) -> Manifest:
+    """Return the manifest of a bundle whose model file is written."""
+    task, splits, measured = found.task, found.splits, found.measured
+    record, files, exports = file_record(path), {}, {}
+    if path.name == KERAS_NAME:
+        files[path.name] = record
+    else:
+        exports[path.name] = ExportEntry(
+            bytes=record.bytes,
+            sha256=record.sha256,
+            precision=opened.facts.precision,
+            format=format_of(path).name,
+            graph_temperature=card.temperature,
+        )
+    data = DataRecord()
+    if splits is not None:
+        parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+        files[SPLITS_NAME] = file_record(write_splits(path.parent, splits))
+        data = DataRecord(
+            counts={name: class_counts(task, items) for name, items in parts.items()},
+            sha256={name: digest_of(items) for name, items in parts.items()},
+            compared_by=BY_PIXELS,
+        )
+    return Manifest(
+        task=task.name,
+        labels=task.labels,
+        contract=task.contract,
+        temperature=found.rules.temperature,
+        operating_points=found.rules.points,
+        chosen_on="validation" if splits is not None else UNCALIBRATED,
+        metrics=found.rules.metrics,
+        seed=options.seed,
+        parameters=opened.facts.parameters,
+        data=data,
+        versions={"medkit": __version__},
+        adoption=Adoption(
+            file=options.model.name,
+            sha256="" if options.model.is_dir() else sha256_of(options.model),
+            pixels=found.pixels.name,
+            calibrated=splits is not None,
+            images=measured.images,
+            measured=tuple(MeasuredRule(**vars(each)) for each in measured.candidates),
+        ),
+        files=files,
+        exports=exports,
+    )
