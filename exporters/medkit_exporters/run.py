@@ -219,6 +219,7 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
             check_layout(task, locate_dataset(task, options.data, labels), labels)
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
+        bundle.check_original("export")
         bundle.verify(bundle.keras_path)
         check_writable(bundle.folder)
     return bundles

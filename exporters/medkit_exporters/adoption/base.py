@@ -41,6 +41,9 @@ class ModelFacts:
     pixels
         The rule by which its input is computed from bytes, where the file
         tells it; ``None`` where it does not.
+    tolerance
+        By how much a probability of the file that is written may differ from
+        the model's: an integer that is rounded otherwise is a step apart.
     parameters
         Number of its parameters; 0 if it is not counted.
     labels, labels_from
@@ -58,6 +61,7 @@ class ModelFacts:
     takes_bytes: bool = False
     precision: str = "fp32"
     pixels: PixelRule | None = None
+    tolerance: float = 1e-4
     parameters: int = 0
     labels: tuple[str, ...] = ()
     labels_from: str = ""

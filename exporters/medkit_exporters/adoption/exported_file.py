@@ -128,6 +128,7 @@ class ExportedFile(ABC):
             takes_bytes=pixels == PIXEL_RULES["0..255"],
             precision=precision,
             pixels=pixels,
+            tolerance=self._tolerance,
             labels=labels,
             labels_from=labels_from,
             remarks=tuple(remarks),

@@ -21,6 +21,7 @@ from medkit_exporters.adoption import onnx_ends
 from medkit_exporters.adoption.exported_file import ExportedFile, Run, loaded
 from medkit_exporters.adoption.metadata import Told, read_onnx_metadata
 from medkit_exporters.adoption.normalisation import taken_by
+from medkit_exporters.adoption.opening import Asked
 from medkit_exporters.adoption.pixels import PixelRule
 from medkit_exporters.adoption.taken import Taken, read_shape, rule_of_range
 from medkit_exporters.formats.onnx_final import attach_card, with_final_ends
@@ -169,15 +170,8 @@ class _Session:
         return found
 
 
-def open_onnx(path: Path, size: tuple[int, int] | None = None) -> OnnxFile:
+def open_onnx(path: Path, asked: Asked) -> OnnxFile:
     """Open a lone ONNX file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    size
-        Width and height in pixels, for a file that leaves them free.
 
     Raises
     ------
@@ -186,7 +180,7 @@ def open_onnx(path: Path, size: tuple[int, int] | None = None) -> OnnxFile:
     UsageError
         If it takes another size.
     """
-    return OnnxFile(path, size)
+    return OnnxFile(path, asked.size)
 
 
 def _sides(tensor: Any) -> list[int | None]:

@@ -10,7 +10,7 @@ from medkit.models.operators.summary import (
     check_promise,
 )
 
-_INTEGER_WORDS = ("int8", "int16", "mixed")
+_INTEGER_WORDS = ("int8", "int16")
 
 
 def precision_of(summary: OperatorSummary) -> tuple[str, str]:
@@ -26,23 +26,23 @@ def precision_of(summary: OperatorSummary) -> tuple[str, str]:
     ExportError
         If it keeps none, as with weights that are all zero.
     """
-    words = _INTEGER_WORDS if summary.integer_share else (_floats(summary),)
-    problem: ExportError | None = None
-    for word in words:
+    problems = []
+    for word in _INTEGER_WORDS if summary.integer_share else ():
         try:
             check_promise(summary, word)
         except ExportError as error:
-            if word == words[-1]:
-                raise
-            problem = problem or error
-            continue
-        if summary.hybrid_share:
-            return word, (
-                "its weights are in 8 bits and its arithmetic in floating point: it counts as "
-                f"{word}"
-            )
-        return word, f"it counts as mixed: {problem}" if word == "mixed" else ""
-    raise AssertionError  # the last word is returned, or raises
+            problems.append(error)
+        else:
+            return word, ""
+    word = "mixed" if problems else _floats(summary)
+    check_promise(summary, word)
+    if problems:
+        return word, f"it counts as {word}: {problems[0]}"
+    if summary.hybrid_share:
+        return word, (
+            f"its weights are in 8 bits and its arithmetic in floating point: it counts as {word}"
+        )
+    return word, ""
 
 
 def tolerance_of(summary: OperatorSummary) -> float:

@@ -20,6 +20,7 @@ from medkit_exporters.adoption import tflite_ends
 from medkit_exporters.adoption.exported_file import ExportedFile, Run, loaded
 from medkit_exporters.adoption.metadata import METADATA_NAME, Told, read_tflite_metadata
 from medkit_exporters.adoption.normalisation import taken_by
+from medkit_exporters.adoption.opening import Asked
 from medkit_exporters.adoption.pixels import PixelRule
 from medkit_exporters.adoption.taken import Taken, read_shape, rule_of_range
 from medkit_exporters.formats.tflite_file import attach_card, read, write
@@ -181,15 +182,8 @@ class _Interpreted:
         return floats if not scale else np.float32(scale) * (floats - np.float32(zero))
 
 
-def open_tflite(path: Path, size: tuple[int, int] | None = None) -> TFLiteFile:
+def open_tflite(path: Path, asked: Asked) -> TFLiteFile:
     """Open a lone TFLite file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    size
-        Width and height in pixels, for a file that leaves them free.
 
     Raises
     ------
@@ -198,7 +192,7 @@ def open_tflite(path: Path, size: tuple[int, int] | None = None) -> TFLiteFile:
     UsageError
         If it takes another size.
     """
-    return TFLiteFile(path, size)
+    return TFLiteFile(path, asked.size)
 
 
 def _sides(tensor: Any) -> list[int | None]:
