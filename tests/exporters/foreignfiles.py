@@ -131,7 +131,7 @@ def with_metadata(
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(_metadata(mean, std, listed), np.uint8)
+    buffer.data = np.frombuffer(metadata_table(mean, std, listed), np.uint8)
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = b"TFLITE_METADATA", len(model.buffers) - 1
@@ -143,7 +143,7 @@ def with_metadata(
     return stream.getvalue()
 
 
-def _metadata(mean: Sequence[float], std: Sequence[float], listed: str) -> bytes:
+def metadata_table(mean: Sequence[float], std: Sequence[float], listed: str) -> bytes:
     """Return a ModelMetadata table."""
     builder = flatbuffers.Builder(256)
 

@@ -327,7 +327,9 @@ def test_what_is_no_classifier_of_images_is_refused(
 
 def test_operators_of_tensorflow_are_refused_by_their_name(tmp_path: Path) -> None:
     content = converted(network(), "flex")
-    assert "needs the operator FlexIdentity, which LiteRT does not have" in refused(tmp_path, content)
+    assert "needs the operator FlexIdentity, which LiteRT does not have" in refused(
+        tmp_path, content
+    )
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
