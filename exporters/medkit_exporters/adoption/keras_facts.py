@@ -109,25 +109,24 @@ def sized(
     UsageError
         If neither tells, if they contradict each other, or if a side is not accepted.
     """
-    if size is None and (height is None or width is None):
+    wide, high = size or (width, height)
+    if wide is None or high is None:
         raise UsageError(
             f"{path} takes images of any size; say with --size WIDTHxHEIGHT which it was trained "
             "with, such as --size 224x224"
         )
-    asked_width, asked_height = size or (width, height)
-    if height not in (None, asked_height) or width not in (None, asked_width):
+    if height not in (None, high) or width not in (None, wide):
         raise UsageError(
             f"{path} takes images of {width or 'any'}x{height or 'any'} pixels, not of "
-            f"{asked_width}x{asked_height}; leave --size out"
+            f"{wide}x{high}; leave --size out"
         )
-    assert asked_width is not None and asked_height is not None
-    for side in (asked_width, asked_height):
+    for side in (wide, high):
         if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
             raise UsageError(
-                f"images of {asked_width}x{asked_height} pixels; accepted: sides of "
+                f"images of {wide}x{high} pixels; accepted: sides of "
                 f"{SMALLEST_SIDE} to {LARGEST_SIDE:,} pixels"
             )
-    return asked_height, asked_width
+    return high, wide
 
 
 def _taken(shape: tuple[Any, ...], path: Path) -> tuple[int | None, int | None, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from medkit.errors import ModelFileError, UsageError
 from medkit.extras import require
 from medkit.models.formats import load
+from medkit.models.runtimes.keras import import_tensorflow
 from medkit_exporters.adoption.base import OpenedModel
 
 
@@ -57,6 +58,8 @@ class Opener:
         UsageError
             If something is asked for that does not fit the file.
         """
+        if "tensorflow" in self.needs:
+            import_tensorflow("adopt a model")
         opened: OpenedModel = load(self.loads)(path, asked)
         return opened
 

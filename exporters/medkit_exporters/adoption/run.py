@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.division import SPLITS_NAME, divide, write_splits
-from medkit.datasets.own import labels_in, read_own_images
+from medkit.datasets.division import SPLITS_NAME, Splits, divide, write_splits
+from medkit.datasets.own import read_own_images
+from medkit.datasets.own_files import labels_in
 from medkit.datasets.sampling import check_seed, class_counts, stratified_sample, truth_of
-from medkit.datasets.splits import Splits, digest_of
+from medkit.datasets.splits import digest_of
 from medkit.errors import ModelFileError, UndecidedError
 from medkit.extras import require
 from medkit.files import check_writable, sha256_of
-from medkit.models.adoption import UNCALIBRATED, Adoption, MeasuredRule
+from medkit.models.adoption import SAME, UNCALIBRATED, Adoption
 from medkit.models.bundle import KERAS_NAME, Bundle, file_record
 from medkit.models.card import ModelCard
 from medkit.models.decisions import apply_temperature
@@ -55,7 +56,7 @@ from medkit_exporters.adoption.fitting import (
     fit,
     fixed_rules,
 )
-from medkit_exporters.adoption.measuring import IMAGES, SAME, Measured, Trials, find_rules
+from medkit_exporters.adoption.measuring import Measured, Trials, find_rules
 from medkit_exporters.adoption.opening import Asked, opener_for
 from medkit_exporters.adoption.options import AdoptOptions, AdoptResult
 from medkit_exporters.adoption.pixels import PIXEL_RULES, PixelRule, get_pixel_rule, rules_for
@@ -147,7 +148,7 @@ def _find(
         task, options.data, spellings=options.spellings, group_by=options.group_by
     )
     splits = divide(images, validation=_SHARE, test=_SHARE, seed=options.seed)
-    for line in (*images.remarks(), *splits.remarks):
+    for line in dict.fromkeys((*images.remarks(), *splits.remarks)):
         note(Remark(line))
     if "train" in images.parts and "validation" not in images.parts:
         note(
@@ -165,7 +166,7 @@ def _find(
 
     # The test part must tell how good the model is, so it takes no part in any choice.
     known = (*splits.validation, *splits.train)
-    drawn = stratified_sample(known, min(IMAGES, len(known)), options.seed)
+    drawn = stratified_sample(known, min(options.images, len(known)), options.seed)
     truth = truth_of(task, drawn)
     trials = Trials(predict, task.contract, drawn, truth)
     given = bool(options.pixels and options.resize)
@@ -315,7 +316,7 @@ def _manifest(
             pixels=found.pixels.name,
             calibrated=splits is not None,
             images=measured.images,
-            measured=tuple(MeasuredRule(**vars(each)) for each in measured.candidates),
+            measured=measured.candidates,
         ),
         files=files,
         exports=exports,
