@@ -214,6 +214,7 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
     """Open the bundles, and check that files and data can be read and written."""
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
+        bundle.check_original("export")
         if options.data is not None and not has_record(bundle):
             labels = Labels.of(bundle.task, options.spellings)
             check_layout(bundle.task, locate_dataset(bundle.task, options.data, labels), labels)

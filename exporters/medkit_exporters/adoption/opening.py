@@ -69,6 +69,8 @@ _KERAS_NEEDS = ("tensorflow", "keras", "h5py")
 OPENERS: list[Opener] = [
     Opener((".keras",), "medkit_exporters.adoption.keras_file:open_archive", _KERAS_NEEDS),
     Opener((".h5", ".hdf5"), "medkit_exporters.adoption.keras_file:open_hdf5", _KERAS_NEEDS),
+    Opener((".tflite",), "medkit_exporters.adoption.tflite_file:open_tflite", ("ai_edge_litert",)),
+    Opener((".onnx",), "medkit_exporters.adoption.onnx_file:open_onnx", ("onnx", "onnxruntime")),
 ]
 """Every kind of file that can be adopted."""
 

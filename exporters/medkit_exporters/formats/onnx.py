@@ -32,10 +32,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from medkit.models.card import ModelCard
-from medkit.models.formats import CARD_NAME, export_formats
 from medkit.models.operators.onnx import summarise
 from medkit.models.operators.summary import OperatorSummary
-from medkit.models.seal import sealed
 from medkit_exporters.formats.base import NetworkExporter, Tell, most_distorted
 from medkit_exporters.formats.onnx_edits import (
     cast_pixels,
@@ -45,7 +43,7 @@ from medkit_exporters.formats.onnx_edits import (
     keep_logits,
     take_raw_pixels,
 )
-from medkit_exporters.formats.onnx_final import with_final_ends
+from medkit_exporters.formats.onnx_final import attach_card, with_final_ends
 from medkit_exporters.quantize.branches import branch_ranges
 from medkit_exporters.quantize.source import Source
 from medkit_exporters.settings import Settings
@@ -75,9 +73,7 @@ class OnnxExporter(NetworkExporter):
 
     def attach_card(self, content: bytes, card: ModelCard) -> bytes:
         """Return a file, sealed, with a card as its metadata property named ``medkit``."""
-        model = onnx.load_from_string(content)
-        onnx.helper.set_model_props(model, {CARD_NAME: card.to_json()})
-        return sealed(model.SerializeToString(), export_formats()["onnx"].seal)
+        return attach_card(content, card)
 
     def summarise(self, content: bytes) -> OperatorSummary:
         """List what a file computes."""

@@ -1,7 +1,4 @@
-"""The ends of a TFLite file that any runtime can use: names, a signature, calibrated output.
-
-Importing this module imports Keras.
-"""
+"""The ends of a TFLite file that any runtime can use: names, a signature, calibrated output."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 from medkit.errors import ExportError
 from medkit.models.card import ModelCard
 from medkit.models.operators.summary import CALIBRATED_NAME
-from medkit_exporters.formats.base import IMAGE, PROBABILITIES, logit_factors
+from medkit_exporters.formats.ends import IMAGE, PROBABILITIES, logit_factors
 from medkit_exporters.formats.tflite_file import (
     add_operator,
     add_tensor,

@@ -38,6 +38,9 @@ LOGIT_COPIES_NAME, LOGITS_NAME = "logit_copies", "logits"
 CALIBRATED_NAME = "calibrated"
 """Output of the operator that divides the logits by the temperature."""
 
+PIXELS_NAME = "pixels"
+"""Output of the operators that make a network's input of bytes; a number may follow a slash."""
+
 _RAW = (1.0, 0)
 
 UNKNOWN_SHAPE = "its shapes are known only when it runs; not counted"
@@ -95,6 +98,8 @@ class Operator:
             return "the mean of the logits' copies lies between their 8-bit steps"
         if self.name == CALIBRATED_NAME and self.kind not in PRODUCTS:
             return "the temperature scales logits that are finer than 8 bits"
+        if self.name.partition("/")[0] == PIXELS_NAME and self.kind not in PRODUCTS:
+            return "bytes become the numbers that the network was trained to see"
         return ""
 
 
