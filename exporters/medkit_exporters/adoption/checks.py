@@ -13,7 +13,6 @@ from medkit_exporters.adoption.base import LOGITS, SIGMOID, SOFTMAX, ModelFacts
 from medkit_exporters.adoption.label_files import ACCEPTED, labels_beside, read_labels
 from medkit_exporters.adoption.options import AdoptOptions
 
-
 LEAST_IMAGES = 20
 """Images that must measure at least: of fewer, nothing can be told."""
 
@@ -200,7 +199,7 @@ def check_blind(options: AdoptOptions, facts: ModelFacts, known: tuple[str, ...]
         If pixel rule or resize are missing.
     """
     data = "or give labelled images with --data, which tell it by measuring"
-    if not options.pixels and not facts.takes_bytes:
+    if not options.pixels and facts.pixels is None and not facts.takes_bytes:
         raise UsageError(
             f"{options.model} does not tell which pixels it was trained on; say it with --pixels "
             f"({', '.join(known)}, or MEAN/STD), {data}"
