@@ -265,8 +265,8 @@ def find_rules(
         measured = trials.compared()
         raise UndecidedError(
             f"{measured.images} images do not tell which pixels the model was trained on: "
-            f"{_listed(alike)} measure alike; say which with --pixels, measure more with --images, or take "
-            "the best of them with --accept-tie",
+            f"{_listed(alike)} measure alike; say which with --pixels, measure more with --images, "
+            "or take the best of them with --accept-tie",
             measured,
         )
     rule = trials.best().rule
@@ -283,8 +283,8 @@ def find_rules(
     if len(tied) > 1 and not accept_tie:
         raise UndecidedError(
             f"{measured.images} images do not tell which resize the model was trained with: "
-            f"{_listed(tied)} measure alike; say which with --resize, measure more with --images, or take "
-            "the best of them with --accept-tie",
+            f"{_listed(tied)} measure alike; say which with --resize, measure more with --images, "
+            "or take the best of them with --accept-tie",
             measured,
         )
     best = trials.best()
