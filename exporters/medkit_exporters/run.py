@@ -14,8 +14,9 @@ from medkit.datasets.conflicts import deduplicated_mask
 from medkit.datasets.division import Splits
 from medkit.datasets.labels import Labels
 from medkit.datasets.location import check_layout, locate_dataset
+from medkit.datasets.recorded import has_record
 from medkit.datasets.sampling import check_seed, load_tensors
-from medkit.datasets.splits import FOREIGN_DATA, splits_of
+from medkit.datasets.splits import splits_of
 from medkit.defaults import CALIBRATION_IMAGES, MAX_DROP, PRECISION, SEED
 from medkit.errors import ExportError, UsageError
 from medkit.evaluation.metrics import evaluate_test_split
@@ -53,7 +54,7 @@ class ExportOptions:
     Attributes
     ----------
     tasks
-        Tasks to export; the built-in tasks by default.
+        Tasks to export, or their names; the built-in tasks by default.
     formats, precisions
         Every combination is written.
     data
@@ -75,7 +76,7 @@ class ExportOptions:
         :func:`medkit.datasets.labels.read_labels_map`.
     """
 
-    tasks: tuple[Task, ...] = tuple(TASKS.values())
+    tasks: tuple[Task | str, ...] = tuple(TASKS.values())
     formats: tuple[str, ...] = field(default_factory=lambda: tuple(known_exporters()))
     precisions: tuple[str, ...] = (PRECISION,)
     data: Path | None = None
@@ -167,9 +168,7 @@ def export_models(
         bundle, task = opened, opened.task.name
         note(f"{task}: loading {bundle.keras_path.name}")
         source, divided = open_source(bundle.keras_path), splits.get(task)
-        if divided is not None and not divided.as_trained:
-            note(Remark(f"{task}: {FOREIGN_DATA}"))
-        for line in divided.dataset.remarks() if divided is not None else ():
+        for line in divided.lines() if divided is not None else ():
             note(Remark(f"{task}: {line}"))
         if divided is None:
             note(Remark(f"{task}: without data nothing is compared; medkit parity does it"))
@@ -213,13 +212,12 @@ def _check_arguments(options: ExportOptions) -> list[KnownExporter]:
 
 def _open_bundles(options: ExportOptions) -> list[Bundle]:
     """Open the bundles, and check that files and data can be read and written."""
-    if options.data is not None:
-        for task in options.tasks:
-            labels = Labels.of(task, options.spellings)
-            check_layout(task, locate_dataset(task, options.data, labels), labels)
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
         bundle.check_original("export")
+        if options.data is not None and not has_record(bundle):
+            labels = Labels.of(bundle.task, options.spellings)
+            check_layout(bundle.task, locate_dataset(bundle.task, options.data, labels), labels)
         bundle.verify(bundle.keras_path)
         check_writable(bundle.folder)
     return bundles
@@ -279,7 +277,9 @@ def _keep(
         temporary.write_bytes(candidate.content)
         # It is loaded and run before it gets its name: no runtime might take it.
         milliseconds = time_one_image(temporary)
-        metrics = _measure(temporary, bundle, splits) if splits is not None else None
+        # One's own images may all have been for validation.
+        has_test = splits is not None and splits.test
+        metrics = _measure(temporary, bundle, splits) if splits and has_test else None
     record = file_record(path)
     entry = ExportEntry(
         bytes=record.bytes,

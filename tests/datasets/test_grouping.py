@@ -34,8 +34,8 @@ def test_an_image_without_a_group_is_an_error_with_an_example_and_the_count() ->
     with pytest.raises(UsageError) as caught:
         group_names(read_grouping("(p1)_"), "(p1)_", NAMES)
     assert str(caught.value) == (
-        "--group-by (p1)_ gives no group for 1 image of 3, such as dog/deep/p22_a.png; extend it to "
-        "all images"
+        "--group-by (p1)_ gives no group for 1 image of 3, such as dog/deep/p22_a.png; extend it "
+        "to all images"
     )
 
 

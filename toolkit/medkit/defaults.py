@@ -41,6 +41,9 @@ BENCHMARK_ROUNDS = 3
 RECIPE = "default"
 """The recipe that the shipped models were trained by."""
 
+MEASURED_IMAGES = 400
+"""Images on which ``medkit adopt`` measures pixels and resizes."""
+
 SEED = 0
 
 CALIBRATION_IMAGES = 256

@@ -13,6 +13,9 @@ from medkit_exporters.adoption.base import LOGITS, SIGMOID, SOFTMAX, ModelFacts
 from medkit_exporters.adoption.label_files import ACCEPTED, labels_beside, read_labels
 from medkit_exporters.adoption.options import AdoptOptions
 
+LEAST_IMAGES = 20
+"""Images that must measure at least: of fewer, nothing can be told."""
+
 
 def check_arguments(options: AdoptOptions) -> None:
     """Refuse arguments that cannot be obeyed, whatever the model is. No file is read.
@@ -32,8 +35,12 @@ def check_arguments(options: AdoptOptions) -> None:
             f"{unknown('resize', options.resize, RULES['resize'])}; docs/input.md says which "
             "library has which"
         )
+    if options.images < LEAST_IMAGES:
+        raise UsageError(
+            f"{options.images} images to measure with; accepted: {LEAST_IMAGES} or more"
+        )
     for path, option in ((options.labels, "--labels"), (options.trust_code, "--trust-code")):
-        if path is not None and not path.is_file():
+        if path is not None and (path.is_dir() or not path.exists()):
             raise UsageError(f"no file {path}, which {option} names; check the path")
 
 
@@ -192,7 +199,7 @@ def check_blind(options: AdoptOptions, facts: ModelFacts, known: tuple[str, ...]
         If pixel rule or resize are missing.
     """
     data = "or give labelled images with --data, which tell it by measuring"
-    if not options.pixels and not facts.takes_bytes:
+    if not options.pixels and facts.pixels is None and not facts.takes_bytes:
         raise UsageError(
             f"{options.model} does not tell which pixels it was trained on; say it with --pixels "
             f"({', '.join(known)}, or MEAN/STD), {data}"

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.datasets.division import Splits
 from medkit.datasets.layout import Item
 from medkit.datasets.sampling import read_pixels, truth_of
-from medkit.datasets.splits import Splits
 from medkit.defaults import BALANCED
 from medkit.errors import DatasetLayoutError, UsageError
 from medkit.evaluation.metrics import evaluate, evaluate_points
 from medkit.models.decisions import (
     apply_temperature,
     choose_points,
+    decide,
     fit_temperature,
     halfway_points,
 )
@@ -94,6 +95,10 @@ def fit(task: Task, splits: Splits, raw: Raw) -> Rules:
     truth = truth_of(task, splits.validation)
     given = _outputs(task, splits.validation, raw)
     temperature = fit_temperature(truth, given)
+    decided = decide(task, given, halfway_points(task)[BALANCED])
+    if np.array_equal(decided, truth):
+        # Where every image is right, the fit would make the model as sure as can be.
+        temperature = max(temperature, 1.0)
     calibrated = apply_temperature(given, temperature, multi_label=task.multi_label)
     points = choose_points(task, truth, calibrated)
     metrics = {"validation": evaluate_points(task, truth, calibrated, points)}

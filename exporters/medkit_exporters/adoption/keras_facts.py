@@ -70,13 +70,8 @@ def facts_of(network: Any, path: Path, size: tuple[int, int] | None) -> ModelFac
             raise ModelFileError(
                 f"{path} has {len(many)} {what}; accepted: models with one input and one output"
             )
-    height, width, channels = _taken(tuple(network.inputs[0].shape), path)
-    given = tuple(network.outputs[0].shape)
-    if len(given) != 2 or given[1] is None:
-        raise ModelFileError(
-            f"{path} gives values of shape {_shown(given)} for an image, which is no "
-            "classification; accepted: models that give one number for each label"
-        )
+    height, width, channels = read_input(tuple(network.inputs[0].shape), path)
+    outputs = read_outputs(tuple(network.outputs[0].shape), path)
     _check_weights(network, path)
     try:
         plain = flat(network)
@@ -85,14 +80,14 @@ def facts_of(network: Any, path: Path, size: tuple[int, int] | None) -> ModelFac
             raise ModelFileError(f"{path}: {error}") from error
         # A network by code of its own tells no layers; its numbers are all there is.
         height, width = sized(path, height, width, size)
-        ending = _ending_by_numbers(network, (height, width, channels))
+        ending = ending_by_numbers(network, (height, width, channels))
         count = network.count_params()
-        return ModelFacts(height, width, channels, given[1], ending, parameters=count)
+        return ModelFacts(height, width, channels, outputs, ending, parameters=count)
     ending = _ending_of(plain, path)
     return ModelFacts(
         *sized(path, height, width, size),
         channels=channels,
-        outputs=given[1],
+        outputs=outputs,
         ending=ending,
         takes_bytes=_takes_bytes(plain),
         parameters=network.count_params(),
@@ -109,29 +104,34 @@ def sized(
     UsageError
         If neither tells, if they contradict each other, or if a side is not accepted.
     """
-    if size is None and (height is None or width is None):
+    wide, high = size or (width, height)
+    if wide is None or high is None:
         raise UsageError(
             f"{path} takes images of any size; say with --size WIDTHxHEIGHT which it was trained "
             "with, such as --size 224x224"
         )
-    asked_width, asked_height = size or (width, height)
-    if height not in (None, asked_height) or width not in (None, asked_width):
+    if height not in (None, high) or width not in (None, wide):
         raise UsageError(
             f"{path} takes images of {width or 'any'}x{height or 'any'} pixels, not of "
-            f"{asked_width}x{asked_height}; leave --size out"
+            f"{wide}x{high}; leave --size out"
         )
-    assert asked_width is not None and asked_height is not None
-    for side in (asked_width, asked_height):
+    for side in (wide, high):
         if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
             raise UsageError(
-                f"images of {asked_width}x{asked_height} pixels; accepted: sides of "
+                f"images of {wide}x{high} pixels; accepted: sides of "
                 f"{SMALLEST_SIDE} to {LARGEST_SIDE:,} pixels"
             )
-    return asked_height, asked_width
+    return high, wide
 
 
-def _taken(shape: tuple[Any, ...], path: Path) -> tuple[int | None, int | None, int]:
-    """Return height, width and channels of the input."""
+def read_input(shape: tuple[Any, ...], path: Path) -> tuple[int | None, int | None, int]:
+    """Return height, width and channels of a model's input; ``None`` for a side that is free.
+
+    Raises
+    ------
+    ModelFileError
+        If it does not take grey or colour images, the channels last.
+    """
     if len(shape) != 4 or shape[3] not in (1, 3):
         hint = ""
         if len(shape) == 4 and shape[1] in (1, 3):
@@ -143,6 +143,22 @@ def _taken(shape: tuple[Any, ...], path: Path) -> tuple[int | None, int | None, 
             "(height, width, channels) with 1 (grey) or 3 channels (RGB)"
         )
     return shape[1], shape[2], shape[3]
+
+
+def read_outputs(shape: tuple[Any, ...], path: Path) -> int:
+    """Return the number of values that a model gives for an image.
+
+    Raises
+    ------
+    ModelFileError
+        If their shape is not that of a classification.
+    """
+    if len(shape) != 2 or shape[1] is None:
+        raise ModelFileError(
+            f"{path} gives values of shape {_shown(shape)} for an image, which is no "
+            "classification; accepted: models that give one number for each label"
+        )
+    return int(shape[1])
 
 
 def _shown(shape: tuple[Any, ...]) -> str:
@@ -178,7 +194,7 @@ def _ending_of(network: Any, path: Path) -> str:
     return _ENDINGS[name]
 
 
-def _ending_by_numbers(network: Any, shape: tuple[int, int, int]) -> str:
+def ending_by_numbers(network: Any, shape: tuple[int, int, int]) -> str:
     """Return what the outputs are, by those for noise of several ranges."""
     noise = np.random.default_rng(0).uniform(-1, 1, (16, *shape)).astype(np.float32)
     parts = [np.asarray(network(noise * scale, training=False)) for scale in (1.0, 255.0)]

@@ -9,7 +9,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from medkit.models.runtimes.keras_layers import foreign_objects, in_todays_form
 from medkit.training.archive import save_archive
 from medkit_exporters.adoption.base import LOGITS, ModelFacts
 from medkit_exporters.adoption.keras_facts import facts_of
+from medkit_exporters.adoption.lone_network import LoneNetwork
 from medkit_exporters.adoption.opening import Asked
 from medkit_exporters.adoption.pixels import PixelRule
 from medkit_exporters.adoption.trusted_code import classes_of
@@ -106,7 +107,7 @@ def _as_few(numbers: tuple[float, ...]) -> float | list[float]:
     return numbers[0] if len(set(numbers)) == 1 else list(numbers)
 
 
-def open_archive(path: Path, asked: Asked) -> KerasNetwork:
+def open_archive(path: Path, asked: Asked) -> KerasNetwork | LoneNetwork:
     """Open a ``.keras`` archive, of this version of Keras or as far as it can an earlier one.
 
     Raises
@@ -143,7 +144,7 @@ def open_archive(path: Path, asked: Asked) -> KerasNetwork:
     return _opened(path, asked, config, load)
 
 
-def open_hdf5(path: Path, asked: Asked) -> KerasNetwork:
+def open_hdf5(path: Path, asked: Asked) -> KerasNetwork | LoneNetwork:
     """Open an HDF5 file that Keras wrote before its archives.
 
     Raises
@@ -188,7 +189,7 @@ def _opened(
     load: Callable[[Mapping[str, Any]], Any],
     *,
     legacy: bool = False,
-) -> KerasNetwork:
+) -> KerasNetwork | LoneNetwork:
     """Check a configuration, load the network, and read what it tells."""
     foreign = dict(foreign_objects(config, legacy=legacy))
     custom: Mapping[str, Any] = {}
@@ -209,7 +210,9 @@ def _opened(
         ) from error
     facts = facts_of(network, path, asked.size)
     if custom:
-        from medkit_exporters.adoption.lone_network import LoneNetwork
-
-        return LoneNetwork(path, facts, network)
+        remark = (
+            "its own layers are not stored: it becomes a TFLite file of single precision, which "
+            "cannot be exported to 8 bits"
+        )
+        return LoneNetwork(path, replace(facts, remarks=(remark,)), network)
     return KerasNetwork(path, facts, network)

@@ -23,11 +23,9 @@ from medkit.images.contract import InputContract
 from medkit.images.pixels import image_to_tensor
 from medkit.images.reading import open_image
 from medkit.images.resize import GEOMETRIES, KERNELS
+from medkit.models.adoption import ALIKE, BEST, SAME, WORSE, MeasuredRule
 from medkit.models.decisions import apply_temperature, fit_temperature
 from medkit_exporters.adoption.pixels import PixelRule
-
-IMAGES = 400
-"""Images that measure, at most."""
 
 USUAL = (
     "squash:pillow-bilinear-antialias",
@@ -45,38 +43,9 @@ _CHUNK = 16
 _RESAMPLES, _LEVEL = 2000, 0.95
 _TINY = 1e-7
 
-BEST, ALIKE, SAME, WORSE = "best", "alike", "same", "worse"
-"""What a candidate is beside the best: within the noise of it, the very same pixels as one that
-is as good or better, or worse."""
-
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Takes values, float32 of shape (n, height, width, channels); gives probabilities at
 temperature 1, (n, labels)."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A pixel rule and a resize, and how good the model is under them.
-
-    Attributes
-    ----------
-    pixels, resize
-        Names of both rules.
-    accuracy
-        Share of the images whose likeliest label is right; in a multi-label
-        task, the mean over labels of whether 0.5 decides right. 0..1.
-    loss
-        Mean log loss of the true labels, under the temperature that suits the
-        candidate best: so it does not count how sure a model is of itself.
-    verdict
-        :data:`BEST`, :data:`ALIKE`, :data:`SAME` or :data:`WORSE`.
-    """
-
-    pixels: str
-    resize: str
-    accuracy: float
-    loss: float
-    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,9 +61,9 @@ class Measured:
     """
 
     images: int = 0
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[MeasuredRule, ...] = ()
 
-    def tied(self) -> tuple[Candidate, ...]:
+    def tied(self) -> tuple[MeasuredRule, ...]:
         """Return the candidates that the images do not tell from the best, and the best."""
         return tuple(each for each in self.candidates if each.verdict in (BEST, ALIKE))
 
@@ -158,7 +127,7 @@ class Trials:
                 for resize in wanted:
                     contract = replace(self._contract, resize=resize)
                     tensors = np.stack([image_to_tensor(image, contract) for image in images])
-                    content = hashlib.sha256(tensors).digest()
+                    content = hashlib.sha256(tensors.tobytes()).digest()
                     hashes[resize].update(content)
                     for rule, other in pairs:
                         if other != resize:
@@ -175,7 +144,7 @@ class Trials:
             )
 
     def best(self) -> Trial:
-        """Return the trial with the least loss; of the same pixels, the rule that is listed first."""
+        """Return the trial with the least loss; of equal ones, the first that was run."""
         return min(self._done.values(), key=lambda trial: float(trial.losses.mean()))
 
     def compared(self) -> Measured:
@@ -190,7 +159,7 @@ class Trials:
             pixels = trial.rule.name, trial.digest
             verdict = BEST if trial is best else self._verdict(trial, best)
             candidates.append(
-                Candidate(
+                MeasuredRule(
                     pixels=trial.rule.name,
                     resize=trial.resize,
                     accuracy=float(trial.right.mean()),
@@ -296,8 +265,8 @@ def find_rules(
         measured = trials.compared()
         raise UndecidedError(
             f"{measured.images} images do not tell which pixels the model was trained on: "
-            f"{_listed(alike)} measure alike; say which with --pixels, give more images, or take "
-            "the best of them with --accept-tie",
+            f"{_listed(alike)} measure alike; say which with --pixels, measure more with --images, "
+            "or take the best of them with --accept-tie",
             measured,
         )
     rule = trials.best().rule
@@ -314,8 +283,8 @@ def find_rules(
     if len(tied) > 1 and not accept_tie:
         raise UndecidedError(
             f"{measured.images} images do not tell which resize the model was trained with: "
-            f"{_listed(tied)} measure alike; say which with --resize, give more images, or take "
-            "the best of them with --accept-tie",
+            f"{_listed(tied)} measure alike; say which with --resize, measure more with --images, "
+            "or take the best of them with --accept-tie",
             measured,
         )
     best = trials.best()

@@ -8,6 +8,7 @@ from pathlib import Path
 from medkit.errors import ModelFileError, UsageError
 from medkit.extras import require
 from medkit.models.formats import load
+from medkit.models.runtimes.keras import import_tensorflow
 from medkit_exporters.adoption.base import OpenedModel
 
 
@@ -35,7 +36,7 @@ class Opener:
     Attributes
     ----------
     suffixes
-        Suffixes of the files, in small letters; empty for a folder.
+        Suffixes of the files, in small letters; an empty one for a folder.
     loads
         ``module:function`` that takes the path and an :class:`Asked`, and
         returns an :class:`~medkit_exporters.adoption.base.OpenedModel`.
@@ -57,17 +58,21 @@ class Opener:
         UsageError
             If something is asked for that does not fit the file.
         """
+        if "tensorflow" in self.needs:
+            import_tensorflow("adopt a model")
         opened: OpenedModel = load(self.loads)(path, asked)
         return opened
 
 
 _KERAS_NEEDS = ("tensorflow", "keras", "h5py")
+_HERE = "medkit_exporters.adoption"
 
 OPENERS: list[Opener] = [
-    Opener((".keras",), "medkit_exporters.adoption.keras_file:open_archive", _KERAS_NEEDS),
-    Opener((".h5", ".hdf5"), "medkit_exporters.adoption.keras_file:open_hdf5", _KERAS_NEEDS),
-    Opener((".tflite",), "medkit_exporters.adoption.tflite_file:open_tflite", ("ai_edge_litert",)),
-    Opener((".onnx",), "medkit_exporters.adoption.onnx_file:open_onnx", ("onnx", "onnxruntime")),
+    Opener((".keras",), f"{_HERE}.keras_file:open_archive", _KERAS_NEEDS),
+    Opener((".h5", ".hdf5"), f"{_HERE}.keras_file:open_hdf5", _KERAS_NEEDS),
+    Opener(("",), f"{_HERE}.saved_model:open_saved_model", _KERAS_NEEDS),
+    Opener((".tflite",), f"{_HERE}.tflite_file:open_tflite", ("ai_edge_litert",)),
+    Opener((".onnx",), f"{_HERE}.onnx_file:open_onnx", ("onnx", "onnxruntime")),
 ]
 """Every kind of file that can be adopted."""
 
@@ -86,13 +91,14 @@ def opener_for(path: Path) -> Opener:
     """
     if not path.exists():
         raise ModelFileError(f"no model file {path}; check the path")
-    suffix = "" if path.is_dir() else path.suffix.lower()
+    suffix = path.suffix.lower()
     for known in OPENERS:
-        if suffix in known.suffixes:
-            require(f"adopt a {suffix} file" if suffix else "adopt a SavedModel", *known.needs)
+        if (suffix in known.suffixes and path.is_file()) or (
+            "" in known.suffixes and path.is_dir()
+        ):
+            require("adopt such a model", *known.needs)
             return known
     accepted = ", ".join(each for known in OPENERS for each in known.suffixes if each)
     raise UsageError(
-        f"{path} is {'a folder' if path.is_dir() else 'no model file'} that medkit cannot adopt; "
-        f"accepted: {accepted}"
+        f"{path} is no model file; accepted: {accepted}, and the folder of a SavedModel"
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medkit.defaults import SEED
+from medkit.defaults import MEASURED_IMAGES, SEED
 from medkit.errors import UsageError
 from medkit.models.manifest import Manifest
 from medkit.tasks import TRAINED_VARIABLE, Task, user_folder
@@ -54,6 +54,8 @@ class AdoptOptions:
     out
         Folder in which the task's folder is made; ``None`` for the one that
         ``MEDKIT_TRAINED`` names, else the user's own.
+    images
+        Number of images that measure, at most.
     seed
         Decides the division, and which images measure.
     overwrite
@@ -75,6 +77,7 @@ class AdoptOptions:
     group_by: str | None = None
     spellings: Mapping[str, str] = field(default_factory=dict)
     out: Path | None = None
+    images: int = MEASURED_IMAGES
     seed: int = SEED
     overwrite: bool = False
 

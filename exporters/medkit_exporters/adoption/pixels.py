@@ -69,10 +69,13 @@ class PixelRule:
         return values.astype(np.float32) * factors + offsets
 
 
+BYTES = "0..255"
+"""The rule that leaves bytes as they are."""
+
 PIXEL_RULES: dict[str, PixelRule] = {
     rule.name: rule
     for rule in (
-        PixelRule("0..255"),
+        PixelRule(BYTES),
         PixelRule("0..1", (1 / 255,)),
         PixelRule("-1..1", (1 / 127.5,), (-1.0,)),
         PixelRule(

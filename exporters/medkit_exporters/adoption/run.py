@@ -8,20 +8,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.division import SPLITS_NAME, divide, write_splits
-from medkit.datasets.own import labels_in, read_own_images
+from medkit.datasets.division import SPLITS_NAME, Splits, divide, write_splits
+from medkit.datasets.own import read_own_images
+from medkit.datasets.own_files import labels_in
 from medkit.datasets.sampling import check_seed, class_counts, stratified_sample, truth_of
-from medkit.datasets.splits import Splits, digest_of
-from medkit.errors import ModelFileError, UndecidedError
+from medkit.datasets.splits import digest_of
+from medkit.errors import ModelFileError, UndecidedError, UsageError
 from medkit.extras import require
 from medkit.files import check_writable, sha256_of
-from medkit.models.adoption import UNCALIBRATED, Adoption, MeasuredRule
+from medkit.models.adoption import SAME, UNCALIBRATED, Adoption
 from medkit.models.bundle import KERAS_NAME, Bundle, file_record
 from medkit.models.card import ModelCard
 from medkit.models.decisions import apply_temperature
@@ -55,19 +57,22 @@ from medkit_exporters.adoption.fitting import (
     fit,
     fixed_rules,
 )
-from medkit_exporters.adoption.measuring import IMAGES, SAME, Measured, Trials, find_rules
+from medkit_exporters.adoption.measuring import Measured, Trials, find_rules
 from medkit_exporters.adoption.opening import Asked, opener_for
 from medkit_exporters.adoption.options import AdoptOptions, AdoptResult
-from medkit_exporters.adoption.pixels import PIXEL_RULES, PixelRule, get_pixel_rule, rules_for
+from medkit_exporters.adoption.pixels import (
+    BYTES,
+    PIXEL_RULES,
+    PixelRule,
+    get_pixel_rule,
+    rules_for,
+)
 
 MODULES = ("scipy", "sklearn", "jinja2", "tomli_w", "h5py")
 """Optional packages that every adoption needs, beside those of the file's kind."""
 
 _SHARE = 0.3
 """Share of the images for validation, and for the test, where their folders do not tell."""
-
-_ALIKE = 1e-4
-"""Largest difference of a probability between the model and the file that is written."""
 
 Note = Callable[[str], None]
 
@@ -129,7 +134,8 @@ def adopt_model(options: AdoptOptions, note: Note = lambda text: None) -> AdoptR
         get_pixel_rule(options.pixels, facts.channels)
     if options.data is None:
         check_blind(options, facts, tuple(rule.name for rule in rules_for(facts.channels)))
-        rule = get_pixel_rule(options.pixels or next(iter(PIXEL_RULES)), facts.channels)
+        told = facts.pixels or PIXEL_RULES[BYTES]
+        rule = get_pixel_rule(options.pixels, facts.channels) if options.pixels else told
         found = _Found(task, rule, fixed_rules(task), Measured(), None)
         note(Remark("without --data, temperature and operating points are not fitted"))
     else:
@@ -147,7 +153,7 @@ def _find(
         task, options.data, spellings=options.spellings, group_by=options.group_by
     )
     splits = divide(images, validation=_SHARE, test=_SHARE, seed=options.seed)
-    for line in (*images.remarks(), *splits.remarks):
+    for line in dict.fromkeys((*images.remarks(), *splits.remarks)):
         note(Remark(line))
     if "train" in images.parts and "validation" not in images.parts:
         note(
@@ -157,15 +163,14 @@ def _find(
             )
         )
     check_parts(task, splits)
-    channels = task.contract.channels
-    rules = (get_pixel_rule(options.pixels, channels),) if options.pixels else rules_for(channels)
 
     def predict(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return _probabilities(opened, values, ending)
 
+    rules = _rules_to_try(options, opened, task)
     # The test part must tell how good the model is, so it takes no part in any choice.
     known = (*splits.validation, *splits.train)
-    drawn = stratified_sample(known, min(IMAGES, len(known)), options.seed)
+    drawn = stratified_sample(known, min(options.images, len(known)), options.seed)
     truth = truth_of(task, drawn)
     trials = Trials(predict, task.contract, drawn, truth)
     given = bool(options.pixels and options.resize)
@@ -185,11 +190,12 @@ def _find(
                 f"{resize} is taken"
             )
         )
-    if opened.facts.takes_bytes and rule.name != next(iter(PIXEL_RULES)):
+    told = opened.facts.pixels or (PIXEL_RULES[BYTES] if opened.facts.takes_bytes else None)
+    if told is not None and rule != told:
         note(
             Remark(
-                f"the model begins with a normalisation of its own, and was measured best with "
-                f"pixels of {rule.name}"
+                f"the model tells that it takes pixels {told.name}, and is better with "
+                f"{rule.name}, which is taken"
             )
         )
     task = replace(task, contract=replace(task.contract, resize=resize))
@@ -197,6 +203,20 @@ def _find(
     note(f"fitting temperature and operating points, measuring {counted(held_out, 'image')}")
     fitted = fit(task, splits, lambda pixels: predict(rule.apply(pixels)))
     return _Found(task, rule, fitted, measured, splits)
+
+
+def _rules_to_try(options: AdoptOptions, opened: OpenedModel, task: Task) -> tuple[PixelRule, ...]:
+    """Return the pixel rule that was asked for, or all that the file can be fed by."""
+    channels = task.contract.channels
+    if options.pixels:
+        return (get_pixel_rule(options.pixels, channels),)
+    told = (opened.facts.pixels,) if opened.facts.pixels is not None else ()
+    fitting = []
+    for rule in dict.fromkeys((*rules_for(channels), *told)):
+        with suppress(UsageError):  # a file whose input are bytes takes nothing else
+            opened.predict(rule.apply(np.full((1, *task.contract.shape), 127, np.uint8)))
+            fitting.append(rule)
+    return tuple(fitting)
 
 
 def _probabilities(
@@ -253,7 +273,7 @@ def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) ->
     Raises
     ------
     ModelFileError
-        If a probability differs by more than :data:`_ALIKE`.
+        If a probability differs by more than the tolerance of the file.
     """
     written, shape = load_model(path), found.task.contract.shape
     noise = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
@@ -265,7 +285,7 @@ def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) ->
         multi_label=found.task.multi_label,
     )
     difference = float(np.abs(predict_all(written, images) - wanted).max())
-    if not difference <= _ALIKE:
+    if not difference <= opened.facts.tolerance:
         raise ModelFileError(
             f"{opened.path}: the file that was made of it gives probabilities that are off by "
             f"{difference:.2g}, so it was not kept; adopt another form of the model"
@@ -315,7 +335,7 @@ def _manifest(
             pixels=found.pixels.name,
             calibrated=splits is not None,
             images=measured.images,
-            measured=tuple(MeasuredRule(**vars(each)) for each in measured.candidates),
+            measured=measured.candidates,
         ),
         files=files,
         exports=exports,

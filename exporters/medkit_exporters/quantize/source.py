@@ -47,6 +47,10 @@ class Source:
 
     def check_ending(self) -> None:
         """Raise :class:`ExportError` unless the network ends in probabilities of its labels."""
+        _ = self._last
+
+    def check_kind(self) -> None:
+        """Raise :class:`ExportError` unless the last units decide labels as the card says."""
         last, labels = self._last, len(self.card.labels)
         activation = activation_of(last)
         if self.card.multi_label:
@@ -110,7 +114,7 @@ def open_source(path: Path) -> Source:
     """
     card = ModelCard.from_json(read_card(path), path)
     source = Source(path, card, load_keras(path))
-    source.check_ending()
+    source.check_kind()
     return source
 
 

@@ -58,6 +58,9 @@ class Splits:
         Whether validation and test are those of the training run, byte by byte.
     remarks
         Lines for people on the division.
+    held_out
+        Hashes of the images that a record lists for validation and test, also
+        of those that are not there; empty without a record.
     """
 
     dataset: Dataset
@@ -66,6 +69,11 @@ class Splits:
     test: tuple[Item, ...]
     as_trained: bool
     remarks: tuple[str, ...] = ()
+    held_out: frozenset[str] = frozenset()
+
+    def lines(self) -> list[str]:
+        """Return all lines for people: on the division, and on the images."""
+        return [*self.remarks, *self.dataset.remarks()]
 
 
 @dataclass(frozen=True)

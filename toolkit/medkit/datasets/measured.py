@@ -2,12 +2,141 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from medkit.datasets.folders import LabelledFolder, LeftOut, images_beside, read_labelled_folder
+from medkit.datasets.entries import is_folder, visible_folders
+from medkit.datasets.folders import (
+    LabelledFolder,
+    LeftOut,
+    images_beside,
+    read_labelled_folder,
+    summed_up,
+)
 from medkit.datasets.labels import Labels
-from medkit.datasets.location import Located
+from medkit.datasets.layout import Item, labelled_items
+from medkit.datasets.location import Located, locate, split_names
+from medkit.datasets.own import read_own_images
+from medkit.datasets.own_files import TEST, list_own_files
+from medkit.datasets.table import find_table
 from medkit.errors import DatasetLayoutError
+from medkit.tasks import Task
+
+
+@dataclass(frozen=True)
+class MeasuredFile:
+    """An image file that a model is measured on.
+
+    Attributes
+    ----------
+    path
+        The file.
+    name
+        Its path relative to the folder of the images, with forward slashes.
+    labels
+        Its labels: one, unless the task is a multi-label task.
+    """
+
+    path: Path
+    name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MeasuredFiles:
+    """The image files that a model is measured on, before any is opened.
+
+    Attributes
+    ----------
+    root
+        The folder that names are relative to.
+    files
+        The files.
+    left_out
+        Image files that have no label.
+    remarks
+        Lines for people, on images that are in or out though a reader might
+        not expect it.
+    """
+
+    root: Path
+    files: tuple[MeasuredFile, ...]
+    left_out: tuple[LeftOut, ...]
+    remarks: tuple[str, ...]
+
+
+def list_measured(task: Task, data: Path, labels: Labels) -> MeasuredFiles:
+    """List the images to measure a model on: those of class folders, or of a table of labels.
+
+    Of images in splits, those of the test split are listed.
+
+    Parameters
+    ----------
+    task
+        The task. A multi-label task takes a table.
+    data
+        Where they are.
+    labels
+        The names of the labels.
+
+    Raises
+    ------
+    DatasetLayoutError, UsageError
+        If there are none, or they do not fit the task.
+    """
+    if not reads_table(task, data, labels):
+        folder, remarks = read_measured(locate(task, data, labels), labels)
+        listed = (MeasuredFile(file.path, file.name, (file.label,)) for file in folder.files)
+        return MeasuredFiles(folder.root, tuple(listed), folder.left_out, remarks)
+    found = list_own_files(task, data, labels)
+    tested = [file for file in found.files if file.split == TEST]
+    return MeasuredFiles(
+        found.root,
+        tuple(MeasuredFile(file.path, file.name, file.labels) for file in tested or found.files),
+        found.left_out,
+        (*summed_up(found.left_out, found.passed_over), *labels.remarks(), *found.notes),
+    )
+
+
+def measured_items(
+    task: Task, data: Path, spellings: Mapping[str, str]
+) -> tuple[Path, tuple[Item, ...], tuple[str, ...]]:
+    """Return the images of :func:`list_measured` with their hashes.
+
+    Returns
+    -------
+    root, items, remarks
+        As :class:`MeasuredFiles` has them.
+
+    Raises
+    ------
+    DatasetLayoutError, UsageError
+        In the same cases; and if a file of a table cannot be decoded.
+    """
+    labels = Labels.of(task, spellings)
+    if reads_table(task, data, labels):
+        own = read_own_images(task, data, spellings=spellings)
+        return own.root, own.parts.get(TEST, own.items), tuple(own.remarks())
+    found = locate(task, data, labels)
+    folder, remarks = read_measured(found, labels)
+    split = split_names(task)[1]
+    return folder.root, labelled_items(task, found.root, folder.files, split=split), remarks
+
+
+def reads_table(task: Task, data: Path, labels: Labels) -> bool:
+    """Whether a table tells the labels of images, rather than the folders that they lie in.
+
+    A multi-label task takes nothing else. Any other takes a table that is
+    named, or that lies in a folder without class folders and splits.
+    """
+    if task.multi_label or find_table(data) is None:
+        return task.multi_label
+    splits = ("train", "test")
+    return not is_folder(data) or not any(
+        labels.label_of(folder.name) or folder.name.casefold() in splits
+        for folder in visible_folders(data)
+    )
 
 
 def read_measured(found: Located, labels: Labels) -> tuple[LabelledFolder, tuple[str, ...]]:

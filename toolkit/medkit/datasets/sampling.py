@@ -60,7 +60,7 @@ def split_validation(
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(n_splits=round(1 / fraction), shuffle=True, random_state=seed)
-    labels = [item.label for item in items]
+    labels = _strata(items)
     groups = [item.group for item in items]
     with warnings.catch_warnings():
         # A class with fewer images than folds is absent from some folds, which is accepted.
@@ -84,8 +84,9 @@ def stratified_sample(items: Sequence[Item], count: int, seed: int) -> tuple[Ite
     """
     rng = np.random.default_rng(seed)
     queues: dict[int, list[Item]] = defaultdict(list)
+    strata = _strata(items)
     for index in rng.permutation(len(items)):
-        queues[items[index].label].append(items[index])
+        queues[strata[index]].append(items[index])
     chosen: list[Item] = []
     while len(chosen) < count and any(queues.values()):
         for label in sorted(queues):
@@ -94,9 +95,21 @@ def stratified_sample(items: Sequence[Item], count: int, seed: int) -> tuple[Ite
     return tuple(chosen)
 
 
+def _strata(items: Sequence[Item]) -> list[int]:
+    """Return the label by which each image is drawn: of several, the one that the fewest have."""
+    counts = Counter(label for item in items for label in item.labels)
+    return [
+        min(item.labels, key=lambda label: (counts[label], label)) if item.labels else item.label
+        for item in items
+    ]
+
+
 def class_counts(task: Task, items: Sequence[Item]) -> dict[str, int]:
-    """Return the number of images of each label, in the task's order."""
-    counts = Counter(item.label for item in items)
+    """Return the number of images of each label, in the task's order.
+
+    An image of a multi-label task counts for each of its labels.
+    """
+    counts = Counter(label for item in items for label in item.labels or (item.label,))
     return {label: counts[index] for index, label in enumerate(task.labels)}
 
 
@@ -111,9 +124,16 @@ def truth_of(task: Task, items: Sequence[Item]) -> NDArray[np.int64]:
     """
     if not task.multi_label:
         return np.array([item.label for item in items], dtype=np.int64)
-    truth = np.zeros((len(items), len(task.labels)), dtype=np.int64)
-    for row, item in zip(truth, items, strict=True):
-        row[list(item.labels)] = 1
+    return truth_of_labels(task, [[task.labels[index] for index in item.labels] for item in items])
+
+
+def truth_of_labels(task: Task, labels: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Return the same for the names of each image's labels: one, but in a multi-label task."""
+    if not task.multi_label:
+        return np.array([task.labels.index(label) for (label,) in labels], dtype=np.int64)
+    truth = np.zeros((len(labels), len(task.labels)), dtype=np.int64)
+    for row, names in zip(truth, labels, strict=True):
+        row[[task.labels.index(name) for name in names]] = 1
     return truth
 
 

@@ -1,17 +1,20 @@
-"""The splits of a training run, made again from the manifest that the run left."""
+"""The splits of a model's data: made again from its manifest, or found again by their record."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medkit.datasets.conflicts import resolve_conflicts
-from medkit.datasets.division import Splits
+from medkit.datasets.division import Splits, divide
 from medkit.datasets.fingerprints import take_fingerprints
 from medkit.datasets.labels import Labels, name_as_bytes, nfc
 from medkit.datasets.layout import Item, labelled_files, read_dataset
 from medkit.datasets.location import locate_dataset
+from medkit.datasets.own import read_own_images
+from medkit.datasets.recorded import has_record, recorded_splits
 from medkit.datasets.sampling import split_validation
 from medkit.errors import UsageError
 from medkit.models.bundle import Bundle
@@ -25,7 +28,10 @@ FOREIGN_DATA = (
 
 
 def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = None) -> Splits:
-    """Divide a data set as the bundle's training run did, by the same recipe and seed.
+    """Divide a data set as it was divided for a bundle's model.
+
+    A data set of one's own is found again by the bundle's record; see
+    :mod:`medkit.datasets.recorded`. Else the same recipe and seed divide it again.
 
     Parameters
     ----------
@@ -33,7 +39,8 @@ def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = 
         Bundle of a model that medkit trained.
     data
         The data set, or a folder that holds it; see
-        :func:`medkit.datasets.location.locate_dataset`.
+        :func:`medkit.datasets.location.locate_dataset`. For one's own images,
+        see :func:`medkit.datasets.own.read_own_images`.
     spellings
         Other spellings of class folders; see
         :func:`medkit.datasets.labels.read_labels_map`.
@@ -42,11 +49,16 @@ def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = 
     ------
     DatasetLayoutError
         If ``data`` does not hold the task's data set.
+    ModelFileError
+        If the bundle's record is missing or damaged.
     UsageError
         If the task has no published data set, or if the manifest holds no
         recipe, as for a model that was trained elsewhere.
     """
     manifest = bundle.manifest
+    if has_record(bundle):
+        found = recorded_splits(bundle, data, spellings)
+        return found if found is not None else _divided_anew(bundle, data, spellings)
     if manifest.recipe is None:
         raise UsageError(
             f"{bundle.folder / MANIFEST_NAME} holds no recipe, so the splits of its training run "
@@ -72,7 +84,15 @@ def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = 
         for name, items in made.items()
         if items
     )
-    return Splits(dataset, train, validation, dataset.test, as_trained)
+    remarks = () if as_trained else (FOREIGN_DATA,)
+    return Splits(dataset, train, validation, dataset.test, as_trained, remarks)
+
+
+def _divided_anew(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None) -> Splits:
+    """Divide images of which the bundle's record has none."""
+    images = read_own_images(bundle.task, data, spellings=spellings)
+    splits = divide(images, seed=bundle.manifest.seed)
+    return replace(splits, as_trained=False, remarks=(FOREIGN_DATA, *splits.remarks))
 
 
 def digest_of(items: Sequence[Item]) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.folders import LeftOut, relative_name
+from medkit.datasets.folders import LeftOut
 from medkit.datasets.labels import Labels, check_labels
-from medkit.datasets.location import locate
-from medkit.datasets.measured import read_measured
+from medkit.datasets.measured import MeasuredFile, list_measured
+from medkit.datasets.recorded import without_seen
+from medkit.datasets.sampling import truth_of_labels
 from medkit.defaults import BALANCED
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.metrics import evaluate
@@ -23,6 +24,7 @@ from medkit.files import write_json
 from medkit.images.contract import InputContract
 from medkit.images.reading import load_tensor
 from medkit.models.bundle import load_bundle, task_beside
+from medkit.models.decisions import names_of
 from medkit.models.figures import Figures
 from medkit.models.formats import PRECISIONS
 from medkit.models.points import get_point
@@ -46,7 +48,10 @@ class EvaluateOptions:
     data
         A folder with a folder of images for each class, or for some of them;
         or a set with its split folders, whose test split is then used, or a
-        folder that holds one of these.
+        folder that holds one of these; or a table of labels, or a folder that
+        holds it as ``labels.csv``. A multi-label task takes a table. Images
+        that the record of the model's bundle lists for training or validation
+        are left out.
     runtime
         Name of a runtime: the bundle's file that it runs is used. ``litert``,
         ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
@@ -97,7 +102,8 @@ class Evaluation:
     names
         The images' names, relative to ``folder``.
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels).
     probabilities
         Shape (n, classes).
     """
@@ -132,7 +138,8 @@ def evaluate_folder(
     UsageError
         If the arguments cannot be obeyed. It is raised before an image is read.
     DatasetLayoutError
-        If the folder holds no class folder of the task, or images under others.
+        If the folder holds no class folder of the task, or images under others;
+        or only images that the model has seen.
     MissingExtraError
         If SciPy, scikit-learn or the model's runtime is not installed, before
         the model is loaded.
@@ -145,12 +152,11 @@ def evaluate_folder(
     if options.task is None:
         check_labels(options.spellings, task)
     labels = Labels.of(task, options.spellings)
-    listed, remarks = read_measured(locate(task, options.data, labels), labels)
+    listed = without_seen(list_measured(task, options.data, labels), model.path.parent, task)
     folder = listed.root
-    files = [(task.labels.index(file.label), file.path) for file in listed.files]
-    images = counted(len(files), "image")
+    images = counted(len(listed.files), "image")
     note(f"{task.name}: {images} through {model.path.name} on {model.runtime}")
-    read = _predict_files(model, files, folder)
+    read = _predict_files(model, task, listed.files)
     if not read.names:
         raise DatasetLayoutError(f"no image in {folder} can be decoded; check the files")
     if not np.isfinite(read.probabilities).all():
@@ -163,7 +169,7 @@ def evaluate_folder(
         figures=evaluate(task, read.labels, read.probabilities, point),
         unreadable=tuple(read.unreadable),
         left_out=listed.left_out,
-        remarks=remarks,
+        remarks=listed.remarks,
         names=tuple(read.names),
         labels=read.labels,
         probabilities=read.probabilities,
@@ -178,17 +184,20 @@ def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
             "file": item.file,
             "runtime": item.runtime,
             "folder": str(item.folder),
-            "figures": asdict(item.figures),
+            "figures": item.figures.to_dict(),
             "unreadable": [{"image": name, "error": error} for name, error in item.unreadable],
             "left_out": [{"image": each.name, "reason": each.reason} for each in item.left_out],
             "images": [
                 {
                     "image": name,
-                    "label": item.task.labels[label],
+                    "label": label,
                     "probabilities": dict(zip(item.task.labels, row, strict=True)),
                 }
                 for name, label, row in zip(
-                    item.names, item.labels.tolist(), item.probabilities.tolist(), strict=True
+                    item.names,
+                    names_of(item.task, item.labels),
+                    item.probabilities.tolist(),
+                    strict=True,
                 )
             ],
         }
@@ -238,29 +247,28 @@ class _Read:
     unreadable: list[tuple[str, str]]
 
 
-def _predict_files(model: Model, files: list[tuple[int, Path]], folder: Path) -> _Read:
+def _predict_files(model: Model, task: Task, files: Sequence[MeasuredFile]) -> _Read:
     """Run a model over labelled files, a part of them at a time."""
     contract = model.card.contract
     names: list[str] = []
-    labels: list[int] = []
+    labels: list[tuple[str, ...]] = []
     unreadable: list[tuple[str, str]] = []
     computed = [np.empty((0, len(model.card.labels)), np.float32)]
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), _IN_MEMORY):
             some = files[start : start + _IN_MEMORY]
             tensors = []
-            decoded = pool.map(partial(_decode, contract), (path for _, path in some))
-            for (label, path), tensor in zip(some, decoded, strict=True):
-                name = relative_name(path, folder)
+            decoded = pool.map(partial(_decode, contract), (file.path for file in some))
+            for file, tensor in zip(some, decoded, strict=True):
                 if isinstance(tensor, ImageError):
-                    unreadable.append((name, str(tensor)))
+                    unreadable.append((file.name, str(tensor)))
                     continue
                 tensors.append(tensor)
-                names.append(name)
-                labels.append(label)
+                names.append(file.name)
+                labels.append(file.labels)
             if tensors:
                 computed.append(predict_all(model, np.stack(tensors)))
-    return _Read(names, np.array(labels, dtype=np.int64), np.concatenate(computed), unreadable)
+    return _Read(names, truth_of_labels(task, labels), np.concatenate(computed), unreadable)
 
 
 def _decode(contract: InputContract, path: Path) -> NDArray[np.uint8] | ImageError:

@@ -19,9 +19,10 @@ from medkit.datasets.entries import is_hidden, is_image
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate
-from medkit.datasets.measured import read_measured
+from medkit.datasets.measured import list_measured, measured_items, read_measured, reads_table
+from medkit.datasets.recorded import has_record, recorded_splits
 from medkit.datasets.sampling import load_tensors
-from medkit.datasets.splits import FOREIGN_DATA, splits_of
+from medkit.datasets.splits import splits_of
 from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.comparison import Comparison, compare
 from medkit.evaluation.diagnosis import diagnose
@@ -263,6 +264,11 @@ class _Read:
 def _check_data(bundle: Bundle, options: ParityOptions) -> None:
     """Refuse labelled images that do not fit a task. No image is read."""
     task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
+    if has_record(bundle):
+        return  # its images are found by their bytes
+    if reads_table(task, options.data or Path(), labels):
+        list_measured(task, options.data or Path(), labels)
+        return
     found = locate(task, options.data or Path(), labels)
     if found.test is not None and task.layout is not None and bundle.manifest.recipe is not None:
         check_layout(task, found.root, labels)
@@ -292,23 +298,38 @@ def _images(bundle: Bundle, options: ParityOptions) -> _Read:
 def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read:
     """Read the test and the validation split of a training run's set, or a labelled folder."""
     task, labels = bundle.task, Labels.of(bundle.task, spellings)
-    found = locate(task, data, labels)
-    splits = None
     remarks: list[str] = []
-    if found.test is not None and task.layout is not None and bundle.manifest.recipe is not None:
-        splits = splits_of(bundle, data, spellings)
+    splits = _splits(bundle, data, spellings)
+    if splits is not None:
         items = (*splits.test, *splits.validation)
-        remarks += [FOREIGN_DATA] * (not splits.as_trained) + splits.dataset.remarks()
+        remarks += splits.lines()
+    elif reads_table(task, data, labels):
+        _, items, told = measured_items(task, data, spellings)
+        remarks += told
     else:
+        found = locate(task, data, labels)
         folder, lines = read_measured(found, labels)
         items = labelled_items(task, found.measured, folder.files)
         remarks += lines
     calibrated = any(entry.calibration for entry in bundle.manifest.exports.values())
-    if calibrated and (splits is None or not splits.as_trained):
+    if calibrated and not (splits and (splits.as_trained or splits.held_out)):
         remarks.append(ONLY_BYTES)
     pixels, truth = load_tensors(task, items, bundle.contract)
     images = Images([item.name for item in items], truth)
     return _Read(pixels, images, items, splits, tuple(remarks))
+
+
+def _splits(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> Splits | None:
+    """Return the splits of a training run's set; ``None`` for other labelled images."""
+    if has_record(bundle):
+        return recorded_splits(bundle, data, spellings)
+    labels = Labels.of(bundle.task, spellings)
+    if reads_table(bundle.task, data, labels):
+        return None
+    found = locate(bundle.task, data, labels)
+    if found.test is None or bundle.task.layout is None or bundle.manifest.recipe is None:
+        return None
+    return splits_of(bundle, data, spellings)
 
 
 def _broken_promises(bundle: Bundle, name: str) -> list[str]:
@@ -329,7 +350,9 @@ def _broken_hygiene(calibration: Calibration | None, read: _Read) -> list[str]:
     splits = read.splits
     measured = read.items if splits is None or splits.as_trained else splits.test
     held_out = {item.sha256: item.name for item in measured}
-    if splits is not None and splits.as_trained:
+    if splits is not None and splits.held_out:
+        strangers = [sha256 for sha256 in calibration.files if sha256 in splits.held_out]
+    elif splits is not None and splits.as_trained:
         train = {item.sha256 for item in splits.train}
         strangers = [sha256 for sha256 in calibration.files if sha256 not in train]
     else:

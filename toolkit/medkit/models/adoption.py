@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 UNCALIBRATED = "nothing: uncalibrated"
 """What temperature and operating points were chosen on if there were no labelled images."""
+
+
+BEST, ALIKE, SAME, WORSE = "best", "alike", "same", "worse"
+"""What a rule is beside the best: within the noise of it, the very same pixels as one that is as
+good or better, or worse."""
+
+_SHOWN = 8
+"""Rules that a table shows, beside those that are not worse and the best of each pixel rule."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +26,13 @@ class MeasuredRule:
     pixels, resize
         Names of both.
     accuracy
-        Share of the images whose label was right, 0..1; in a multi-label task
-        of the labels.
+        Share of the images whose likeliest label is right; in a multi-label
+        task, of the labels that 0.5 decides right. 0..1.
     loss
-        Mean log loss of the true labels.
+        Mean log loss of the true labels, under the temperature that suits the
+        rule best: so it does not count how sure a model is of itself.
     verdict
-        What it is beside the best; see
-        :class:`medkit_exporters.adoption.measuring.Candidate`.
+        :data:`BEST`, :data:`ALIKE`, :data:`SAME` or :data:`WORSE`.
     """
 
     pixels: str
@@ -58,3 +67,22 @@ class Adoption:
     calibrated: bool
     images: int = 0
     measured: tuple[MeasuredRule, ...] = ()
+
+
+def worth_showing(measured: Sequence[MeasuredRule]) -> list[MeasuredRule]:
+    """Return the rules for a table: the first, those like the best, and each pixel rule's best.
+
+    Of several that make the same pixels, only the first is among them.
+
+    Parameters
+    ----------
+    measured
+        The rules, the best first.
+    """
+    shown, pixels = [], set()
+    for place, each in enumerate(measured):
+        told = each.verdict in (BEST, ALIKE)
+        if each.verdict != SAME and (place < _SHOWN or told or each.pixels not in pixels):
+            shown.append(each)
+        pixels.add(each.pixels)
+    return shown

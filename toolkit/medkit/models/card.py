@@ -22,6 +22,7 @@ from medkit.models.points import (
     check_points,
     check_temperature,
     name_points,
+    stored_points,
 )
 from medkit.records import read_record
 from medkit.tasks import TASKS, Task
@@ -88,11 +89,10 @@ class ModelCard:
 
     def to_json(self) -> str:
         """Return the card as the JSON text that goes into a file."""
-        points = {name: point.to_dict() for name, point in self.operating_points.items()}
         stored = {
             **asdict(self),
             "contract": self.contract.to_dict(),
-            "operating_points": points,
+            "operating_points": stored_points(self.operating_points),
         }
         if self.calibrated:
             del stored["calibrated"]  # as versions that do not know the word write it

@@ -55,6 +55,11 @@ class OperatingPoint:
 OperatingPoints = dict[str, OperatingPoint]
 
 
+def stored_points(points: OperatingPoints) -> dict[str, Any]:
+    """Return operating points as files hold them, by name."""
+    return {name: point.to_dict() for name, point in points.items()}
+
+
 def name_points(stored: dict[str, Any]) -> dict[str, Any]:
     """Return stored operating points, whose keys are their names, each with its name inside.
 
@@ -74,29 +79,22 @@ def name_points(stored: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def stored_points(points: OperatingPoints) -> dict[str, Any]:
-    """Return operating points for JSON."""
-    return {name: point.to_dict() for name, point in points.items()}
-
-
-def with_point_names(stored: Any) -> Any:
-    """Return a parsed manifest whose operating points, and its exports', know their names.
-
-    What holds none is returned as it is; whoever reads it tells what is wrong.
-    """
-    if not isinstance(stored, dict):
-        return stored
-    named = dict(_named(stored))
-    exports = named.get("exports")
-    if isinstance(exports, dict):
-        named["exports"] = {name: _named(entry) for name, entry in exports.items()}
-    return named
-
-
-def _named(stored: Any) -> Any:
+def with_named_points(stored: Any) -> Any:
+    """Return a parsed record with :func:`name_points` of the operating points that it holds."""
     if not isinstance(stored, dict) or not isinstance(stored.get("operating_points"), dict):
         return stored
     return {**stored, "operating_points": name_points(stored["operating_points"])}
+
+
+def with_point_names(stored: Any) -> Any:
+    """Return a parsed manifest with :func:`name_points` of its own and of its exports."""
+    if not isinstance(stored, dict):
+        return stored
+    named = dict(with_named_points(stored))
+    exports = named.get("exports")
+    if isinstance(exports, dict):
+        named["exports"] = {name: with_named_points(entry) for name, entry in exports.items()}
+    return named
 
 
 def check_points(points: OperatingPoints, labels: Sequence[str]) -> None:

@@ -10,13 +10,20 @@ import numpy as np
 from medkit.defaults import BALANCED
 from medkit.evaluation.comparison import Comparison
 from medkit.evaluation.flips import Flip
+from medkit.evaluation.intervals import has_label
 from medkit.evaluation.parity import Evidence, Parity
 from medkit.extras import require
 from medkit.files import write_text
 from medkit.models.decisions import decide
 from medkit.models.manifest import RungRecord
 from medkit.reports.html import picture_uri, png_uri, render
-from medkit.reports.plots import plot_agreement, plot_roc_overlay, png_bytes
+from medkit.reports.plots import (
+    plot_agreement,
+    plot_roc_overlay,
+    png_bytes,
+    shown_label,
+    threshold_of,
+)
 from medkit.tasks import Task
 
 MOST_FLIPS = 48
@@ -87,7 +94,7 @@ def _task_section(evidence: Evidence, comparisons: tuple[Comparison, ...]) -> Ta
     task, images = evidence.bundle.task, evidence.images
     roc = None
     known = images.labels
-    if known is not None and 0 < (known == task.labels.index(task.alert)).sum() < len(known):
+    if known is not None and 0 < has_label(known, shown_label(task, known)).sum() < len(known):
         models = {"original": evidence.original.probabilities}
         models |= {
             name: found.probabilities
@@ -126,6 +133,7 @@ def _scatter(evidence: Evidence, item: Comparison) -> str:
     turned = decide(task, original.probabilities, points[0]) != decide(
         task, export.probabilities, points[1]
     )
-    thresholds = points[0].threshold, points[1].threshold
+    alert = task.alert_index
+    thresholds = [None if alert is None else threshold_of(task, point, alert) for point in points]
     figure = plot_agreement(task, original.probabilities, export.probabilities, thresholds, turned)
     return png_uri(png_bytes(figure))

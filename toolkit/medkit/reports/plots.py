@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.evaluation.intervals import roc_band
+from medkit.evaluation.intervals import has_label, roc_band
 from medkit.extras import require
 from medkit.files import replacing
-from medkit.models.figures import Figures
+from medkit.models.figures import OUTCOMES, Figures
 from medkit.models.manifest import EpochRecord
-from medkit.models.points import OperatingPoints
+from medkit.models.points import OperatingPoint, OperatingPoints
 from medkit.tasks import Task
 from medkit.wording import counted
 
@@ -77,7 +77,8 @@ def plot_roc(
     task
         The task.
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels).
     probabilities
         Shape (n, classes).
     points
@@ -95,31 +96,32 @@ def plot_roc(
     shown = [
         i
         for i in classes
-        if task.positive in (None, task.labels[i]) and 0 < (labels == i).sum() < len(labels)
+        if task.positive in (None, task.labels[i]) and 0 < has_label(labels, i).sum() < len(labels)
     ]
     for number, index in enumerate(shown):
-        truth, scores = labels == index, probabilities[:, index]
+        truth, scores = has_label(labels, index), probabilities[:, index]
         false_rate, true_rate, _ = roc_curve(truth, scores)
         area = roc_auc_score(truth, scores)
-        colour = _BLUE if task.binary else colormaps["tab10"](number)
+        colour = _BLUE if task.binary else colormaps["tab10"](number % 10)
         name = f"{task.labels[index]} (AUC {area:.3f})"
         axes.plot(false_rate, true_rate, color=colour, label=name)
         if task.labels[index] == task.alert:
             grid, low, high = roc_band(truth, scores.astype(np.float64))
             axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
         chosen_here = [
-            (point.name, point.threshold)
+            (point.name, threshold)
             for point in points.values()
-            if point.label == task.labels[index] and point.threshold is not None
+            if (threshold := threshold_of(task, point, index)) is not None
         ]
         for marker, (point, threshold) in zip("os", chosen_here, strict=False):
             chosen = scores >= threshold
+            told = f"{point}, from {threshold:.3f}"
             axes.plot(
                 chosen[~truth].mean(),
                 chosen[truth].mean(),
                 marker,
                 color=_ORANGE if task.binary else colour,
-                label=f"{point}, from {threshold:.3f}",
+                label=None if task.multi_label else told,  # as many as there are labels
             )
     axes.set(
         title=f"ROC on {images} ({counted(len(labels), 'image')})",
@@ -133,14 +135,23 @@ def plot_roc(
     return figure
 
 
+def threshold_of(task: Task, point: OperatingPoint, label: int) -> float | None:
+    """Return the threshold that an operating point has for a label; ``None`` for none."""
+    if point.thresholds is not None:
+        return point.thresholds[label]
+    return point.threshold if point.label == task.labels[label] else None
+
+
 def plot_agreement(
     task: Task,
     original: NDArray[np.float32],
     export: NDArray[np.float32],
-    thresholds: tuple[float | None, float | None],
+    thresholds: Sequence[float | None],
     turned: NDArray[np.bool_],
 ) -> Any:
     """Draw the alert label's probability by an export against that by its original.
+
+    Without an alert label, that of every label is drawn.
 
     Parameters
     ----------
@@ -151,9 +162,13 @@ def plot_agreement(
     thresholds
         Thresholds of the operating point for the original and the export; ``None`` for none.
     turned
-        Whether each image is decided differently, shape (n,).
+        Whether each image is decided differently, shape (n,); in a
+        multi-label task each label of it, shape (n, labels).
     """
-    alert = task.labels.index(task.alert)
+    alert = task.alert_index
+    shown = slice(None) if alert is None else [alert]
+    given, made = original[:, shown].ravel(), export[:, shown].ravel()
+    turned = turned[:, shown].ravel() if turned.ndim == 2 else turned
     figure = _figure(4.4, 4.2)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
@@ -161,14 +176,21 @@ def plot_agreement(
         (~turned, _BLUE, "decided alike"),
         (turned, _ORANGE, "decided differently"),
     ):
-        x, y = original[chosen, alert], export[chosen, alert]
-        axes.plot(x, y, "o", ms=3.5, alpha=0.55, color=colour, label=f"{name} ({chosen.sum()})")
+        axes.plot(
+            given[chosen],
+            made[chosen],
+            "o",
+            ms=3.5,
+            alpha=0.55,
+            color=colour,
+            label=f"{name} ({chosen.sum()})",
+        )
     for threshold, draw in zip(thresholds, (axes.axvline, axes.axhline), strict=True):
         if threshold is not None:
             draw(threshold, color=_GREY, linewidth=0.8)
     axes.set(
         xlabel="original", ylabel="export", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02),
-        title=f"Probability of {task.alert}",
+        title=f"Probability of {task.alert or 'each label'}",
     )  # fmt: skip
     axes.legend(fontsize=8, loc="upper left")
     return figure
@@ -179,26 +201,29 @@ def plot_roc_overlay(
 ) -> Any:
     """Draw the alert label's ROC curves of several models in one plot.
 
+    Without an alert label, those of :func:`shown_label` are drawn.
+
     Parameters
     ----------
     task
         The task.
     labels
-        True label indices, shape (n,).
+        True label indices, shape (n,); in a multi-label task 0 and 1, shape
+        (n, labels).
     models
         Probabilities, shape (n, classes), by name; the first is the original.
     """
     from matplotlib import colormaps
     from sklearn.metrics import roc_auc_score, roc_curve
 
-    alert = task.labels.index(task.alert)
+    shown = shown_label(task, labels)
     figure = _figure(4.8, 4.2)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1)
     for number, (name, scores) in enumerate(models.items()):
-        truth = labels == alert
-        false_rate, true_rate, _ = roc_curve(truth, scores[:, alert])
-        area = roc_auc_score(truth, scores[:, alert])
+        truth = has_label(labels, shown)
+        false_rate, true_rate, _ = roc_curve(truth, scores[:, shown])
+        area = roc_auc_score(truth, scores[:, shown])
         axes.plot(
             false_rate,
             true_rate,
@@ -207,16 +232,35 @@ def plot_roc_overlay(
             alpha=0.5 if number == 0 else 0.9,
             label=f"{name} (AUC {area:.4f})",
         )
-    axes.set(title=f"ROC of {task.alert}", xlabel="1 - specificity", ylabel="sensitivity")
+    axes.set(title=f"ROC of {task.labels[shown]}", xlabel="1 - specificity", ylabel="sensitivity")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7.5, loc="lower right")
     return figure
 
 
+def shown_label(task: Task, labels: NDArray[np.int64]) -> int:
+    """Return the index of the alert label, or else of the label that the most images have."""
+    if task.alert_index is not None:
+        return task.alert_index
+    return int(labels.sum(axis=0).argmax())
+
+
 def plot_confusion(task: Task, confusion: Sequence[Sequence[int]], images: str = OFFICIAL) -> Any:
-    """Draw a confusion matrix: rows true, columns decided, shaded by share of the row."""
+    """Draw a confusion matrix: rows true, columns decided, shaded by share of the row.
+
+    Of a multi-label task, draw what became of each label; see
+    :data:`medkit.models.figures.OUTCOMES`. It is shaded by share of the images
+    that have the label, and of those that have not.
+    """
     matrix = np.array(confusion)
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    if task.multi_label:
+        sides = matrix.reshape(len(matrix), 2, 2)
+        share = (sides / np.maximum(sides.sum(axis=2, keepdims=True), 1)).reshape(matrix.shape)
+        total = matrix[0].sum()
+    else:
+        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        total = matrix.sum()
+    columns: Sequence[str] = OUTCOMES if task.multi_label else task.labels
     size = 4.2 if task.binary else 7.4
     figure = _figure(size, size * 0.92)
     axes = figure.subplots()
@@ -224,21 +268,29 @@ def plot_confusion(task: Task, confusion: Sequence[Sequence[int]], images: str =
     for row, column in np.ndindex(*matrix.shape):
         colour = "white" if share[row, column] > 0.6 else "black"
         axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
-    ticks = range(len(task.labels))
     axes.set_xticks(
-        ticks,
-        task.labels,
+        range(len(columns)),
+        columns,
         rotation=0 if task.binary else 40,
         ha="center" if task.binary else "right",
     )
-    axes.set_yticks(ticks, task.labels)
-    title = f"{images[:1].upper()}{images[1:]} ({counted(int(matrix.sum()), 'image')})"
+    axes.set_yticks(range(len(task.labels)), task.labels)
+    title = f"{images[:1].upper()}{images[1:]} ({counted(int(total), 'image')})"
     axes.set(title=title, xlabel="decided", ylabel="true")
+    if task.multi_label:
+        axes.set(xlabel="what became of it", ylabel="label")
     return figure
 
 
 def plot_reliability(figures: Figures) -> Any:
-    """Draw how often decisions are right against the confidence of the network in them."""
+    """Draw how often decisions are right against the confidence of the network in them.
+
+    Of a multi-label task, draw how often images have a label against its probability.
+    """
+    what, told, right_is = "images", "probability of the likeliest label", "share that is right"
+    if figures.thresholds is not None:
+        what, told = "labels of images", "probability of a label"
+        right_is = "share of images that have it"
     figure = _figure(5.2, 4.6)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle=":", linewidth=1, label="as sure as right")
@@ -249,12 +301,12 @@ def plot_reliability(figures: Figures) -> Any:
         axes.text(entry.lower + width / 2, 0.02, entry.images, ha="center", fontsize=7.5)
     confidence = [entry.confidence for entry in bins]
     right = [entry.accuracy for entry in bins]
-    axes.plot(confidence, right, "o-", ms=4, color=_ORANGE, label="images (their number below)")
+    axes.plot(confidence, right, "o-", ms=4, color=_ORANGE, label=f"{what} (their number below)")
     error = figures.calibration_error
     axes.set(
         title="Reliability" if error is None else f"Reliability, calibration error {error:.3f}",
-        xlabel="probability of the likeliest label",
-        ylabel="share that is right",
+        xlabel=told,
+        ylabel=right_is,
         xlim=(0, 1),
         ylim=(0, 1.02),
     )

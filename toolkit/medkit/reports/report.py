@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.labels import Labels
-from medkit.datasets.layout import Item, labelled_items
-from medkit.datasets.location import locate, split_names
-from medkit.datasets.measured import read_measured
+from medkit.datasets.layout import Item
+from medkit.datasets.measured import measured_items
+from medkit.datasets.recorded import has_record, recorded_splits, unseen_items
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import digest_of
 from medkit.defaults import BALANCED
@@ -21,7 +20,7 @@ from medkit.evaluation.metrics import evaluate
 from medkit.extras import require
 from medkit.files import write_text
 from medkit.models.bundle import Bundle, find_bundle, load_bundle
-from medkit.models.decisions import decide
+from medkit.models.decisions import Decisions, decide, marks, names_of
 from medkit.models.figures import Figures
 from medkit.models.manifest import Manifest
 from medkit.models.runtimes.base import predict_all
@@ -105,9 +104,10 @@ class Mistake:
     name
         The file.
     truth, decided
-        The labels.
-    confidence
-        Probability of the decided label, 0..1.
+        The labels, as text; in a multi-label task all of the image, or none.
+    label, confidence
+        The label that is explained, and its probability, 0..1: the decided
+        one; in a multi-label task the one that is the most wrong.
     image, heat
         Addresses of the image, and of the image under its heat map; the
         latter is empty for a network that has no maps.
@@ -116,6 +116,7 @@ class Mistake:
     name: str
     truth: str
     decided: str
+    label: str
     confidence: float
     image: str
     heat: str
@@ -254,12 +255,16 @@ def _measure(
     bundle: Bundle, options: ReportOptions, origin: Origin, note: Callable[[str], None]
 ) -> Measured:
     """Run the original over labelled images, and draw what it decides."""
-    task, labels = bundle.task, Labels.of(bundle.task, options.spellings)
-    found = locate(task, options.data or Path(), labels)
-    folder, remarks = read_measured(found, labels)
-    items = labelled_items(task, found.root, folder.files, split=split_names(task)[1])
+    task, data = bundle.task, options.data or Path()
+    splits = recorded_splits(bundle, data, options.spellings) if has_record(bundle) else None
+    remarks: tuple[str, ...]
+    if splits is not None and splits.test:
+        root, items, remarks = data, splits.test, tuple(splits.lines())
+    else:
+        root, items, remarks = measured_items(task, data, options.spellings)
+        items = unseen_items(items, bundle.folder, task)
     official = digest_of(items) == bundle.manifest.data.sha256.get("test")
-    name = origin.test if official else f"the images of {folder.root.resolve().name}"
+    name = origin.test if official else f"the images of {root.resolve().name}"
     bundle.verify(bundle.keras_path)
     note(f"{task.name}: {len(items)} images through the original")
     images, truth = load_tensors(task, items, bundle.contract)
@@ -322,23 +327,46 @@ def _mistakes(
 
     task = bundle.task
     decided = decide(task, probabilities, bundle.operating_points[BALANCED])
-    confidence = probabilities[np.arange(len(decided)), decided]
-    wrong = np.flatnonzero(decided != labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    wrong = (marks(task, decided) != marks(task, labels)).any(axis=1)
+    explained, surest = _explained(decided, labels, probabilities)
+    candidates = np.flatnonzero(wrong)
+    worst = candidates[np.argsort(-surest[candidates], kind="stable")][:MISTAKES]
     if not len(worst):
         return []
-    heat = heat_maps(model.network, images[worst], decided[worst])
+    heat = heat_maps(model.network, images[worst], explained[worst])
+    truths, names = names_of(task, labels), names_of(task, decided)
     return [
         Mistake(
             name=items[index].name,
-            truth=task.labels[labels[index]],
-            decided=task.labels[decided[index]],
-            confidence=float(confidence[index]),
+            truth=truths[index],
+            decided=names[index],
+            label=task.labels[explained[index]],
+            confidence=float(probabilities[index, explained[index]]),
             image=picture_uri(images[index]),
             heat="" if heat is None else picture_uri(overlay(images[index], heat[place])),
         )
         for place, index in enumerate(worst.tolist())
     ]
+
+
+def _explained(
+    decided: Decisions, labels: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the label that explains each mistake, and how sure the original was of it.
+
+    It is the decided one; in a multi-label task, of those decided wrongly the
+    one whose probability is the farthest from the truth.
+
+    Returns
+    -------
+    labels, surest
+        Shape (n,) each; what they hold of images without a mistake means nothing.
+    """
+    if decided.ndim == 2:
+        off = np.where(decided != (labels == 1), np.abs(probabilities - labels), -1)
+        return off.argmax(axis=1), off.max(axis=1).astype(np.float32)
+    chosen = decided.astype(np.int64)
+    return chosen, probabilities[np.arange(len(chosen)), chosen]
 
 
 def overlay(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from medkit.defaults import BALANCED
 from medkit.evaluation.metrics import DEDUPLICATED
+from medkit.evaluation.multilabel import mean_over
 from medkit.models.bundle import KERAS_NAME
 from medkit.models.figures import Bounds, Figures, Metrics
 from medkit.models.manifest import Manifest
@@ -133,15 +134,16 @@ def figure_rows(task: Task, columns: Sequence[Column]) -> list[Row]:
         cells = ("-" if each is None else with_interval(*measured(each)) for each in found)
         return Row(name, tuple(cells))
 
-    area = "AUC" if task.binary else "macro AUC"
+    area = "AUC" if task.binary else "mean AUC" if task.multi_label else "macro AUC"
+    of_alert = f" for {task.alert}" if task.alert else ", mean of the labels"
     rows = [
         Row("size", tuple(f"{column.bytes / 1e6:.2f} MB" for column in columns)),
         *([Row("test images", counts("test"))] if len(counts_measured(columns)) > 1 else []),
-        row("accuracy", _accuracy),
+        row(accuracy_of(task), _accuracy),
         row("balanced accuracy", lambda f: (f.balanced_accuracy, f.intervals.balanced_accuracy)),
         row(area, _area),
-        row(f"sensitivity for {task.alert}", lambda f: _sensitivity(f, task.alert)),
-        row(f"specificity for {task.alert}", lambda f: _specificity(f, task.alert)),
+        row(f"sensitivity{of_alert}", lambda f: _sensitivity(f, task.alert)),
+        row(f"specificity{of_alert}", lambda f: _specificity(f, task.alert)),
         row(
             "expected calibration error",
             lambda f: (f.calibration_error, f.intervals.calibration_error),
@@ -166,7 +168,7 @@ def class_rows(task: Task, figures: Figures) -> list[ClassRow]:
     return [
         ClassRow(
             label=label,
-            images=str(sum(figures.confusion[index])),
+            images=str(figures.images_of(index)),
             sensitivity=with_interval(*_sensitivity(figures, label)),
             specificity=with_interval(*_specificity(figures, label)),
             auc=with_interval(figures.class_auc.get(label), None),
@@ -180,15 +182,26 @@ def point_rows(task: Task, points: dict[str, Figures]) -> list[PointRow]:
     return [
         PointRow(
             name=name,
-            rule="the likeliest label"
-            if figures.threshold is None
-            else f"{task.alert} from {figures.threshold:.3f}",
+            rule=_rule(task, figures),
             sensitivity=with_interval(*_sensitivity(figures, task.alert)),
             specificity=with_interval(*_specificity(figures, task.alert)),
             accuracy=with_interval(*_accuracy(figures)),
         )
         for name, figures in points.items()
     ]
+
+
+def accuracy_of(task: Task) -> str:
+    """Return what the accuracy of a task is called, as a person reads it."""
+    return "all labels right" if task.multi_label else "accuracy"
+
+
+def _rule(task: Task, figures: Figures) -> str:
+    if figures.thresholds is not None:
+        return ", ".join(f"{label} from {least:.3f}" for label, least in figures.thresholds.items())
+    if figures.threshold is None:
+        return "the likeliest label"
+    return f"{task.alert} from {figures.threshold:.3f}"
 
 
 def _accuracy(figures: Figures) -> tuple[float, Bounds]:
@@ -200,8 +213,13 @@ def _area(figures: Figures) -> tuple[float | None, Bounds | None]:
 
 
 def _sensitivity(figures: Figures, label: str) -> tuple[float | None, Bounds | None]:
+    """Return the sensitivity for a label with its interval, or the mean of all without one."""
+    if not label:
+        return mean_over(list(figures.sensitivity.values())), None
     return figures.sensitivity[label], figures.intervals.sensitivity[label]
 
 
 def _specificity(figures: Figures, label: str) -> tuple[float | None, Bounds | None]:
+    if not label:
+        return mean_over(list(figures.specificity.values())), None
     return figures.specificity[label], figures.intervals.specificity[label]

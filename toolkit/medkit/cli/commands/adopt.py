@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 
 from medkit.cli.options import DATA_HELP, IMAGES, MODEL, OUTPUT, TRAINING, LabelsMapOption
-from medkit.defaults import SEED
+from medkit.defaults import MEASURED_IMAGES, SEED
 
 
 def adopt(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A .keras or .h5 file that was trained elsewhere."),
+        typer.Argument(metavar="MODEL", help="A model that was trained elsewhere."),
     ],
     name: Annotated[
         str,
@@ -92,6 +92,14 @@ def adopt(
             rich_help_panel=TRAINING,
         ),
     ] = False,
+    images: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Number of images that measure pixels and resize.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = MEASURED_IMAGES,
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -158,6 +166,7 @@ def adopt(
         size=read_size(size),
         multi_label=multi_label,
         accept_tie=accept_tie,
+        images=images,
         trust_code=trust_code,
         group_by=group_by,
         spellings=read_labels_map(labels_map or ()),

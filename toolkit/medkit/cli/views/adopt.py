@@ -8,6 +8,7 @@ from rich.console import Console
 
 from medkit.cli.console import DISCLAIMER, show_table, spread, table, visible
 from medkit.defaults import BALANCED
+from medkit.models.adoption import BEST, WORSE, worth_showing
 
 if TYPE_CHECKING:
     from medkit_exporters.adoption.measuring import Measured
@@ -18,19 +19,25 @@ def show_measured(console: Console, measured: Measured) -> None:
     """Show how good the model is under each pixel rule and resize that was tried."""
     if not measured.candidates:
         return
-    shown = table("pixels", "resize", right=("accuracy", "log loss"))
+    shown = table("pixels", "resize", right=("accuracy", "loss"))
     shown.add_column("", no_wrap=True)
-    for each in measured.candidates:
-        verdict = "-" if each.verdict == "worse" else each.verdict
+    rules = worth_showing(measured.candidates)
+    for each in rules:
+        verdict = "" if each.verdict == WORSE else each.verdict
         shown.add_row(
             visible(each.pixels),
             each.resize,
             f"{each.accuracy:.3f}",
             f"{each.loss:.4f}",
-            f"[green]{verdict}" if verdict == "best" else verdict,
+            f"[green]{verdict}" if verdict == BEST else verdict,
         )
     show_table(console, shown)
-    console.print(f"measured on {measured.images:,} images, without those of the test part")
+    left = len(measured.candidates) - len(rules)
+    others = f"; {left} more are worse" if left else ""
+    console.print(
+        f"measured on {measured.images:,} images, none of them of the test part{others}",
+        soft_wrap=True,
+    )
 
 
 def show_adoption(console: Console, result: AdoptResult) -> None:
@@ -56,7 +63,7 @@ def show_adoption(console: Console, result: AdoptResult) -> None:
         f"{visible(result.pixels)}, resize {contract.resize}, {len(task.labels)} labels",
         soft_wrap=True,
     )
-    if not manifest.calibrated:
+    if manifest.adoption is not None and not manifest.adoption.calibrated:
         console.print(
             "uncalibrated: no labelled image told temperature or operating points",
             soft_wrap=True,

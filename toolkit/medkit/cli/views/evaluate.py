@@ -24,22 +24,25 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
         markup=False,
     )
     shown = table("figure", right=("value", "95 % interval"))
+    several = evaluation.task.multi_label
     intervals = figures.intervals
     for name, value, interval in (
-        ("accuracy", figures.accuracy, intervals.accuracy),
+        ("all labels right" if several else "accuracy", figures.accuracy, intervals.accuracy),
         ("balanced accuracy", figures.balanced_accuracy, intervals.balanced_accuracy),
-        ("AUC", figures.auc, intervals.auc),
+        ("mean AUC" if several else "AUC", figures.auc, intervals.auc),
         ("calibration error", figures.calibration_error, intervals.calibration_error),
     ):
         shown.add_row(name, *spread(value, interval))
     show_table(console, shown)
-    shown = table("class", right=("images", "sensitivity", "specificity"))
+    columns = "images", "sensitivity", "specificity", *(("AUC",) if several else ())
+    shown = table("label" if several else "class", right=columns)
     for index, label in enumerate(evaluation.task.labels):
         shown.add_row(
             visible(label),
-            f"{sum(figures.confusion[index]):,}",
+            f"{figures.images_of(index):,}",
             _in_one(figures.sensitivity[label], intervals.sensitivity[label]),
             _in_one(figures.specificity[label], intervals.specificity[label]),
+            *([_in_one(figures.class_auc[label], None)] if several else []),
         )
     show_table(console, shown)
     for line in evaluation.remarks:

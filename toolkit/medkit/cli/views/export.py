@@ -46,11 +46,8 @@ def show_exports(console: Console, files: Sequence[ExportedFile], options: Expor
     trained = files[0].path.parents[1]
     console.print(f"written to {trained}", soft_wrap=True, markup=False)
     tasks = " ".join(dict.fromkeys(file.task for file in files))
-    images = f"--data {options.data or 'DIR'}"
-    if all(task.layout is None for task in options.tasks):
-        images = "--samples DIR"
     console.print(
-        f"next: medkit parity {tasks} --trained {trained} {images}",
+        f"next: medkit parity {tasks} --trained {trained} --data {options.data or 'DIR'}",
         soft_wrap=True,
         markup=False,
     )
