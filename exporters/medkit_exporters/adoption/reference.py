@@ -24,7 +24,7 @@ def activation(logits: NDArray[np.floating], ending: str) -> NDArray[np.float32]
     """Return softmax or sigmoid of logits, computed in double precision."""
     wide = logits.astype(np.float64)
     if ending == SIGMOID:
-        found = 0.5 * (1 + np.tanh(wide / 2))
+        found = np.exp(-np.logaddexp(0, -wide))
     else:
         powers = np.exp(wide - wide.max(axis=1, keepdims=True))
         found = powers / powers.sum(axis=1, keepdims=True)
