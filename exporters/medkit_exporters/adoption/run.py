@@ -321,7 +321,7 @@ def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) ->
     difference = float(np.abs(predict_all(written, images) - wanted).max())
     # A temperature is applied to probabilities of 1e-7 at least, and in a graph to any.
     rounding = len(found.task.labels) * 1e-7 ** (1 / max(temperature, 1.0))
-    if not difference <= opened.facts.tolerance + rounding:
+    if not difference <= opened.facts.tolerance / min(temperature, 1.0) + rounding:
         raise ModelFileError(
             f"{opened.path}: the file that was made of it gives probabilities that are off by "
             f"{difference:.2g}, so it was not kept; adopt another form of the model"

@@ -263,6 +263,12 @@ def test_labels_and_normalisation_are_read_from_metadata(tmp_path: Path) -> None
     assert facts.pixels == PIXEL_RULES["-1..1"]
 
 
+def test_the_range_of_integers_is_surer_than_metadata(tmp_path: Path) -> None:
+    content = converted(network(), "int8", numbers="uint8")
+    facts = opened(tmp_path, with_metadata(content, ["a", "b", "c"], [127.5], [127.5])).facts
+    assert facts.pixels == PIXEL_RULES["0..1"]
+
+
 def test_the_metadata_of_the_file_as_it_was_given_stay_out_of_the_new_one(tmp_path: Path) -> None:
     content = with_metadata(converted(network()), ["a", "b", "c"], [0.0], [255.0])
     rule, images = PIXEL_RULES["0..1"], pixels()
