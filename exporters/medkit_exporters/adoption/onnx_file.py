@@ -1,4 +1,7 @@
-"""Lone ONNX files that were made elsewhere. Importing this module imports no converter."""
+"""Lone ONNX files that were made elsewhere.
+
+Importing this module imports the packages ``onnx`` and ``onnxruntime``, and no converter.
+"""
 
 from __future__ import annotations
 

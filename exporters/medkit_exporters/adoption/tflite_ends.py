@@ -1,4 +1,7 @@
-"""The ends of a foreign TFLite graph: what it begins with, what it ends in, and its batch."""
+"""The ends of a foreign TFLite graph: what it begins with, what it ends in, and its batch.
+
+Importing this module imports the schema of TFLite files, and no TensorFlow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lone TFLite files that were made elsewhere. Importing this module imports no TensorFlow."""
+"""Lone TFLite files that were made elsewhere.
+
+Importing this module imports LiteRT and the schema of TFLite files, and no TensorFlow.
+"""
 
 from __future__ import annotations
 

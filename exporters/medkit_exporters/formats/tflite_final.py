@@ -1,4 +1,7 @@
-"""The ends of a TFLite file that any runtime can use: names, a signature, calibrated output."""
+"""The ends of a TFLite file that any runtime can use: names, a signature, calibrated output.
+
+Importing this module imports the schema of TFLite files, and no TensorFlow.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from medkit.datasets.labels import Labels, check_labels
 from medkit.datasets.measured import MeasuredFile, list_measured
 from medkit.datasets.recorded import without_seen
 from medkit.datasets.sampling import truth_of_labels
-from medkit.defaults import BALANCED
+from medkit.defaults import BALANCED, PRECISION
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.metrics import evaluate
 from medkit.extras import require
@@ -57,7 +57,8 @@ class EvaluateOptions:
         ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
         ``None`` for the usual one, LiteRT if there is a file for it.
     precision
-        Precision of the export; ``None`` for the smallest that there is.
+        Precision of the export. ``None`` is int8, or of a model that was
+        adopted the smallest that there is.
     model
         A model file to use instead of the bundle's; ``runtime`` and
         ``precision`` are not looked at then.
@@ -221,7 +222,8 @@ def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
     bundle = load_bundle(options.task, options.trained)
     runtime = named or usual_runtime(bundle)
     runtime.require()
-    path = bundle.file_with(runtime.suffix, options.precision)
+    adopted = bundle.manifest.adoption is not None
+    path = bundle.file_with(runtime.suffix, options.precision or (None if adopted else PRECISION))
     model = load_model(path, runtime=runtime.name)
     model.card.check(bundle.task, bundle.contract, path)
     return model, bundle.task

@@ -40,7 +40,8 @@ def evaluate(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Precision of the export: int8, fp16 or fp32. [default: the smallest there is]",
+            help="Precision of the export: int8, fp16 or fp32. "
+            "[default: int8; of an adopted model, the smallest]",
             metavar="NAME",
             autocompletion=completion.precisions,
             rich_help_panel=MODEL,
