@@ -195,7 +195,8 @@ def _opened(
     custom: Mapping[str, Any] = {}
     if foreign and asked.trust_code is not None:
         custom = classes_of(asked.trust_code)
-    for name, module in foreign.items():
+    for registered, module in foreign.items():
+        name = registered.rpartition(">")[2]  # a package of the user's may stand before it
         if name not in custom:
             where = f"; {asked.trust_code} does not define it" if asked.trust_code else ""
             of = "" if module == "None" else f" of {module}"
