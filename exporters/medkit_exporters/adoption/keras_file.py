@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from medkit.errors import ModelFileError
 from medkit.models.bundle import KERAS_NAME
 from medkit.models.card import ModelCard
+from medkit.models.formats import CARD_NAME
 from medkit.models.runtimes.base import one_line
 from medkit.models.runtimes.keras_layers import foreign_objects, in_todays_form
 from medkit.training.archive import save_archive
@@ -33,7 +34,7 @@ from medkit_exporters.adoption.trusted_code import classes_of
 
 _BATCH = 32
 
-_MEMBERS = {"config.json", "medkit.json", "metadata.json", "model.weights.h5"}
+_MEMBERS = {"config.json", f"{CARD_NAME}.json", "metadata.json", "model.weights.h5"}
 
 WAY = (
     "accepted: networks of Keras' own layers; trust the code of another layer with "

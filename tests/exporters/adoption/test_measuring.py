@@ -149,7 +149,9 @@ def test_pixels_that_are_as_good_but_much_too_sure_are_no_tie(tmp_path: Path) ->
         score = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
         return np.stack([1 - score, score], axis=1).astype(np.float32)
 
-    trials = Trials(predict, CONTRACT, items, truth_of(items))
+    truth = truth_of(items)
+    truth[::10] = 1 - truth[::10]  # no model is always right
+    trials = Trials(predict, CONTRACT, items, truth)
     rules = [PIXEL_RULES["0..255"], PIXEL_RULES["0..1"]]
     rule, _, measured = find_rules(trials, rules, "squash:pillow-nearest")
     assert rule.name == "0..1"
