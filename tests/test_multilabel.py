@@ -14,7 +14,13 @@ from commandruns import read_csv, run
 from medkit.tasks import Task
 from multilabels import LUNGS, PAIR, TASKS, drawn, write_bundle, write_images
 
-pytest.importorskip("keras")
+keras = pytest.importorskip("keras")
+
+from medkit.errors import ExportError, UsageError  # noqa: E402
+from medkit.models.card import read_card  # noqa: E402
+from medkit.training import Observer, TrainOptions, train_model  # noqa: E402
+from medkit.training.archive import save_archive  # noqa: E402
+from medkit_exporters.quantize.source import open_source  # noqa: E402
 
 BOTH = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
@@ -214,7 +220,10 @@ def test_what_does_not_take_it_says_so_in_one_line(
 ) -> None:
     done = run("train", "lungs", "--data", data / "lungs", "--out", trained)
     assert done.exit_code == 2
-    assert "the task lungs is a multi-label task; medkit trains tasks of one label" in done.stderr
+    told = "lungs is a multi-label task, and medkit trains tasks with one label for each image"
+    assert told in done.stderr
+    with pytest.raises(UsageError, match=told):
+        train_model(TrainOptions(LUNGS, data / "lungs", out=tmp_path / "out"), Observer())
     done = run("audit", data / "lungs", "--task", "lungs", "--trained", trained)
     assert done.exit_code == 2
     assert "audit reads class folders, and the multi-label task lungs has a table" in done.stderr
@@ -240,3 +249,24 @@ def test_a_task_that_forgot_that_it_is_multi_label_is_refused(
     assert done.exit_code == 1
     assert "its kind multi-label differs from that of task pair" in done.stderr
     assert PAIR.multi_label
+
+
+def test_an_original_that_decides_otherwise_than_its_card_is_not_exported(
+    trained: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(trained / "lungs", mine / "lungs")
+    original = mine / "lungs/model.keras"
+    card = read_card(original)
+    softmax = keras.Sequential(
+        [
+            keras.Input(LUNGS.contract.shape, dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, "softmax"),
+        ]
+    )
+    original.unlink()
+    save_archive(softmax, card, original)
+    with pytest.raises(ExportError, match="3 softmax units, which do not decide 3 labels of a mul"):
+        open_source(original)

@@ -172,8 +172,8 @@ def train_model(options: TrainOptions, observer: Observer) -> TrainResult:
     require("train a model", *MODULES, extra="train")
     if options.task.multi_label:
         raise UsageError(
-            f"the task {options.task.name} is a multi-label task; medkit trains tasks of one label "
-            "an image, and takes other models with: medkit adopt"
+            f"{options.task.name} is a multi-label task, and medkit trains tasks with one label "
+            "for each image; train it elsewhere, and bring it with: medkit adopt"
         )
     task, recipe = options.task, options.recipe
     if isinstance(recipe, str):
