@@ -61,7 +61,7 @@ class Record:
     accuracy
         Share of the judging images that the original decides rightly, 0..1.
     fp32_milliseconds
-        Time of the fp32 file for one image, by format.
+        Least time of the fp32 file for one image, by format.
     cells
         The cells by format and precision: ``cells["tflite"]["int8"]``.
     versions

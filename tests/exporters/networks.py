@@ -135,6 +135,15 @@ def layer_norm() -> Any:
     return classified(inputs, layers.Add()([x, y]))
 
 
+def channels_alone() -> Any:
+    """Depthwise convolutions that are written as groups, as ConvNeXt's are."""
+    inputs = pixels()
+    x = layers.Conv2D(8, 4, strides=4)(layers.Rescaling(1 / 255)(inputs))
+    x = layers.Conv2D(16, 3, groups=8, padding="same", activation="relu")(x)
+    x = layers.Conv2D(16, 3, groups=16, use_bias=False)(x)
+    return classified(inputs, layers.Conv2D(8, 1, activation="relu")(x))
+
+
 def adapted_normalisation() -> Any:
     normalisation = layers.Normalization()
     rng = np.random.default_rng(6)
@@ -275,6 +284,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
         densenet,
         efficientnet,
         layer_norm,
+        channels_alone,
         adapted_normalisation,
         three_summands,
         shared_layers,

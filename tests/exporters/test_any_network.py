@@ -50,6 +50,8 @@ SKIPPED = {
     "them (3)",
     "efficientnet": "rounding: 1 of 6 layers with weights rounded one by one: DepthwiseConv2D (1)",
     "layer_norm": "rounding: 1 of 5 layers with weights rounded one by one: DepthwiseConv2D (1)",
+    "channels_alone": "rounding: 2 of 5 layers with weights rounded one by one: DepthwiseConv2D "
+    "(2)",
     "parallel": "fold: the rescaling of the pixels stays a step of its own: 3 layers read its "
     "result",
     "unusual_layers": "rounding: 2 of 3 layers with weights rounded one by one: Conv2D with "

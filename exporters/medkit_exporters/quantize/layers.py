@@ -40,12 +40,51 @@ class PlainLayerNormalization(keras.layers.LayerNormalization):  # type: ignore[
         return outputs if self.beta is None else outputs + self.beta
 
 
-def can_be_plain(operation: Any) -> bool:
-    """Whether a layer can be a :class:`PlainLayerNormalization`, and is none yet."""
-    if type(operation) is not keras.layers.LayerNormalization:
-        return False
-    axes = operation.axis if isinstance(operation.axis, list | tuple) else [operation.axis]
-    return list(axes) == [-1] and not getattr(operation, "rms_scaling", False)
+def other_form(operation: Any, name: str) -> tuple[Any, list[Any]] | None:
+    """Return a layer that does the same in a form that suits converters, and its weights.
+
+    It has no activation. ``None`` if the operation stays in the form that it has.
+    """
+    if isinstance(operation, keras.layers.Normalization):
+        return _as_rescaling(operation, name), []
+    if type(operation) is keras.layers.LayerNormalization and _is_over_last_axis(operation):
+        config = {**operation.get_config(), "name": name}
+        return PlainLayerNormalization.from_config(config), operation.get_weights()
+    if type(operation) is keras.layers.Conv2D and _is_depthwise(operation):
+        return _as_depthwise(operation, name)
+    return None
+
+
+def _is_over_last_axis(layer: Any) -> bool:
+    axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    return list(axes) == [-1] and not getattr(layer, "rms_scaling", False)
+
+
+def _is_depthwise(convolution: Any) -> bool:
+    """Whether each channel is a group of its own, as in ConvNeXt."""
+    alone = convolution.groups > 1 and convolution.kernel.shape[2] == 1
+    return bool(alone and len(set(convolution.strides)) == 1)
+
+
+def _as_depthwise(convolution: Any, name: str) -> tuple[Any, list[Any]]:
+    """Return a depthwise convolution: tf2onnx knows none in groups.
+
+    Keras compiles the latter, see https://github.com/onnx/tensorflow-onnx/issues/2099.
+    """
+    kernel, *bias = convolution.get_weights()
+    height, width, _, filters = kernel.shape
+    multiplier = filters // convolution.groups
+    layer = keras.layers.DepthwiseConv2D(
+        convolution.kernel_size,
+        strides=convolution.strides,
+        padding=convolution.padding,
+        depth_multiplier=multiplier,
+        data_format=convolution.data_format,
+        dilation_rate=convolution.dilation_rate,
+        use_bias=convolution.use_bias,
+        name=name,
+    )
+    return layer, [kernel.reshape(height, width, convolution.groups, multiplier), *bias]
 
 
 def holds_tensors(operation: Any) -> bool:
@@ -65,7 +104,7 @@ def _is_constant(item: Any) -> bool:
     return bool(keras.ops.is_tensor(item)) and not isinstance(item, keras.KerasTensor)
 
 
-def normalisation_as_rescaling(layer: Any, name: str) -> Any:
+def _as_rescaling(layer: Any, name: str) -> Any:
     """Return a Rescaling layer that does what a Normalization layer does.
 
     tf2onnx takes the constants of the latter for inputs of the file.

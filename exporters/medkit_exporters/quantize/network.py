@@ -20,9 +20,8 @@ from medkit.errors import ExportError
 from medkit_exporters.quantize.layers import (
     AUGMENTATION,
     PlainLayerNormalization,
-    can_be_plain,
     holds_tensors,
-    normalisation_as_rescaling,
+    other_form,
     with_arrays,
 )
 
@@ -42,7 +41,7 @@ _IDLE = (
     keras.layers.SpatialDropout2D,
 )
 
-_REWRITTEN = (keras.Model, keras.layers.Normalization, *AUGMENTATION)
+_REPLACED = (keras.Model, *AUGMENTATION)
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,8 @@ def flat(model: Any) -> Any:
     is called twice by two. Activations become layers of their own; only the
     last layer keeps its activation. Normalization layers become Rescaling
     layers, and layers that augment images are left out. Layer normalisations
-    become a :class:`PlainLayerNormalization`, and constant tensors arrays. A network that ends in
+    become a :class:`PlainLayerNormalization`, convolutions of a group for each
+    channel depthwise ones, and constant tensors arrays. A network that ends in
     an activation of something else than a dense layer, such as a convolution,
     gets a dense layer that computes the same. A network that needs none of
     this is returned as it is.
@@ -252,9 +252,9 @@ def _is_flat(model: Any) -> bool:
     output = model.outputs[0]
     for operation in model.operations:
         # Keras has no other way to tell that a layer was called more than once.
-        if isinstance(operation, _REWRITTEN) or len(operation._inbound_nodes) != 1:
+        if isinstance(operation, _REPLACED) or len(operation._inbound_nodes) != 1:
             return False
-        if can_be_plain(operation) or holds_tensors(operation):
+        if other_form(operation, operation.name) is not None or holds_tensors(operation):
             return False
         last = any(tensor is output for tensor in outputs_of(operation))
         if last and not isinstance(operation, keras.layers.Dense):
@@ -297,21 +297,25 @@ class _Flattening:
             return self._run(operation, args[0])
         args, options = with_arrays((args, options))
         name = self._unique(operation.name)
-        if isinstance(operation, keras.layers.Normalization):
-            return self._apply(normalisation_as_rescaling(operation, name), *args)
         if isinstance(operation, AUGMENTATION):
             # It makes floats of bytes, which a Rescaling layer that changes nothing does as well.
             floats = args[0].dtype == operation.compute_dtype
             return args[0] if floats else self._apply(keras.layers.Rescaling(1.0, name=name), *args)
-        config = {**operation.get_config(), "name": name}
         apart = _has_own_activation(operation)
-        if apart:
-            config["activation"] = "linear"
-        kind = PlainLayerNormalization if can_be_plain(operation) else operation.__class__
-        copy = kind.from_config(config)
+        rewritten = other_form(operation, name)
+        if rewritten is None:
+            config = {**operation.get_config(), "name": name}
+            if apart:
+                config["activation"] = "linear"
+            layer = isinstance(operation, keras.layers.Layer)
+            rewritten = (
+                operation.__class__.from_config(config),
+                operation.get_weights() if layer else [],
+            )
+        copy, weights = rewritten
         output = self._apply(copy, *args, **options)
-        if isinstance(operation, keras.layers.Layer):
-            copy.set_weights(operation.get_weights())
+        if weights:
+            copy.set_weights(weights)
         if apart:
             name = self._unique(f"{name}_{activation_of(operation)}")
             output = self._apply(keras.layers.Activation(operation.activation, name=name), output)
