@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.defaults import BALANCED
+from medkit.images.contract import InputContract
+from medkit.models.card import ModelCard
+from medkit.models.points import OperatingPoint
 from medkit.system.quiet import native_stderr_closed
 
 SIZE = 32
@@ -58,9 +62,10 @@ def converted(
     Parameters
     ----------
     model
-        The network.
+        The network, or a function with an ``input_shape``.
     kind
-        ``float32``, ``float16`` (weights), ``dynamic`` (8-bit weights) or ``int8``.
+        ``float32``, ``float16`` (weights), ``dynamic`` (8-bit weights), ``int8``,
+        or ``flex`` (operators of TensorFlow).
     numbers
         Type of input and output of an ``int8`` file.
     fixed
@@ -70,10 +75,12 @@ def converted(
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     signature = [tf.TensorSpec((1 if fixed else None, *model.input_shape[1:]), tf.float32)]
-    function = tf.function(lambda x: model(x, training=False), input_signature=signature)
+    function = tf.function(model, input_signature=signature)
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    if kind != "float32":
+    if kind == "flex":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.SELECT_TF_OPS]
+    elif kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
@@ -86,6 +93,24 @@ def converted(
     with warnings.catch_warnings(), native_stderr_closed():
         warnings.simplefilter("ignore")  # of statistics that are there after calibration
         return bytes(converter.convert())
+
+
+class Function:
+    """A function of TensorFlow that is converted like a network.
+
+    Parameters
+    ----------
+    call
+        Takes and returns a tensor.
+    input_shape
+        Shape of the tensor, the batch first.
+    """
+
+    def __init__(self, call: Callable[[Any], Any], input_shape: Sequence[int | None]) -> None:
+        self._call, self.input_shape = call, tuple(input_shape)
+
+    def __call__(self, values: Any) -> Any:
+        return self._call(values)
 
 
 def with_metadata(
@@ -106,7 +131,7 @@ def with_metadata(
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(_metadata(mean, std, listed), np.uint8)
+    buffer.data = np.frombuffer(metadata_table(mean, std, listed), np.uint8)
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = b"TFLITE_METADATA", len(model.buffers) - 1
@@ -118,7 +143,7 @@ def with_metadata(
     return stream.getvalue()
 
 
-def _metadata(mean: Sequence[float], std: Sequence[float], listed: str) -> bytes:
+def metadata_table(mean: Sequence[float], std: Sequence[float], listed: str) -> bytes:
     """Return a ModelMetadata table."""
     builder = flatbuffers.Builder(256)
 
@@ -254,6 +279,30 @@ def torch_like(
     helper.set_model_props(model, properties or {})
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the softmax of rows, in double precision."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the sigmoid of each number, in double precision."""
+    return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))
+
+
+def card_for(channels: int = 3, outputs: int = 3, temperature: float = 1.0) -> ModelCard:
+    """Return the card of a task with as many labels as a file gives values, two at least."""
+    return ModelCard(
+        task="tiles",
+        labels=("round", "square", "other")[: max(outputs, 2)],
+        contract=InputContract(width=SIZE, height=SIZE, channels=channels),
+        temperature=temperature,
+        operating_points={BALANCED: OperatingPoint(BALANCED)},
+        precision="original",
+        version="0",
+    )
 
 
 def saved(folder: Path, content: bytes, name: str) -> Path:

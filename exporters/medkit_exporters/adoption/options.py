@@ -26,6 +26,9 @@ class AdoptOptions:
         Name of the task, and of its folder.
     data
         Labelled images; ``None`` adopts the model uncalibrated.
+    original
+        The Keras model that a ``.tflite`` or ``.onnx`` file was made from;
+        it is kept, so that parity compares both.
     labels
         File with the labels in the order of the outputs; ``None`` for one
         that lies beside the model, or for what the model holds.
@@ -65,6 +68,7 @@ class AdoptOptions:
     model: Path
     name: str
     data: Path | None = None
+    original: Path | None = None
     labels: Path | None = None
     title: str = ""
     alert: str = ""

@@ -49,12 +49,14 @@ def tolerance_of(summary: OperatorSummary) -> float:
     """Return by how much outputs may differ from those of the file as it was given.
 
     A softmax in 8 bits has steps of 1/256, and its logits have some, too.
-    Half precision has steps of 1/2048 of a probability near 1.
+    Half precision has steps of 1/2048 of a probability near 1. Sums in single
+    precision, in another order, can move a sharp softmax by a thousandth.
+    Wrong pixels change more than any of these.
     """
     kinds = {item.computes_in for item in summary.operators if item.kind not in CONVERSIONS}
     if not kinds.isdisjoint(INTEGERS):
         return 0.05
-    return 0.01 if "float16" in kinds else 1e-4
+    return 0.01 if "float16" in kinds else 2e-3
 
 
 def _floats(summary: OperatorSummary) -> str:

@@ -1,4 +1,4 @@
-"""The end of a network in NumPy, by which the files that are written are checked."""
+"""The end of a network in NumPy, and the images by which files that are written are checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.models.card import ModelCard
-from medkit_exporters.adoption.base import SIGMOID
+from medkit.models.runtimes.base import both_classes
+from medkit_exporters.adoption.base import LOGITS, SIGMOID, OpenedModel
 
 LEAST_PROBABILITY = 1e-12
 """What a probability of 0 is taken for, where only its logarithm tells the logit."""
@@ -23,7 +24,7 @@ def activation(logits: NDArray[np.floating], ending: str) -> NDArray[np.float32]
     """Return softmax or sigmoid of logits, computed in double precision."""
     wide = logits.astype(np.float64)
     if ending == SIGMOID:
-        found = 0.5 * (1 + np.tanh(wide / 2))
+        found = np.exp(-np.logaddexp(0, -wide))
     else:
         powers = np.exp(wide - wide.max(axis=1, keepdims=True))
         found = powers / powers.sum(axis=1, keepdims=True)
@@ -43,3 +44,21 @@ def calibrated(
     if found.shape[1] == 1 and len(card.labels) == 2:
         return np.concatenate([1 - found, found], axis=1)
     return found
+
+
+def probabilities_of(
+    opened: OpenedModel, values: NDArray[np.float32], ending: str
+) -> NDArray[np.float32]:
+    """Return a model's probabilities of each label at temperature 1, float32 (n, labels).
+
+    Parameters
+    ----------
+    opened
+        The model.
+    values
+        What a pixel rule makes of images.
+    ending
+        What logits get.
+    """
+    raw = opened.predict(values)
+    return both_classes(activation(raw, ending) if opened.facts.ending == LOGITS else raw)

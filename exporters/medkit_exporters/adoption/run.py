@@ -36,13 +36,13 @@ from medkit.models.manifest import (
     write_manifest,
 )
 from medkit.models.multilabel import unmeasured
-from medkit.models.runtimes.base import both_classes, predict_all
+from medkit.models.runtimes.base import predict_all
 from medkit.models.runtimes.loading import load_model
 from medkit.reports.modelcard import write_card
 from medkit.tasks import Task, write_task
 from medkit.version import __version__
 from medkit.wording import Remark, counted
-from medkit_exporters.adoption.base import LOGITS, SOFTMAX, OpenedModel
+from medkit_exporters.adoption.base import LOGITS, OpenedModel
 from medkit_exporters.adoption.checks import (
     check_arguments,
     check_blind,
@@ -62,6 +62,12 @@ from medkit_exporters.adoption.fitting import (
 from medkit_exporters.adoption.measuring import Measured, Trials, find_rules
 from medkit_exporters.adoption.opening import Asked, opener_for
 from medkit_exporters.adoption.options import AdoptOptions, AdoptResult
+from medkit_exporters.adoption.original import (
+    check_kept,
+    check_original,
+    open_original,
+    pixels_of_original,
+)
 from medkit_exporters.adoption.pixels import (
     BYTES,
     PIXEL_RULES,
@@ -69,6 +75,7 @@ from medkit_exporters.adoption.pixels import (
     get_pixel_rule,
     rules_for,
 )
+from medkit_exporters.adoption.reference import noise_and_plain, probabilities_of
 
 MODULES = ("scipy", "sklearn", "jinja2", "tomli_w", "h5py")
 """Optional packages that every adoption needs, beside those of the file's kind."""
@@ -116,6 +123,7 @@ def adopt_model(options: AdoptOptions, note: Note = lambda text: None) -> AdoptR
         If the labelled images cannot be read or divided.
     """
     check_arguments(options)
+    check_original(options)
     opener = opener_for(options.model)
     require("adopt a model", *MODULES, extra="train")
     check_seed(options.seed)
@@ -128,6 +136,7 @@ def adopt_model(options: AdoptOptions, note: Note = lambda text: None) -> AdoptR
     facts = opened.facts
     for line in facts.remarks:
         note(Remark(line))
+    original = open_original(options, facts)
     folders = labels_in(options.data, options.spellings) if options.data is not None else ()
     labels = labels_of(options, facts, folders)
     ending, multi_label = ending_of(options, facts)
@@ -144,7 +153,39 @@ def adopt_model(options: AdoptOptions, note: Note = lambda text: None) -> AdoptR
         note(Remark("without --data, temperature and operating points are not fitted"))
     else:
         found = _find(options, opened, task, ending, note)
-    return _written(options, opened, found, ending)
+    kept = None
+    if original is not None:
+        note(f"comparing with {original.path}")
+        kept = _beside(original, opened, found, ending)
+    return _written(options, opened, found, ending, kept)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The original of an exported file, and what was found for it."""
+
+    opened: OpenedModel
+    found: _Found
+    ending: str
+
+
+def _beside(original: OpenedModel, opened: OpenedModel, found: _Found, ending: str) -> _Kept:
+    """Find the pixels that an original takes, and fit its rules."""
+    task, images = found.task, noise_and_plain(found.task.contract.shape)
+    own = original.facts.ending if original.facts.ending != LOGITS else ending
+
+    def probabilities(rule: PixelRule, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return probabilities_of(original, rule.apply(pixels), own)
+
+    rule = pixels_of_original(
+        tuple(dict.fromkeys((found.pixels, *rules_for(task.contract.channels)))),
+        probabilities_of(opened, found.pixels.apply(images), ending),
+        lambda rule: probabilities(rule, images),
+    )
+    rules = fixed_rules(task)
+    if found.splits is not None:
+        rules = fit(task, found.splits, lambda pixels: probabilities(rule, pixels))
+    return _Kept(original, replace(found, pixels=rule, rules=rules), own)
 
 
 def _find(
@@ -172,7 +213,7 @@ def _find(
             note(Remark(line))
 
     def predict(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _probabilities(opened, values, ending)
+        return probabilities_of(opened, values, ending)
 
     rules = _rules_to_try(options, opened, task)
     # The test part must tell how good the model is, so it takes no part in any choice.
@@ -226,43 +267,20 @@ def _rules_to_try(options: AdoptOptions, opened: OpenedModel, task: Task) -> tup
     return tuple(fitting)
 
 
-def _probabilities(
-    opened: OpenedModel, values: NDArray[np.float32], ending: str
-) -> NDArray[np.float32]:
-    """Return the probabilities of each label at temperature 1."""
-    raw = opened.predict(values)
-    if opened.facts.ending == LOGITS:
-        raw = raw.astype(np.float64)
-        if ending == SOFTMAX:
-            powers = np.exp(raw - raw.max(axis=1, keepdims=True))
-            raw = powers / powers.sum(axis=1, keepdims=True)
-        else:
-            raw = np.exp(-np.logaddexp(0, -raw))
-        raw = raw.astype(np.float32)
-    return both_classes(raw)
-
-
-def _written(options: AdoptOptions, opened: OpenedModel, found: _Found, ending: str) -> AdoptResult:
+def _written(
+    options: AdoptOptions, opened: OpenedModel, found: _Found, ending: str, kept: _Kept | None
+) -> AdoptResult:
     """Write the bundle into a folder beside its place, and move it there when it is whole."""
     folder, task = options.folder, found.task
     folder.parent.mkdir(parents=True, exist_ok=True)
-    card = ModelCard(
-        task=task.name,
-        labels=task.labels,
-        contract=task.contract,
-        temperature=found.rules.temperature,
-        operating_points=found.rules.points,
-        precision="original",
-        version=__version__,
-        calibrated=found.splits is not None,
-    )
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{task.name}-") as made:
         # A task's folder has the task's name.
         place = Path(made) / task.name
         place.mkdir()
-        path = opened.write(place, card, found.pixels, ending)
-        _check_alike(opened, path, found, ending)
-        manifest = _manifest(options, opened, found, card, path)
+        path = _write_model(place, opened, found, ending)
+        if kept is not None:
+            check_kept(_write_model(place, kept.opened, kept.found, kept.ending), kept.opened.path)
+        manifest = _manifest(options, opened, found, path, kept)
         write_task(place, task)
         write_manifest(place, manifest)
         write_card(Bundle(place, task, manifest))
@@ -274,6 +292,24 @@ def _written(options: AdoptOptions, opened: OpenedModel, found: _Found, ending: 
     )
 
 
+def _write_model(place: Path, opened: OpenedModel, found: _Found, ending: str) -> Path:
+    """Write a model file with its card, and check what it gives."""
+    task = found.task
+    card = ModelCard(
+        task=task.name,
+        labels=task.labels,
+        contract=task.contract,
+        temperature=found.rules.temperature,
+        operating_points=found.rules.points,
+        precision="original",
+        version=__version__,
+        calibrated=found.splits is not None,
+    )
+    path = opened.write(place, card, found.pixels, ending)
+    _check_alike(opened, path, found, ending)
+    return path
+
+
 def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) -> None:
     """Check on noise and plain images that the file that was written gives the same.
 
@@ -282,17 +318,17 @@ def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) ->
     ModelFileError
         If a probability differs by more than the tolerance of the file.
     """
-    written, shape = load_model(path), found.task.contract.shape
-    noise = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
-    plain = [np.full(shape, level, np.uint8) for level in (0, 128, 255)]
-    images = np.stack([*noise, *plain])
+    written, images = load_model(path), noise_and_plain(found.task.contract.shape)
+    temperature = found.rules.temperature
     wanted = apply_temperature(
-        _probabilities(opened, found.pixels.apply(images), ending),
-        found.rules.temperature,
+        probabilities_of(opened, found.pixels.apply(images), ending),
+        temperature,
         multi_label=found.task.multi_label,
     )
     difference = float(np.abs(predict_all(written, images) - wanted).max())
-    if not difference <= opened.facts.tolerance:
+    # A temperature is applied to probabilities of 1e-7 at least, and in a graph to any.
+    rounding = len(found.task.labels) * 1e-7 ** (1 / max(temperature, 1.0))
+    if not difference <= opened.facts.tolerance / min(temperature, 1.0) + rounding:
         raise ModelFileError(
             f"{opened.path}: the file that was made of it gives probabilities that are off by "
             f"{difference:.2g}, so it was not kept; adopt another form of the model"
@@ -300,11 +336,14 @@ def _check_alike(opened: OpenedModel, path: Path, found: _Found, ending: str) ->
 
 
 def _manifest(
-    options: AdoptOptions, opened: OpenedModel, found: _Found, card: ModelCard, path: Path
+    options: AdoptOptions, opened: OpenedModel, found: _Found, path: Path, kept: _Kept | None
 ) -> Manifest:
     """Return the manifest of a bundle whose model file is written."""
     task, splits, measured = found.task, found.splits, found.measured
     record, files, exports = file_record(path), {}, {}
+    reference = kept.found.rules if kept is not None else found.rules
+    if kept is not None:
+        files[KERAS_NAME] = file_record(path.with_name(KERAS_NAME))
     if path.name == KERAS_NAME:
         files[path.name] = record
     else:
@@ -313,7 +352,10 @@ def _manifest(
             sha256=record.sha256,
             precision=opened.facts.precision,
             format=format_of(path).name,
-            graph_temperature=card.temperature,
+            temperature=load_model(path).card.temperature,
+            operating_points=found.rules.points,
+            graph_temperature=found.rules.temperature,
+            metrics=found.rules.metrics or None,
         )
     data = DataRecord()
     if splits is not None:
@@ -328,12 +370,12 @@ def _manifest(
         task=task.name,
         labels=task.labels,
         contract=task.contract,
-        temperature=found.rules.temperature,
-        operating_points=found.rules.points,
+        temperature=reference.temperature,
+        operating_points=reference.points,
         chosen_on="validation" if splits is not None else UNCALIBRATED,
-        metrics=found.rules.metrics,
+        metrics=reference.metrics,
         seed=options.seed,
-        parameters=opened.facts.parameters,
+        parameters=(kept.opened if kept is not None else opened).facts.parameters,
         data=data,
         versions={"medkit": __version__},
         adoption=Adoption(

@@ -157,10 +157,10 @@ class _Interpreted:
     def __init__(self, content: bytes) -> None:
         with native_stderr_closed():
             self._interpreter = Interpreter(model_content=content)
-            self._interpreter.allocate_tensors()
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
-        self._shape = tuple(self._input["shape"])
+        # A free size is written as 1, for which many a network cannot be laid out.
+        self._shape: tuple[int, ...] = ()
 
     def __call__(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
         if values.shape != self._shape:

@@ -29,6 +29,14 @@ def adopt(
             rich_help_panel=IMAGES,
         ),
     ] = None,
+    original: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Keras model that a .tflite or .onnx file was made from, for parity.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -159,6 +167,7 @@ def adopt(
         model=model,
         name=name,
         data=data,
+        original=original,
         labels=labels,
         title=title,
         alert=alert,
