@@ -1,4 +1,7 @@
-"""The ends of a foreign ONNX graph: what it begins with, what it ends in, and its batch."""
+"""The ends of a foreign ONNX graph: what it begins with, what it ends in, and its batch.
+
+Importing this module imports onnx.
+"""
 
 from __future__ import annotations
 
