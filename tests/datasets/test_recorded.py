@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bundles import bundle_of
 from datafiles import picture
@@ -141,6 +142,26 @@ def test_images_that_the_model_has_seen_are_not_measured(data: Path, tmp_path: P
     listed = list_measured(PETS, data, labels)
     with pytest.raises(DatasetLayoutError, match=r"were used to make the model; give images that"):
         without_seen(listed, bundle.folder, PETS)
+
+
+def test_copies_that_were_kept_out_are_neither_new_nor_measured(data: Path, tmp_path: Path) -> None:
+    shutil.move(data, tmp_path / "set/train")
+    data = tmp_path / "set"
+    for seed in range(100, 106):
+        picture(data / "test" / PETS.labels[seed % 2] / f"{seed}.png", seed)
+    with Image.open(data / "test/cat/100.png") as image:
+        image.save(data / "train/cat/copy.bmp")  # the same pixels, other bytes
+    bundle, splits = divided(data, tmp_path / "trained")
+    assert [item.name for item in splits.kept_out] == ["train/cat/copy.bmp"]
+    found = splits_of(bundle, data)
+    assert found.lines() == []
+    assert not any("copy" in i.name for i in (*found.train, *found.validation, *found.test))
+    for item in splits.test:
+        item.path.unlink()
+    (data / "test/cat").rmdir()
+    shutil.copytree(data / "train/cat", data / "test/cat")
+    with pytest.raises(DatasetLayoutError, match="were used to make the model"):
+        without_seen(list_measured(PETS, data, Labels.of(PETS)), bundle.folder, PETS)
 
 
 def test_a_table_may_list_the_images(data: Path, tmp_path: Path) -> None:

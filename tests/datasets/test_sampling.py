@@ -15,10 +15,12 @@ from datafiles import item, lay_out
 from medkit.datasets.conflicts import resolve_conflicts
 from medkit.datasets.layout import Dataset, Item, read_dataset
 from medkit.datasets.sampling import (
+    class_counts,
     load_tensors,
     split_validation,
     stratified_sample,
     truth_of,
+    truth_of_labels,
 )
 from medkit.errors import DatasetLayoutError, UsageError
 from medkit.tasks import PNEUMONIA, SKIN, TASKS, Task
@@ -154,3 +156,18 @@ def test_the_truth_of_a_multi_label_task_is_a_one_for_each_label_of_an_image() -
     assert truth_of(lungs, items).tolist() == [[0, 0, 0], [1, 0, 1]]
     assert truth_of(lungs, []).shape == (0, 3)
     assert truth_of(SKIN, [item(2, "x"), item(0, "y")]).tolist() == [2, 0]
+    assert truth_of_labels(lungs, [(), ("c", "a")]).tolist() == [[0, 0, 0], [1, 0, 1]]
+    assert truth_of_labels(SKIN, [(SKIN.labels[2],), (SKIN.labels[0],)]).tolist() == [2, 0]
+
+
+def test_images_of_several_labels_are_drawn_and_counted_by_each_of_them() -> None:
+    lungs = replace(SKIN, name="lungs", multi_label=True, labels=("a", "b", "c"), alert="")
+    several = [replace(item(0, f"{n}"), labels=(0, 1) if n < 4 else (0,)) for n in range(40)]
+    none = [replace(item(-1, f"none {n}"), labels=()) for n in range(40)]
+    assert class_counts(lungs, [*several, *none]) == {"a": 40, "b": 4, "c": 0}
+    drawn = stratified_sample([*several, *none], 12, 0)
+    # The label that the fewest have decides the place of an image: 4 of b, 4 of a alone, 4 of none.
+    assert class_counts(lungs, drawn) == {"a": 8, "b": 4, "c": 0}
+    train, validation = split_validation([*several, *none], 0.25, 0)
+    assert class_counts(lungs, validation) == {"a": 10, "b": 1, "c": 0}
+    assert len(train) == 60

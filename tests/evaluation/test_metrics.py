@@ -245,7 +245,7 @@ def test_two_classes_are_measured_at_the_operating_point() -> None:
         "reliability": tuple(asdict(each) for each in reliability_bins(labels, probabilities)),
     }
     result = evaluate(PNEUMONIA, labels, probabilities, sick_from(0.4))
-    found = asdict(result)
+    found = result.to_dict()
     assert found.pop("intervals")
     assert found == expected
     strict = evaluate(PNEUMONIA, labels, probabilities, sick_from(0.55))

@@ -54,7 +54,7 @@ _HOMES = {
     "medkit.models.runtimes.loading": ("load_model",),
     "medkit.reports.report": ("ReportOptions", "write_report"),
     "medkit.tasks": ("PNEUMONIA", "SKIN", "TASKS", "Task", "get_task"),
-    "medkit.training": ("TrainOptions", "TrainResult", "train_model"),
+    "medkit.training": ("OwnOptions", "TrainOptions", "TrainResult", "plan_own", "train_model"),
     "medkit.version": ("__version__",),
     "medkit_exporters.adoption.options": ("AdoptOptions", "AdoptResult"),
     "medkit_exporters.adoption.run": ("adopt_model",),

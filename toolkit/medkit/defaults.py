@@ -44,6 +44,9 @@ RECIPE = "default"
 MEASURED_IMAGES = 400
 """Images on which ``medkit adopt`` measures pixels and resizes."""
 
+OWN_NETWORK = "compact-cnn"
+"""The network of a task of one's own: it needs no weights from elsewhere."""
+
 SEED = 0
 
 CALIBRATION_IMAGES = 256

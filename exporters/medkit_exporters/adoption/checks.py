@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medkit.datasets.labels import LABELS_MAP_OPTION, fold
 from medkit.errors import UsageError
 from medkit.images.contract import FULL_SCALE, RULES, InputContract
 from medkit.tasks import Task, check_own_name
@@ -100,6 +101,25 @@ def labels_of(options: AdoptOptions, facts: ModelFacts, hint: tuple[str, ...]) -
             f"{counted(facts.outputs, 'value')}; accepted: {accepted} labels{one}"
         )
     return labels
+
+
+def check_folders(options: AdoptOptions, labels: tuple[str, ...], folders: tuple[str, ...]) -> None:
+    """Refuse images that hold no class folder of a label.
+
+    Where they hold none of any, it is told when they are read.
+
+    Raises
+    ------
+    UsageError
+        If some labels have images, and others none.
+    """
+    there = set(map(fold, folders))
+    missing = [label for label in labels if fold(label) not in there]
+    if missing and len(missing) < len(labels):
+        raise UsageError(
+            f"{options.data} has no images of {', '.join(missing)}: found {', '.join(folders)}; "
+            f"give images of each label, or say what a folder is with {LABELS_MAP_OPTION}"
+        )
 
 
 def ending_of(options: AdoptOptions, facts: ModelFacts) -> tuple[str, bool]:

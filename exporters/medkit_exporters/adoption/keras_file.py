@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from medkit.errors import ModelFileError
 from medkit.models.bundle import KERAS_NAME
 from medkit.models.card import ModelCard
+from medkit.models.formats import CARD_NAME
 from medkit.models.runtimes.base import one_line
 from medkit.models.runtimes.keras_layers import foreign_objects, in_todays_form
 from medkit.training.archive import save_archive
@@ -33,7 +34,7 @@ from medkit_exporters.adoption.trusted_code import classes_of
 
 _BATCH = 32
 
-_MEMBERS = {"config.json", "medkit.json", "metadata.json", "model.weights.h5"}
+_MEMBERS = {"config.json", f"{CARD_NAME}.json", "metadata.json", "model.weights.h5"}
 
 WAY = (
     "accepted: networks of Keras' own layers; trust the code of another layer with "
@@ -195,7 +196,8 @@ def _opened(
     custom: Mapping[str, Any] = {}
     if foreign and asked.trust_code is not None:
         custom = classes_of(asked.trust_code)
-    for name, module in foreign.items():
+    for registered, module in foreign.items():
+        name = registered.rpartition(">")[2]  # a package of the user's may stand before it
         if name not in custom:
             where = f"; {asked.trust_code} does not define it" if asked.trust_code else ""
             of = "" if module == "None" else f" of {module}"

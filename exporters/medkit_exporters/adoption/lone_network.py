@@ -1,7 +1,7 @@
 """A network that Keras cannot load again without more than its file: it becomes an export at once.
 
-No code is stored, so no file of the bundle needs any. Importing this module
-imports TensorFlow.
+No code is stored, so no file of the bundle needs any.
+Importing this module imports TensorFlow.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from medkit.images.contract import InputContract
 from medkit.images.pixels import image_to_tensor
 from medkit.images.reading import open_image
 from medkit.images.resize import GEOMETRIES, KERNELS
-from medkit.models.adoption import ALIKE, BEST, SAME, WORSE, MeasuredRule
+from medkit.models.adoption import ALIKE, BEST, SAME, UNFIT, WORSE, MeasuredRule
 from medkit.models.decisions import apply_temperature, fit_temperature
 from medkit_exporters.adoption.pixels import PixelRule
 
@@ -70,12 +70,29 @@ class Measured:
 
 @dataclass(frozen=True)
 class Trial:
-    """The outputs of a model under a candidate."""
+    """The outputs of a model under a candidate.
+
+    Attributes
+    ----------
+    rule, resize
+        The candidate.
+    probabilities
+        Shape (n, labels), at temperature 1.
+    losses, as_is
+        Log loss of each image under the temperature that suits the candidate
+        best, and at temperature 1, shape (n,).
+    right
+        Whether each image is right, shape (n,); in a multi-label task, the
+        share of its labels.
+    digest
+        Hash of the pixels.
+    """
 
     rule: PixelRule
     resize: str
     probabilities: NDArray[np.float32]
     losses: NDArray[np.float64]
+    as_is: NDArray[np.float64]
     right: NDArray[np.float64]
     digest: str
 
@@ -138,14 +155,22 @@ class Trials:
                         given.setdefault((rule.name, resize), []).append(seen[rule.name, content])
         for rule, resize in pairs:
             probabilities = np.concatenate(given[rule.name, resize])
-            losses, right = self._judged(probabilities)
+            losses, as_is, right = self._judged(probabilities)
+            digest = hashes[resize].hexdigest()
             self._done[rule.name, resize] = Trial(
-                rule, resize, probabilities, losses, right, hashes[resize].hexdigest()
+                rule, resize, probabilities, losses, as_is, right, digest
             )
 
     def best(self) -> Trial:
-        """Return the trial with the least loss; of equal ones, the first that was run."""
-        return min(self._done.values(), key=lambda trial: float(trial.losses.mean()))
+        """Return the best trial; of equal ones, the first that was run.
+
+        It has the least loss under a temperature of its own. A network of
+        ReLUs makes of pixels that are 255 times as large about the same
+        logits, 255 times as large, and a temperature takes that away. So of
+        those within the noise of the least, the best is that with the least
+        loss as it is.
+        """
+        return min(self._leading(), key=lambda trial: float(trial.as_is.mean()))
 
     def compared(self) -> Measured:
         """Compare everything that was measured with the best."""
@@ -154,10 +179,11 @@ class Trials:
             (trial for trial in self._done.values() if trial is not best),
             key=lambda trial: float(trial.losses.mean()),
         )
+        leading = {id(trial) for trial in self._leading()}
         candidates, seen = [], set()
         for trial in (best, *others):
             pixels = trial.rule.name, trial.digest
-            verdict = BEST if trial is best else self._verdict(trial, best)
+            verdict = self._verdict(trial, best) if id(trial) in leading else WORSE
             candidates.append(
                 MeasuredRule(
                     pixels=trial.rule.name,
@@ -175,51 +201,69 @@ class Trials:
 
         Each counts under the resize that suits it best.
         """
-        best = self.best()
-        by_rule: dict[str, list[Trial]] = {}
-        for trial in self._done.values():
-            by_rule.setdefault(trial.rule.name, []).append(trial)
-        return (
-            best.rule.name,
-            *(
-                name
-                for name, trials in by_rule.items()
-                if name != best.rule.name
-                and any(self._verdict(trial, best) != WORSE for trial in trials)
-            ),
-        )
+        return tuple(dict.fromkeys(trial.rule.name for trial in self._alike()))
 
     def geometries_alike(self) -> tuple[str, ...]:
         """Return the geometries under which some kernel measures like the best."""
+        return tuple(dict.fromkeys(trial.resize.partition(":")[0] for trial in self._alike()))
+
+    def _alike(self) -> list[Trial]:
+        """Return the best, and the trials within its noise."""
         best = self.best()
-        found = [
-            trial.resize.partition(":")[0]
+        others = [trial for trial in self._leading() if self._verdict(trial, best) == ALIKE]
+        return [best, *others]
+
+    def _leading(self) -> list[Trial]:
+        """Return the trials within the noise of the least loss.
+
+        Worse is what has surely a larger loss or a smaller accuracy, by the
+        bootstrap of the paired differences, unless its accuracy is surely larger.
+        """
+        least = min(self._done.values(), key=lambda trial: float(trial.losses.mean()))
+        return [
+            trial
             for trial in self._done.values()
-            if trial is best or self._verdict(trial, best) != WORSE
+            if trial is least
+            or self._surely(trial.right - least.right)
+            or not (
+                self._surely(trial.losses - least.losses) or self._surely(least.right - trial.right)
+            )
         ]
-        return tuple(dict.fromkeys(found))
 
     def _verdict(self, trial: Trial, best: Trial) -> str:
-        differences = trial.losses - best.losses
+        """Return what one of the leading trials is beside the best of them."""
+        if trial is best:
+            return BEST
+        return UNFIT if self._surely(trial.as_is - best.as_is) else ALIKE
+
+    def _surely(self, differences: NDArray[np.float64]) -> bool:
+        """Whether the mean of paired differences is above 0, in 95 % of two tests together."""
         means = differences[self._draws].mean(axis=1)
-        return WORSE if float(np.quantile(means, (1 - _LEVEL) / 2)) > 0 else ALIKE
+        return float(np.quantile(means, (1 - _LEVEL) / 4)) > 0
 
     def _judged(
         self, probabilities: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return each image's log loss, and whether it is right, both of shape (n,)."""
-        truth, rows = self._truth, np.arange(len(self._truth))
-        multi_label = truth.ndim == 2
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return each image's log loss, the same at temperature 1, and whether it is right."""
+        truth = self._truth
         finite = np.nan_to_num(probabilities, nan=0.0)
-        temperature = fit_temperature(truth, finite)
-        scaled = apply_temperature(finite, temperature, multi_label=multi_label)
-        scaled = scaled.astype(np.float64)
-        if multi_label:
-            likely = np.where(truth == 1, scaled, 1 - scaled)
-            right = ((scaled >= 0.5) == (truth == 1)).mean(axis=1)
-            return -np.log(np.maximum(likely, _TINY)).mean(axis=1), right
-        right = (scaled.argmax(axis=1) == truth).astype(np.float64)
-        return -np.log(np.maximum(scaled[rows, truth], _TINY)), right
+        fitted = apply_temperature(
+            finite, fit_temperature(truth, finite), multi_label=truth.ndim == 2
+        )
+        if truth.ndim == 2:
+            right = ((finite >= 0.5) == (truth == 1)).mean(axis=1)
+        else:
+            right = (finite.argmax(axis=1) == truth).astype(np.float64)
+        return self._losses(fitted), self._losses(finite), right
+
+    def _losses(self, probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return each image's log loss, shape (n,)."""
+        truth, known = self._truth, probabilities.astype(np.float64)
+        if truth.ndim == 2:
+            likely = np.where(truth == 1, known, 1 - known)
+            return np.asarray(-np.log(np.maximum(likely, _TINY)).mean(axis=1))
+        likely = known[np.arange(len(truth)), truth]
+        return np.asarray(-np.log(np.maximum(likely, _TINY)))
 
 
 def find_rules(
@@ -260,15 +304,7 @@ def find_rules(
     """
     note("comparing pixel ranges")
     trials.run(rules, [resize] if resize else USUAL)
-    alike = trials.rules_alike()
-    if len(alike) > 1 and not accept_tie:
-        measured = trials.compared()
-        raise UndecidedError(
-            f"{measured.images} images do not tell which pixels the model was trained on: "
-            f"{_listed(alike)} measure alike; say which with --pixels, measure more with --images, "
-            "or take the best of them with --accept-tie",
-            measured,
-        )
+    _check_pixels(trials, accept_tie=accept_tie)
     rule = trials.best().rule
     if resize:
         return rule, resize, trials.compared()
@@ -278,6 +314,7 @@ def find_rules(
         [rule],
         [f"{geometry}:{kernel}" for geometry in trials.geometries_alike() for kernel in KERNELS],
     )
+    _check_pixels(trials, accept_tie=accept_tie)
     measured = trials.compared()
     tied = [each.resize for each in measured.tied() if each.pixels == rule.name]
     if len(tied) > 1 and not accept_tie:
@@ -289,6 +326,19 @@ def find_rules(
         )
     best = trials.best()
     return best.rule, best.resize, measured
+
+
+def _check_pixels(trials: Trials, *, accept_tie: bool) -> None:
+    """Raise :class:`UndecidedError` if several pixel rules measure alike."""
+    alike = trials.rules_alike()
+    if len(alike) > 1 and not accept_tie:
+        measured = trials.compared()
+        raise UndecidedError(
+            f"{measured.images} images do not tell which pixels the model was trained on: "
+            f"{_listed(alike)} measure alike; say which with --pixels, measure more with --images, "
+            "or take the best of them with --accept-tie",
+            measured,
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ from medkit.models.manifest import (
     Manifest,
     write_manifest,
 )
+from medkit.models.multilabel import unmeasured
 from medkit.models.runtimes.base import predict_all
 from medkit.models.runtimes.loading import load_model
 from medkit.reports.modelcard import write_card
@@ -45,6 +46,7 @@ from medkit_exporters.adoption.base import LOGITS, OpenedModel
 from medkit_exporters.adoption.checks import (
     check_arguments,
     check_blind,
+    check_folders,
     check_free,
     described,
     ending_of,
@@ -138,6 +140,8 @@ def adopt_model(options: AdoptOptions, note: Note = lambda text: None) -> AdoptR
     folders = labels_in(options.data, options.spellings) if options.data is not None else ()
     labels = labels_of(options, facts, folders)
     ending, multi_label = ending_of(options, facts)
+    if not multi_label:
+        check_folders(options, labels, folders)
     task = described(options, facts, labels, multi_label)
     if options.pixels:
         get_pixel_rule(options.pixels, facts.channels)
@@ -204,6 +208,9 @@ def _find(
             )
         )
     check_parts(task, splits)
+    if task.multi_label:
+        for line in unmeasured(task, truth_of(task, splits.validation)):
+            note(Remark(line))
 
     def predict(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return probabilities_of(opened, values, ending)

@@ -5,6 +5,7 @@ Importing this module imports Keras.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -146,7 +147,9 @@ class NetworkExporter(ABC):
             raise
         except Exception as error:
             # The converters raise classes that share no other base.
-            raise ExportError(f"conversion to {self.title} failed: {one_line(error)}") from error
+            # TensorFlow's says of each operator of a kind what it says of the first.
+            told = " ".join(dict.fromkeys(re.split(r"(?<=\.) ", one_line(error))))
+            raise ExportError(f"conversion to {self.title} failed: {told}") from error
         check_promise(self.summarise(content), settings.precision)
         return content
 

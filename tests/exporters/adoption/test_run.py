@@ -453,7 +453,7 @@ def test_a_model_that_is_no_classifier_of_images_is_refused(
         (LABELS, ("--name", "skin"), "the task skin is built in; choose another"),
         (LABELS, ("--name", "a/b"), "accepted: up to 64 small letters"),
         (LABELS, ("--name", "con"), "which no folder on Windows can have"),
-        (LABELS, ("--pixels", "0-1"), "unknown pixel rule '0-1'; did you mean 0..1?"),
+        (LABELS, ("--pixels", "0-1"), "unknown pixel rule '0-1'; accepted: 0..255, 0..1, "),
         (LABELS, ("--pixels", "0.5/0.25"), "multiply both by 255 if they are of 0..1"),
         (LABELS, ("--pixels", "1,2/3,4"), "has 2 and 2 numbers; accepted: 1 or 3"),
         (LABELS, ("--pixels", "a/b"), "accepted: MEAN/STD, such as"),
@@ -557,13 +557,19 @@ def test_rules_that_measure_alike_are_asked_for_or_taken(
     assert done.exit_code == 0, done.output
 
 
-def test_resizes_that_make_the_same_pixels_are_told_and_the_first_is_taken(
+def test_resizes_that_make_the_same_pixels_are_told(
     adopt: Callable[..., Any], tmp_path: Path, plain: Path
 ) -> None:
-    done = adopt(sees_colours(), "--data", plain, "--alert", "disc", "--pixels", "0..1")
+    asked = ("--data", plain, "--alert", "disc", "--pixels", "0..1", "--accept-tie")
+    done = adopt(sees_colours(), *asked)
     assert done.exit_code == 0, done.output
     assert "some resizes make the same pixels of these images" in done.stderr
-    assert get_task("eyes", tmp_path / "mine").contract.resize.startswith("squash:")
+    mine = tmp_path / "mine"
+    adoption = load_bundle("eyes", mine).manifest.adoption
+    assert adoption is not None
+    best, *others = adoption.measured
+    assert (best.resize, best.verdict) == (get_task("eyes", mine).contract.resize, "best")
+    assert "same" in {each.verdict for each in others}
 
 
 def test_a_model_that_is_no_better_than_chance_is_not_guessed(
@@ -582,7 +588,7 @@ def test_labels_without_a_class_folder_are_refused(
 ) -> None:
     shutil.rmtree(plain / "vessel")
     done = adopt(sees_colours(), "--data", plain, "--alert", "disc", "--pixels", "0..1")
-    assert "no class folder of vessel" in refused(done, tmp_path, 2)
+    assert "has no images of vessel: found disc, healthy" in refused(done, tmp_path, 2)
 
 
 def test_a_multi_label_model_is_adopted_with_a_table(

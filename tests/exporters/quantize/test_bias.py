@@ -35,10 +35,19 @@ def test_a_shift_of_the_logits_is_measured_and_undone(
 ) -> None:
     model = head(units, activation)
     drifted = shift_logits(model, np.array(shift))
-    drift = logit_drift(probabilities(model), probabilities(drifted))
+    drift = logit_drift(probabilities(model), probabilities(drifted), multi_label=False)
     np.testing.assert_allclose(drift, shift, atol=1e-5)
     restored = shift_logits(drifted, -drift)
     np.testing.assert_allclose(probabilities(restored), probabilities(model), atol=1e-6)
+
+
+def test_the_logits_of_several_labels_drift_each_for_itself() -> None:
+    model, shift = head(2, "sigmoid"), np.array([0.5, 0.25])
+    drifted = shift_logits(model, shift)
+    drift = logit_drift(probabilities(model), probabilities(drifted), multi_label=True)
+    np.testing.assert_allclose(drift, shift, atol=1e-5)
+    sure = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    assert np.isfinite(logit_drift(sure, sure[::-1], multi_label=True)).all()
 
 
 def test_the_given_network_is_left_as_it_was() -> None:
@@ -50,4 +59,4 @@ def test_the_given_network_is_left_as_it_was() -> None:
 
 def test_certain_probabilities_give_a_finite_drift() -> None:
     sure = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
-    assert np.isfinite(logit_drift(sure, sure[::-1])).all()
+    assert np.isfinite(logit_drift(sure, sure[::-1], multi_label=False)).all()

@@ -157,7 +157,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (inspect.inspect, "medkit inspect trained/skin/model-int8.tflite"),
     (benchmark.benchmark, "medkit benchmark ./images"),
     (report.report, "medkit report skin --data data --trained mine"),
-    (adopt.adopt, "medkit adopt fundus.h5 --name fundus --labels labels.txt --data DIR --out mine"),
+    (adopt.adopt, "medkit adopt fundus.h5 --name fundus --data DIR"),
     (train.train, "medkit train skin --data data/skin_cancer_isic --out mine"),
     (export.export, "medkit export skin --int8 --data data --trained mine"),
     (parity.parity, "medkit parity skin --data data --trained mine"),

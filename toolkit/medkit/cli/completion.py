@@ -78,6 +78,13 @@ def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
     return _begun(incomplete, [name for task, name in RECIPES if given in (None, task)])
 
 
+def networks(incomplete: str) -> list[str]:
+    """Return the networks that a task of one's own can have."""
+    from medkit.training.own import NETWORKS
+
+    return _begun(incomplete, NETWORKS)
+
+
 def policies(incomplete: str) -> list[str]:
     """Return what can be done with images under two labels."""
     from medkit.datasets.conflicts import POLICIES

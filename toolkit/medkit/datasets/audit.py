@@ -221,10 +221,44 @@ def audit_folder(
             f"no class folder with images in {root}; expected {root}/CLASS/IMAGE or "
             f"{root}/SPLIT/CLASS/IMAGE"
         )
-    note(f"reading {counted(len(files), 'image')}")
-    entries = _entries(files)
+    audit = audit_files(root, files, note)
+    return replace(
+        audit,
+        # A split without an image is counted, too.
+        counts={split: audit.counts.get(split, {}) for split in splits},
+        left_out=tuple(left_out),
+        passed_over=passed_over,
+        notes=tuple(labels.remarks()),
+    )
+
+
+def audit_files(
+    root: Path,
+    files: Iterable[tuple[str, str, LabelledFile]],
+    note: Callable[[str], None] = lambda text: None,
+) -> Audit:
+    """Read labelled files, and compare them.
+
+    Parameters
+    ----------
+    root
+        The folder that names are relative to.
+    files
+        Split, name and file of each image; without splits, the split is ``""``.
+    note
+        Called with a line of text before each long step.
+
+    Raises
+    ------
+    MissingExtraError
+        If ImageHash is not installed.
+    """
+    require("find near duplicates", "imagehash")
+    given = list(files)
+    note(f"reading {counted(len(given), 'image')}")
+    entries = _entries(given)
     note("comparing them")
-    counts: dict[str, Counter[str]] = {split: Counter() for split in splits}
+    counts: dict[str, Counter[str]] = {split: Counter() for split, _, _ in given}
     sources: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for entry in entries:
         counts[entry.split][entry.label] += 1
@@ -251,9 +285,6 @@ def audit_folder(
             *_near_copies(entries),
             *_shared_patients(patients),
         ),
-        left_out=tuple(left_out),
-        passed_over=passed_over,
-        notes=tuple(labels.remarks()),
         fingerprints={entry.file.path: entry.taken for entry in entries},
     )
 

@@ -31,6 +31,9 @@ SPLITS_NAME = "splits.csv"
 SHARE = 0.15
 """Share of the images that validation gets, and as much the test split."""
 
+KEPT_OUT = "kept out"
+"""What the record calls images that are in no split."""
+
 _COLUMNS = ("image", "label", "split", "group", "sha256")
 
 _BETWEEN_LABELS = ";"
@@ -61,6 +64,9 @@ class Splits:
     held_out
         Hashes of the images that a record lists for validation and test, also
         of those that are not there; empty without a record.
+    kept_out
+        Images of one's own that are in no part: copies of others, and images
+        under several labels.
     """
 
     dataset: Dataset
@@ -70,6 +76,7 @@ class Splits:
     as_trained: bool
     remarks: tuple[str, ...] = ()
     held_out: frozenset[str] = frozenset()
+    kept_out: tuple[Item, ...] = ()
 
     def lines(self) -> list[str]:
         """Return all lines for people: on the division, and on the images."""
@@ -122,6 +129,7 @@ def divide(
     given[TRAIN] += images.parts.get("", ())
     remarks: list[str] = []
     seen: dict[str, Item] = {}
+    kept_out: list[Item] = []
     for name in (TEST, VALIDATION, TRAIN):
         known = dict(seen)
         copies = [item for item in given[name] if item.content in known]
@@ -130,6 +138,7 @@ def divide(
                 f"{counted(len(copies), 'image')} of {name} left out, with the same pixels as in "
                 f"another split: {copies[0].name} is {known[copies[0].content].name}"
             )
+            kept_out += copies
             given[name] = tuple(item for item in given[name] if item.content not in known)
         seen |= {item.content: item for item in given[name]}
     shares = {name: share for name, share in shares.items() if share > _NOTHING}
@@ -147,7 +156,13 @@ def divide(
         labels=images.labels,
     )
     return Splits(
-        dataset, given[TRAIN], given[VALIDATION], given[TEST], True, (*images.notes, *remarks)
+        dataset=dataset,
+        train=given[TRAIN],
+        validation=given[VALIDATION],
+        test=given[TEST],
+        as_trained=True,
+        remarks=(*images.notes, *remarks),
+        kept_out=tuple(kept_out),
     )
 
 
@@ -291,7 +306,7 @@ class RecordedImage:
     labels
         Indices of its labels.
     split
-        A key of :data:`~medkit.datasets.own_files.SPLITS`.
+        A key of :data:`~medkit.datasets.own_files.SPLITS`, or :data:`KEPT_OUT`.
     group
         Its patient.
     sha256
@@ -309,7 +324,12 @@ def write_splits(folder: Path, splits: Splits) -> Path:
     """Write the record of a division into a bundle's folder, atomically, and return where."""
     task = splits.dataset.task
     path = folder / SPLITS_NAME
-    parts = {TRAIN: splits.train, VALIDATION: splits.validation, TEST: splits.test}
+    parts = {
+        TRAIN: splits.train,
+        VALIDATION: splits.validation,
+        TEST: splits.test,
+        KEPT_OUT: splits.kept_out,
+    }
     with (
         replacing(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogatepass", newline="") as stream,
@@ -360,7 +380,7 @@ def _recorded(task: Task, line: int, cells: Sequence[str]) -> RecordedImage:
     for each in named:
         if each not in task.labels:
             raise ValueError(f"line {line}: {unknown('label', each, task.labels)}")
-    if split not in SPLITS:
-        raise ValueError(f"line {line}: {unknown('split', split, SPLITS)}")
+    if split not in (*SPLITS, KEPT_OUT):
+        raise ValueError(f"line {line}: {unknown('split', split, (*SPLITS, KEPT_OUT))}")
     check_sha256(sha256)
     return RecordedImage(name, tuple(map(task.labels.index, named)), split, group, sha256)

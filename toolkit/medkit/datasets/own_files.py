@@ -82,6 +82,8 @@ class OwnFiles:
         Counts of the files that are no images.
     notes
         Further lines on how they were read.
+    is_table
+        Whether a table lists them.
     """
 
     root: Path
@@ -89,6 +91,7 @@ class OwnFiles:
     left_out: tuple[LeftOut, ...] = ()
     passed_over: PassedOver = field(default_factory=PassedOver, compare=False)
     notes: tuple[str, ...] = ()
+    is_table: bool = False
 
 
 def list_own_files(task: Task, data: Path, labels: Labels) -> OwnFiles:
@@ -258,7 +261,7 @@ def _from_table(table: LabelsTable) -> OwnFiles:
             f"as {without[0]}; give each a split, or none of them"
         )
     notes = tuple(table.remarks())
-    return OwnFiles(table.path.parent, tuple(files), table.left_out, notes=notes)
+    return OwnFiles(table.path.parent, tuple(files), table.left_out, notes=notes, is_table=True)
 
 
 def _told_group(file: LabelledFile) -> str:

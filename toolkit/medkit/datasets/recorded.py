@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from medkit.datasets.division import SPLITS_NAME, RecordedImage, Splits, read_splits
+from medkit.datasets.division import KEPT_OUT, SPLITS_NAME, RecordedImage, Splits, read_splits
 from medkit.datasets.entries import images_below, is_folder, is_hidden
 from medkit.datasets.folders import LeftOut, summed_up
 from medkit.datasets.labels import Labels
@@ -25,6 +25,7 @@ from medkit.wording import counted
 SEEN = {
     TRAIN: "that the model was trained on",
     VALIDATION: "that the model's operating points were chosen on",
+    KEPT_OUT: "that were kept out of training, as copies or under several labels",
 }
 """Why an image of a split is not measured."""
 
@@ -71,14 +72,15 @@ def recorded_splits(
     places = {sha256: path for path, sha256 in reversed(hashes.items())}
     parts: dict[str, list[Item]] = {name: [] for name in SPLITS}
     for each in record:
-        if each.sha256 in places:
+        if each.sha256 in places and each.split in parts:
             parts[each.split].append(_item(bundle.task, each, places[each.sha256]))
     if not parts[VALIDATION] and not parts[TEST]:
         return None
     listed = {each.sha256 for each in record}
     new = [path for path in paths if hashes[path] not in listed]
-    missing = [each for each in record if each.sha256 not in places]
-    remarks = _on_missing(missing, len(record))
+    divided = [each for each in record if each.split in SPLITS]
+    missing = [each for each in divided if each.sha256 not in places]
+    remarks = _on_missing(missing, len(divided))
     if new and any(each.split == TRAIN for each in record):
         remarks.append(
             f"not used: {counted(len(new), 'image')} that {SPLITS_NAME} does not list, such as "
@@ -92,7 +94,7 @@ def recorded_splits(
         )
     train, validation, test = (tuple(parts[name]) for name in (TRAIN, VALIDATION, TEST))
     dataset = Dataset(bundle.task, data, (*train, *validation), test)
-    held_out = frozenset(each.sha256 for each in record if each.split != TRAIN)
+    held_out = frozenset(each.sha256 for each in divided if each.split != TRAIN)
     return Splits(
         dataset=dataset,
         train=train,
@@ -155,7 +157,10 @@ def _seen(folder: Path, task: Task) -> dict[str, str]:
     if not (folder / SPLITS_NAME).is_file():
         return {}
     return {
-        each.sha256: SEEN[each.split] for each in read_splits(folder, task) if each.split in SEEN
+        each.sha256: SEEN[each.split]
+        # A copy of a training image that was kept out has the same bytes, and the last counts.
+        for each in reversed(read_splits(folder, task))
+        if each.split in SEEN
     }
 
 

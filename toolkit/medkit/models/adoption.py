@@ -9,9 +9,10 @@ UNCALIBRATED = "nothing: uncalibrated"
 """What temperature and operating points were chosen on if there were no labelled images."""
 
 
-BEST, ALIKE, SAME, WORSE = "best", "alike", "same", "worse"
-"""What a rule is beside the best: within the noise of it, the very same pixels as one that is as
-good or better, or worse."""
+BEST, ALIKE, SAME, UNFIT, WORSE = "best", "alike", "same", "unfit", "worse"
+"""What a rule is beside the best: within the noise of it; the very same pixels as one that is as
+good or better; as good once it has another temperature, and much too sure or unsure as it is; or
+worse."""
 
 _SHOWN = 8
 """Rules that a table shows, beside those that are not worse and the best of each pixel rule."""
@@ -32,7 +33,7 @@ class MeasuredRule:
         Mean log loss of the true labels, under the temperature that suits the
         rule best: so it does not count how sure a model is of itself.
     verdict
-        :data:`BEST`, :data:`ALIKE`, :data:`SAME` or :data:`WORSE`.
+        :data:`BEST`, :data:`ALIKE`, :data:`SAME`, :data:`UNFIT` or :data:`WORSE`.
     """
 
     pixels: str

@@ -94,6 +94,7 @@ class ListedTask:
             "labels": list(task.labels),
             "positive": task.positive,
             "alert": task.alert,
+            "multi_label": task.multi_label,
             "input": self.contract.to_dict(),
             "files": [vars(file) for file in self.files],
             "calibrated": self.calibrated,

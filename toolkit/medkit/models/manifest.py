@@ -16,7 +16,7 @@ from medkit.models.points import (
     check_points,
     check_temperature,
     stored_points,
-    with_point_names,
+    with_named_points,
 )
 from medkit.models.recipe import Recipe
 from medkit.records import read_record
@@ -185,6 +185,9 @@ class DataRecord:
     compared_by
         What told that two files are the same image: ``pixels``, or ``bytes``
         as before pixels were compared.
+    group_by
+        What told the patients of one's own images: a regular expression, or
+        the name of a CSV file; empty for file names and folders.
     """
 
     source: str = ""
@@ -194,6 +197,7 @@ class DataRecord:
     audit: dict[str, int] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     compared_by: str = BY_BYTES
+    group_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -254,10 +258,8 @@ class Manifest:
         Course of the training.
     parameters
         Number of parameters of the network.
-    data, versions
-        Training data, and versions of the packages.
-    adoption
-        How a model that was trained elsewhere was adopted; ``None`` for one of medkit's.
+    data, versions, adoption
+        Training data, versions of the packages, and how a model of elsewhere was adopted.
     """
 
     labels: tuple[str, ...]
@@ -329,7 +331,7 @@ class Manifest:
         if isinstance(stored, dict) and isinstance(stored.get("contract"), dict):
             stored = {**stored, "contract": InputContract.from_dict(stored["contract"], where)}
         try:
-            return read_record(cls, with_point_names(stored))
+            return read_record(cls, with_named_points(stored))
         except ValueError as error:
             raise ModelFileError(
                 f"{where} cannot be read as a manifest ({error}); restore it"
@@ -342,6 +344,10 @@ class Manifest:
             del stored["data"]["compared_by"]
         if self.adoption is None:
             del stored["adoption"]
+        if not self.data.group_by:
+            del stored["data"]["group_by"]
+        if self.recipe is not None and not self.recipe.from_scratch:
+            del stored["recipe"]["from_scratch"]
         stored["contract"] = self.contract.to_dict()
         stored["operating_points"] = stored_points(self.operating_points)
         stored["metrics"] = stored_metrics(self.metrics)

@@ -21,8 +21,9 @@ from medkit.wording import counted
 UNMEASURED = 0.5
 """Threshold of a label for which validation images cannot tell a better one."""
 
-# Float32 cannot tell a probability nearer to 1 than this from 1.
-_TINY = 1e-7
+# The least and the largest probability whose logit float32 tells, as far as it does: near 0 it has
+# many digits, and next to 1 it has hardly any.
+_LEAST, _LARGEST = 1e-37, 1 - 2**-25
 
 
 def decide(probabilities: NDArray[np.float32], thresholds: Sequence[float]) -> NDArray[np.bool_]:
@@ -39,7 +40,7 @@ def joined(task: Task, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> str:
 
 def scaled(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Return probabilities, shape (n, labels), whose logits were divided by a temperature."""
-    known = np.clip(probabilities, _TINY, 1 - _TINY)
+    known = np.clip(probabilities, _LEAST, _LARGEST)
     logits = (np.log(known) - np.log1p(-known)) / temperature
     return np.asarray(1 / (1 + np.exp(-logits)))
 

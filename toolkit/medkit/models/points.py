@@ -80,19 +80,13 @@ def name_points(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_named_points(stored: Any) -> Any:
-    """Return a parsed record with :func:`name_points` of the operating points that it holds."""
-    if not isinstance(stored, dict) or not isinstance(stored.get("operating_points"), dict):
-        return stored
-    return {**stored, "operating_points": name_points(stored["operating_points"])}
-
-
-def with_point_names(stored: Any) -> Any:
-    """Return a parsed manifest with :func:`name_points` of its own and of its exports."""
+    """Return a parsed manifest whose operating points know their names, those of exports too."""
     if not isinstance(stored, dict):
         return stored
-    named = dict(with_named_points(stored))
-    exports = named.get("exports")
-    if isinstance(exports, dict):
+    named = dict(stored)
+    if isinstance(points := stored.get("operating_points"), dict):
+        named["operating_points"] = name_points(points)
+    if isinstance(exports := stored.get("exports"), dict):
         named["exports"] = {name: with_named_points(entry) for name, entry in exports.items()}
     return named
 

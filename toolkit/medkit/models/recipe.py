@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OWN = "own"
+"""Name of the recipes of tasks that are not built in; see :mod:`medkit.training.own`."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -94,9 +97,10 @@ class Recipe:
     Attributes
     ----------
     name
-        ``seed`` or ``default``.
+        ``seed`` or ``default``; ``own`` for a task of one's own.
     network
-        Name of the architecture in :mod:`medkit.training.networks`.
+        Name of the architecture in :mod:`medkit.training.networks`, or in
+        ``keras.applications``.
     batch_size
         Number of images in one step.
     stages
@@ -128,6 +132,9 @@ class Recipe:
         Whether to compute in bfloat16 on a processor that does so in half
         the time; see :func:`medkit.training.precision.computes_bfloat16`. The
         weights stay float32.
+    from_scratch
+        Whether a network of ``keras.applications`` begins with random weights
+        instead of ImageNet's.
     """
 
     name: str
@@ -145,3 +152,4 @@ class Recipe:
     weight_decay: float = 0.0
     dropout: float = 0.0
     bfloat16: bool = False
+    from_scratch: bool = False

@@ -8,6 +8,7 @@ was trained elsewhere.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from medkit.defaults import BALANCED, RECIPE
@@ -16,7 +17,7 @@ from medkit.models.adoption import worth_showing
 from medkit.models.bundle import KERAS_NAME, Bundle
 from medkit.models.figures import Figures
 from medkit.models.manifest import Manifest
-from medkit.models.recipe import Recipe
+from medkit.models.recipe import OWN, Recipe
 from medkit.reports.html import render
 from medkit.reports.origin import origin_of
 from medkit.reports.tables import (
@@ -26,7 +27,7 @@ from medkit.reports.tables import (
     figure_rows,
     point_rows,
 )
-from medkit.tasks import Task
+from medkit.tasks import TASKS, Task
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -60,9 +61,7 @@ def render_card(task: Task, manifest: Manifest) -> str:
         classes=class_rows(task, test) if test else [],
         weakest=_weakest(test) if test else "",
         points=point_rows(task, points),
-        options=_train_options(manifest.recipe, manifest.data.on_conflict)
-        if manifest.recipe
-        else "",
+        options=_options(task, manifest, manifest.recipe) if manifest.recipe else "",
     )
 
 
@@ -71,6 +70,30 @@ def write_card(bundle: Bundle) -> Path:
     path = bundle.folder / CARD_FILE
     write_text(path, render_card(bundle.task, bundle.manifest))
     return path
+
+
+def _options(task: Task, manifest: Manifest, recipe: Recipe) -> str:
+    """Return the options, beside the seed, with which a training run can be repeated."""
+    own = _own_options(task, manifest, recipe) if task.name not in TASKS else ""
+    return own + _train_options(recipe, manifest.data.on_conflict)
+
+
+def _own_options(task: Task, manifest: Manifest, recipe: Recipe) -> str:
+    """Return the options that describe a task of one's own, quoted for a shell."""
+    contract = manifest.contract
+    options = [
+        # A label with a comma needs the form of a file.
+        ("labels", "FILE" if any("," in label for label in task.labels) else ",".join(task.labels)),
+        ("alert", task.alert),
+        ("title", task.title),
+        ("network", recipe.network),
+        ("weights", "none" if recipe.from_scratch else ""),
+        ("size", f"{contract.width}x{contract.height}"),
+        ("epochs", str(sum(stage.epochs for stage in recipe.stages))),
+        ("group-by", manifest.data.group_by),
+    ]
+    given = "".join(f" --{name} {shlex.quote(value)}" for name, value in options if value)
+    return f"{given} --{'grey' if contract.channels == 1 else 'colour'}"
 
 
 def _train_options(recipe: Recipe, policy: str | None) -> str:
@@ -83,7 +106,7 @@ def _train_options(recipe: Recipe, policy: str | None) -> str:
     policy
         Policy of the run for images under several labels.
     """
-    options = "" if recipe.name == RECIPE else f" --recipe {recipe.name}"
+    options = "" if recipe.name in (RECIPE, OWN) else f" --recipe {recipe.name}"
     if policy not in (recipe.on_conflict, recipe.on_known_conflicts):
         options += f" --on-conflict {policy}"
     return options

@@ -279,7 +279,7 @@ def _measure(
         images=name,
         official=official,
         count=len(items),
-        roc=_plot("ROC with 95 % interval", roc),
+        roc=_plot("ROC with 95 % interval" if task.alert else "ROC", roc),
         plots=_plots_of(task, figures, name),
         rows=measured_rows(task, figures),
         classes=class_rows(task, figures),

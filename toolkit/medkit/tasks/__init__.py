@@ -11,6 +11,7 @@ from medkit.tasks.described import check_own_name, read_task, task_file, write_t
 from medkit.tasks.folders import (
     TRAINED_VARIABLE,
     as_task,
+    folder_for_new,
     folder_of,
     folders_of_models,
     get_task,
@@ -35,6 +36,7 @@ __all__ = [
     "TaskNotes",
     "as_task",
     "check_own_name",
+    "folder_for_new",
     "folder_of",
     "folders_of_models",
     "get_task",

@@ -44,6 +44,21 @@ def user_folder() -> Path | None:
         return None
 
 
+def folder_for_new() -> Path:
+    """Return the folder that gets models of new tasks: ``MEDKIT_TRAINED``, or the user's.
+
+    Raises
+    ------
+    UsageError
+        If the user has none.
+    """
+    named = os.environ.get(TRAINED_VARIABLE)
+    folder = Path(named) if named else user_folder()
+    if folder is None:
+        raise UsageError(f"there is no home folder for models; name one with {TRAINED_VARIABLE}")
+    return folder
+
+
 def folders_of_models(trained: Path | None = None) -> tuple[Path, ...]:
     """Return the folders in which tasks of one's own are looked for.
 

@@ -5,7 +5,19 @@ it after all arguments and data have been checked.
 """
 
 from medkit.models.recipe import Recipe
+from medkit.training.own import OwnOptions, OwnPlan, plan_own
 from medkit.training.recipes import RECIPES, get_recipe
-from medkit.training.run import TrainOptions, TrainResult, train_model
+from medkit.training.run import TrainOptions, TrainResult, folder_for, train_model
 
-__all__ = ["RECIPES", "Recipe", "TrainOptions", "TrainResult", "get_recipe", "train_model"]
+__all__ = [
+    "RECIPES",
+    "OwnOptions",
+    "OwnPlan",
+    "Recipe",
+    "TrainOptions",
+    "TrainResult",
+    "folder_for",
+    "get_recipe",
+    "plan_own",
+    "train_model",
+]

@@ -12,12 +12,16 @@ from medkit.files import read_json, write_json
 from medkit.models.manifest import EpochRecord
 from medkit.models.recipe import Recipe
 from medkit.records import read_record
+from medkit.tasks import Task
 
 CHECKPOINT_FOLDER = "unfinished"
 """Name of the folder, in the folder of the task."""
 
 STATE_NAME = "state.json"
 """The file with the state. A run without it cannot be continued."""
+
+_WORDS = {"described": "size, colour, alert label or order of labels"}
+"""Fields of an identity that have another name for people."""
 
 _START_ANEW = "start anew with --overwrite"
 
@@ -36,6 +40,9 @@ class Identity:
         Digest of each split; see :func:`medkit.datasets.splits.digest_of`.
     compute_type
         Keras' dtype policy.
+    described
+        Labels and input of a task of one's own; see :func:`described`. Those
+        of a built-in task are known.
     """
 
     task: str
@@ -43,6 +50,12 @@ class Identity:
     seed: int
     data: dict[str, str]
     compute_type: str
+    described: str = ""
+
+
+def described(task: Task) -> str:
+    """Return what decides a network's shape and the order of its outputs, in one line."""
+    return f"{task.contract.hash}: {', '.join(task.labels)}; {task.alert}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +135,7 @@ class Checkpoint:
                 f"checkpoint {self._state} cannot be read ({error}); {_START_ANEW}"
             ) from error
         changed = [
-            field.name.replace("_", " ")
+            _WORDS.get(field.name, field.name.replace("_", " "))
             for field in fields(Identity)
             if getattr(stored.identity, field.name) != getattr(self._identity, field.name)
         ]

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medkit.datasets.audit import audit_folder
+from medkit.datasets.audit import Audit, audit_folder
 from medkit.datasets.conflicts import find_conflicts, resolve_conflicts
+from medkit.datasets.division import Splits
 from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Dataset, Item, read_dataset
 from medkit.datasets.location import check_layout, locate_dataset
@@ -43,6 +44,11 @@ class TrainingData:
         The training images that are in no split, with reasons.
     audit
         Number of findings by kind.
+    divided
+        The division of one's own images, which is recorded; ``None`` for a
+        published data set, which is divided again by the recipe.
+    group_by
+        What told the patients; see :class:`~medkit.models.manifest.DataRecord`.
     """
 
     dataset: Dataset
@@ -50,6 +56,19 @@ class TrainingData:
     policy: str | None
     kept_out: tuple[KeptOut, ...]
     audit: dict[str, int]
+    divided: Splits | None = None
+    group_by: str = ""
+
+    def remarks(self) -> list[str]:
+        """Return lines for people on the images and their division."""
+        return self.divided.lines() if self.divided else self.dataset.remarks()
+
+    @property
+    def read(self) -> int:
+        """Number of images that were read, and that may be kept out."""
+        if self.divided is None:
+            return len(self.dataset.train)
+        return sum(map(len, self.splits.values())) + len(self.kept_out)
 
     @property
     def watched(self) -> str:
@@ -100,11 +119,7 @@ def read_training_data(
     root = locate_dataset(task, folder, labels)
     splits_on_disk = check_layout(task, root, labels)
     audit = audit_folder(root, only=[split.name for split in splits_on_disk], labels=labels)
-    if unreadable := audit.of("unreadable"):
-        raise DatasetLayoutError(
-            f"{len(unreadable)} of {counted(audit.images, 'file')} cannot be decoded, such as "
-            f"{unreadable[0].images[0]}; remove or replace them ('medkit audit' lists them)"
-        )
+    check_readable(audit)
     dataset = read_dataset(task, root, labels, audit.fingerprints)
     policy = choose_policy(recipe, dataset, on_conflict)
     kept, kept_out = resolve_conflicts(dataset, policy) if policy else (dataset.train, ())
@@ -112,7 +127,7 @@ def read_training_data(
     if recipe.validation_fraction:
         train, validation = split_validation(kept, recipe.validation_fraction, seed)
         splits = {"train": train, "validation": validation, "test": dataset.test}
-        _check_validation(task, validation)
+        check_validation(task, validation)
     return TrainingData(dataset, splits, policy, kept_out, audit.summary())
 
 
@@ -124,7 +139,16 @@ def choose_policy(recipe: Recipe, dataset: Dataset, on_conflict: str | None) -> 
     return recipe.on_known_conflicts if known else recipe.on_conflict
 
 
-def _check_validation(task: Task, validation: Sequence[Item]) -> None:
+def check_readable(audit: Audit) -> None:
+    """Raise :class:`DatasetLayoutError` if a file cannot be decoded."""
+    if unreadable := audit.of("unreadable"):
+        raise DatasetLayoutError(
+            f"{len(unreadable)} of {counted(audit.images, 'file')} cannot be decoded, such as "
+            f"{unreadable[0].images[0]}; remove or replace them ('medkit audit' lists them)"
+        )
+
+
+def check_validation(task: Task, validation: Sequence[Item]) -> None:
     """Refuse a validation split on which no operating point can be chosen."""
     alert = sum(task.labels[item.label] == task.alert for item in validation)
     if not 0 < alert < len(validation):

@@ -16,16 +16,18 @@ from medkit.errors import WeightsUnavailableError
 from medkit.models.recipe import Recipe
 from medkit.models.runtimes.base import both_classes
 from medkit.tasks import Task
+from medkit.training.applications import (
+    APPLICATIONS,
+    IMAGENET_MEAN,
+    add_application,
+    is_application_layer,
+)
 
 _PREDICTION_BATCH = 64
 
 # Mean and standard deviation of the X-ray training split under the input
 # contract, 122.8 and 59.9, rounded: a whole mean survives 8-bit quantisation exactly.
 _XRAY_MEAN, _XRAY_STD = 123.0, 60.0
-
-# ImageNet's channel means in RGB order, as Keras' ResNet50 expects them
-# subtracted (keras.applications.resnet50.preprocess_input, mode "caffe").
-_IMAGENET_MEAN = (123.68, 116.779, 103.939)
 
 IMAGENET_WEIGHTS_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
@@ -40,8 +42,8 @@ def build_network(task: Task, recipe: Recipe, weights: Path | None) -> Any:
     recipe
         Names the architecture and its dropout rate.
     weights
-        File of Keras' ImageNet weights of ResNet50 without top; ``None`` lets
-        Keras download them. Not used for an architecture without pretraining.
+        File of Keras' ImageNet weights without top; ``None`` lets Keras
+        download them. Not used for an architecture without pretraining.
 
     Returns
     -------
@@ -53,9 +55,16 @@ def build_network(task: Task, recipe: Recipe, weights: Path | None) -> Any:
     ------
     WeightsUnavailableError
         If the ImageNet weights cannot be read or downloaded.
+    UsageError
+        If a network of ``keras.applications`` does not take images of this size.
     """
     pixels = keras.Input(task.contract.shape, dtype="uint8", name="pixels")
-    features = _BACKBONES[recipe.network](pixels, weights)
+    if recipe.network in APPLICATIONS:
+        features = add_application(
+            recipe.network, pixels, weights, from_scratch=recipe.from_scratch
+        )
+    else:
+        features = _BACKBONES[recipe.network](pixels, weights)
     if recipe.dropout:
         features = keras.layers.Dropout(recipe.dropout, name="head_dropout")(features)
     head: dict[str, Any] = {"name": "probabilities", "dtype": "float32"}
@@ -86,11 +95,15 @@ def predict_probabilities(model: Any, images: NDArray[np.uint8]) -> NDArray[np.f
 
 def needs_imagenet(recipe: Recipe) -> bool:
     """Whether the recipe's network starts from ImageNet weights."""
+    if recipe.network in APPLICATIONS:
+        return not recipe.from_scratch
     return recipe.network in ("seed-resnet50", "resnet50")
 
 
-def is_backbone(layer: Any) -> bool:
-    """Whether a layer belongs to a pretrained backbone and not to the head."""
+def is_backbone(layer: Any, network: str = "resnet50") -> bool:
+    """Whether a layer belongs to the pretrained backbone of a network and not to the head."""
+    if network in APPLICATIONS:
+        return is_application_layer(layer)
     return str(layer.name).startswith("conv")
 
 
@@ -134,7 +147,7 @@ def _seed_resnet50(pixels: Any, weights: Path | None) -> Any:
 
 def _resnet50(pixels: Any, weights: Path | None) -> Any:
     x = keras.layers.Rescaling(
-        1.0, [-mean for mean in _IMAGENET_MEAN], name="subtract_imagenet_mean"
+        1.0, [-mean for mean in IMAGENET_MEAN], name="subtract_imagenet_mean"
     )(pixels)
     backbone = _imagenet_resnet50(x, weights)
     # The weights expect blue first. Reversing the input axis of the first

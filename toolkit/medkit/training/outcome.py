@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.datasets.conflicts import deduplicated_mask
+from medkit.datasets.division import SPLITS_NAME, write_splits
 from medkit.datasets.sampling import class_counts
 from medkit.defaults import BALANCED
 from medkit.evaluation.metrics import evaluate_points, evaluate_test_split
@@ -36,7 +37,7 @@ from medkit.models.recipe import Recipe
 from medkit.reports.modelcard import write_card
 from medkit.reports.origin import name_of_test
 from medkit.reports.plots import plot_confusion, plot_curves, plot_reliability, plot_roc, save_png
-from medkit.tasks import Task
+from medkit.tasks import TASK_NAME, Task, write_task
 from medkit.training.archive import save_archive
 from medkit.training.calibrate import changed_views, fit_rules, fixed_rules
 from medkit.training.data import Tensors, TrainingData
@@ -177,6 +178,12 @@ def save(run: Run, model: Any, measured: Measured) -> None:
 def record(run: Run, model: Any, fitted: Fitted, measured: Measured) -> Manifest:
     """Write the manifest and the model card, and return the manifest."""
     task, data, state = run.task, run.data, fitted.state
+    files = [KERAS_NAME, CURVES, ROC, CONFUSION, RELIABILITY]
+    if data.divided is not None:
+        write_splits(run.folder, data.divided)
+        write_task(run.folder, task)
+        (run.folder / TASK_NAME).unlink(missing_ok=True)  # its older form, of an earlier model
+        files.append(SPLITS_NAME)
     manifest = Manifest(
         task=task.name,
         labels=task.labels,
@@ -194,24 +201,29 @@ def record(run: Run, model: Any, fitted: Fitted, measured: Measured) -> Manifest
         interrupted=fitted.interrupted,
         parameters=model.count_params(),
         data=DataRecord(
-            source=task.published.source if task.published.is_published(data.digests) else "",
+            source=_source(task, data),
             counts={name: class_counts(task, items) for name, items in data.splits.items()},
             on_conflict=data.policy,
             kept_out=data.kept_out,
             audit=data.audit,
             sha256=data.digests,
             compared_by=BY_PIXELS,
+            group_by=data.group_by,
         ),
         history=state.history,
         versions={"medkit": __version__, **_versions()},
-        files={
-            name: file_record(run.folder / name)
-            for name in (KERAS_NAME, CURVES, ROC, CONFUSION, RELIABILITY)
-        },
+        files={name: file_record(run.folder / name) for name in files},
     )
     write_manifest(run.folder, manifest)
     write_card(Bundle(run.folder, task, manifest))
     return manifest
+
+
+def _source(task: Task, data: TrainingData) -> str:
+    """Return the origin of the data, if they are the published ones."""
+    if task.layout is None or not task.layout.is_published(data.digests):
+        return ""
+    return task.layout.source
 
 
 def count_by_source(task: Task, data: TrainingData, measured: Measured) -> tuple[SourceCount, ...]:

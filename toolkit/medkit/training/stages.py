@@ -21,7 +21,7 @@ def begin_stage(model: Any, task: Task, recipe: Recipe, stage: Stage) -> None:
     if needs_imagenet(recipe):
         free = False
         for layer in model.layers:
-            if is_backbone(layer):
+            if is_backbone(layer, recipe.network):
                 free = free or (
                     stage.free_from is not None and layer.name.startswith(stage.free_from)
                 )

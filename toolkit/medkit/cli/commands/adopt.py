@@ -67,8 +67,9 @@ def adopt(
     size: Annotated[
         str,
         typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="Size that it was trained with, where the model leaves it free.",
+            metavar="SIZE",
+            help="Width and height that it was trained with, as 224x224, where the model leaves "
+            "them free.",
             rich_help_panel=TRAINING,
         ),
     ] = "",

@@ -16,6 +16,7 @@ from medkit.cli.options import (
     fresh_reports,
     write_reports,
 )
+from medkit.errors import UsageError
 
 
 def audit(
@@ -74,6 +75,11 @@ def audit(
     from medkit.tasks import get_task
 
     known = None if task is None else get_task(task, trained)
+    if known is not None and known.multi_label:
+        raise UsageError(
+            f"audit reads class folders, and the multi-label task {known.name} has a table of "
+            "labels; leave --task out to compare the images alone"
+        )
     spellings = read_labels_map(labels_map or (), [known] if known else ())
     labels = Labels.of(known, spellings) if known else Labels(None, spellings)
     # Splits of other names than the task's, such as train and val, can be audited as well.

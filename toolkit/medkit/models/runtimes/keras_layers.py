@@ -119,8 +119,14 @@ _FUNCTIONS = {
 _NAMES = frozenset[str]().union(*_SAFE.values()) | {"__tuple__"}
 """Names of classes as older files hold them, which name no module."""
 
-_FORMER_HOMES = ("keras.engine.", "keras.models.", "keras.src.engine.", "keras.src.models.")
-"""Modules in which Keras 2 had Functional and Sequential."""
+_FORMER_HOMES = ("keras.engine.", "keras.src.engine.")
+"""Packages in which Keras 2 had Functional and Sequential."""
+
+_HOMES = {
+    "Functional": "keras.src.models.functional",
+    "Sequential": "keras.src.models.sequential",
+}
+"""Modules in which Keras 3 has them."""
 
 
 def in_todays_form(config: Any) -> Any:
@@ -133,10 +139,9 @@ def in_todays_form(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     changed = {key: in_todays_form(item) for key, item in config.items()}
-    if changed.get("class_name") in ("Functional", "Sequential") and str(
-        changed.get("module")
-    ).startswith(_FORMER_HOMES):
-        changed |= {"module": "keras", "registered_name": None}
+    home = _HOMES.get(str(changed.get("class_name")))
+    if home is not None and str(changed.get("module")).startswith(_FORMER_HOMES):
+        changed["module"] = home
     return changed
 
 
