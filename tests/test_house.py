@@ -82,6 +82,8 @@ CLASSIFYING = {
 """All that ``medkit classify`` imports from outside of the standard library."""
 
 PUBLIC = [
+    "AdoptOptions",
+    "AdoptResult",
     "Audit",
     "Benchmark",
     "BenchmarkOptions",
@@ -117,6 +119,7 @@ PUBLIC = [
     "TrainResult",
     "UsageError",
     "__version__",
+    "adopt_model",
     "audit_folder",
     "check_parity",
     "classify_files",

@@ -315,6 +315,7 @@ class CandidateBuilder:
             temperature=bundle.temperature,
             operating_points=bundle.operating_points,
             precision=precision,
+            calibrated=bundle.calibrated,
             version=__version__,
             source_sha256=bundle.keras_sha256,
         )

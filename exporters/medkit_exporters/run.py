@@ -180,8 +180,8 @@ def export_models(
             for precision in options.precisions:
                 # The ladder may have ended at a precision that is requested as well.
                 if precision not in kept:
-                    climbed = _climb(bundle, builder, exporter, precision, note)
-                    bundle, file = _keep(bundle, exporter, climbed, divided)
+                    climbed = climb(bundle, builder, exporter, precision, note)
+                    bundle, file = keep(bundle, exporter, climbed, divided)
                     kept[file.precision] = file
             written += kept.values()
     return written
@@ -214,6 +214,7 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
     """Open the bundles, and check that files and data can be read and written."""
     bundles = [load_bundle(task, options.trained) for task in options.tasks]
     for bundle in bundles:
+        bundle.check_original("export")
         if options.data is not None and not has_record(bundle):
             labels = Labels.of(bundle.task, options.spellings)
             check_layout(bundle.task, locate_dataset(bundle.task, options.data, labels), labels)
@@ -223,20 +224,20 @@ def _open_bundles(options: ExportOptions) -> list[Bundle]:
 
 
 @dataclass(frozen=True)
-class _Climbed:
+class Climbed:
     """A candidate that passed, and the attempts up to it."""
 
     candidate: Candidate
     attempts: tuple[Attempt, ...]
 
 
-def _climb(
+def climb(
     bundle: Bundle,
     builder: CandidateBuilder,
     exporter: KnownExporter,
     requested: str,
     note: Callable[[str], None],
-) -> _Climbed:
+) -> Climbed:
     """Try the rungs of a precision's ladder until a file passes."""
     about = f"{bundle.task.name}: {exporter.name}"
     attempts: list[Attempt] = []
@@ -257,7 +258,7 @@ def _climb(
         told.update(attempt.skipped)
         attempts.append(attempt)
         if attempt.passed and candidate is not None:
-            return _Climbed(candidate, tuple(attempts))
+            return Climbed(candidate, tuple(attempts))
     tried = "; ".join(f"{attempt.rung}: {attempt.failures[0]}" for attempt in attempts)
     raise ExportError(
         f"{about} {requested}: no file decides like the original, and none was written ({tried}); "
@@ -265,8 +266,8 @@ def _climb(
     )
 
 
-def _keep(
-    bundle: Bundle, exporter: KnownExporter, climbed: _Climbed, splits: Splits | None
+def keep(
+    bundle: Bundle, exporter: KnownExporter, climbed: Climbed, splits: Splits | None
 ) -> tuple[Bundle, ExportedFile]:
     """Write a file that passed, and list it in the manifest in place of what it supersedes."""
     candidate, attempts = climbed.candidate, climbed.attempts

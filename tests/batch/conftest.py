@@ -32,7 +32,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
             operating_points=points_of(task),
             contract=task.contract,
             file_with=lambda suffix: Path(f"{task.name}.tflite"),
-            manifest=SimpleNamespace(listed={f"{task.name}.tflite": FileRecord(0, DIGEST)}),
+            manifest=SimpleNamespace(
+                listed={f"{task.name}.tflite": FileRecord(0, DIGEST)}, exports={}
+            ),
         )
 
     def load(path: Path, threads: int | None, runtime: str | None = None) -> FakeModel:

@@ -56,7 +56,9 @@ def test_an_operating_point_that_one_task_lacks_is_refused_whatever_images_come(
             operating_points=points,
             contract=task.contract,
             file_with=lambda suffix: Path(f"{task.name}.tflite"),
-            manifest=SimpleNamespace(listed={f"{task.name}.tflite": FileRecord(0, DIGEST)}),
+            manifest=SimpleNamespace(
+                listed={f"{task.name}.tflite": FileRecord(0, DIGEST)}, exports={}
+            ),
         )
 
     monkeypatch.setattr(plan, "load_bundle", bundle)

@@ -135,6 +135,15 @@ def layer_norm() -> Any:
     return classified(inputs, layers.Add()([x, y]))
 
 
+def channels_alone() -> Any:
+    """Depthwise convolutions that are written as groups, as ConvNeXt's are."""
+    inputs = pixels()
+    x = layers.Conv2D(8, 4, strides=4)(layers.Rescaling(1 / 255)(inputs))
+    x = layers.Conv2D(16, 3, groups=8, padding="same", activation="relu")(x)
+    x = layers.Conv2D(16, 3, groups=16, use_bias=False)(x)
+    return classified(inputs, layers.Conv2D(8, 1, activation="relu")(x))
+
+
 def adapted_normalisation() -> Any:
     normalisation = layers.Normalization()
     rng = np.random.default_rng(6)
@@ -205,6 +214,64 @@ def functions() -> Any:
     return classified(inputs, keras.ops.relu(layers.Conv2D(8, 3)(x)))
 
 
+def ends_in_convolution() -> Any:
+    """The end of MobileNetV3: hard swish, and a convolution of one place that gives logits."""
+    inputs = pixels()
+    x = layers.Conv2D(8, 3, activation="hard_swish")(layers.Rescaling(1 / 127.5, -1)(inputs))
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Conv2D(12, 1, activation="hard_swish")(x)
+    x = layers.Flatten()(layers.Conv2D(3, 1)(layers.Dropout(0.2)(x)))
+    return keras.Model(inputs, layers.Activation("softmax")(x))
+
+
+def ends_in_pooling() -> Any:
+    """The end of SqueezeNet: the mean of a map of each label."""
+    inputs = pixels()
+    x = layers.Conv2D(8, 3, activation="elu")(layers.Rescaling(1 / 127.5, -1)(inputs))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1)(x))
+    return keras.Model(inputs, keras.ops.softmax(x))
+
+
+def augmented() -> Any:
+    """Models inside, one of which changes images in training only."""
+    shape = (32, 32, 3)
+    inputs = pixels()
+    augmentation = [layers.RandomFlip(), layers.RandomRotation(0.2), layers.RandomContrast(0.2)]
+    x = keras.Sequential([keras.Input(shape, dtype="uint8"), *augmentation])(inputs)
+    body = keras.Sequential([keras.Input(shape), layers.Conv2D(8, 3, activation="silu")])
+    x = layers.RandomZoom(0.2)(body(layers.Rescaling(1 / 255)(x)))
+    end = [layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")]
+    return keras.Model(inputs, keras.Sequential(end)(x))
+
+
+def as_from_caffe() -> Any:
+    """Blue first and less the mean, by a function of keras.applications."""
+    inputs = pixels()
+    x = keras.applications.vgg16.preprocess_input(keras.ops.cast(inputs, "float32"))
+    x = layers.Conv2D(8, 3, padding="same", kernel_initializer="he_normal")(x)
+    x = layers.ReLU()(layers.Rescaling(1 / 128)(x))
+    return classified(inputs, x)
+
+
+def as_from_torch() -> Any:
+    """Less the mean, divided by the deviation, by a function of keras.applications."""
+    inputs = pixels()
+    x = keras.applications.densenet.preprocess_input(keras.ops.cast(inputs, "float32"))
+    return classified(inputs, layers.Conv2D(8, 5, activation="relu")(layers.ZeroPadding2D(2)(x)))
+
+
+def transformer() -> Any:
+    """A vision transformer of one block."""
+    inputs = pixels()
+    x = layers.Conv2D(12, 8, 8)(layers.Rescaling(1 / 127.5, -1)(inputs))
+    x = layers.EinsumDense("btd,de->bte", (16, 12), bias_axes="te")(layers.Reshape((16, 12))(x))
+    y = layers.LayerNormalization()(x)
+    x = x + layers.MultiHeadAttention(2, 6)(y, y)
+    y = layers.Dense(24, activation="gelu")(layers.LayerNormalization()(x))
+    x = layers.LayerNormalization(scale=False)(x + layers.Dense(12)(y))
+    return classified(inputs, 0.5 * layers.GlobalAveragePooling1D()(x))
+
+
 NETWORKS: dict[str, Callable[[], Any]] = {
     make.__name__: make
     for make in (
@@ -217,6 +284,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
         densenet,
         efficientnet,
         layer_norm,
+        channels_alone,
         adapted_normalisation,
         three_summands,
         shared_layers,
@@ -225,6 +293,12 @@ NETWORKS: dict[str, Callable[[], Any]] = {
         parallel,
         unusual_layers,
         functions,
+        ends_in_convolution,
+        ends_in_pooling,
+        augmented,
+        as_from_caffe,
+        as_from_torch,
+        transformer,
     )
 }
 

@@ -35,9 +35,7 @@ layers = keras.layers
 EXPORTERS = {name: known.load() for name, known in known_exporters().items()}
 
 REFUSED = {
-    ("layer_norm", "tflite", "int8"): "NEG .* computes in float32, not in int8",
-    ("layer_norm", "onnx", "fp32"): "conversion to ONNX failed: No Op registered for Erfc",
-    ("layer_norm", "onnx", "int8"): "conversion to ONNX failed: No Op registered for Erfc",
+    ("ends_in_pooling", "tflite", "int8"): "ELU .* computes in float32, not in int8",
     ("unusual_layers", "onnx", "fp32"): "conversion to ONNX failed: No Op registered",
     ("unusual_layers", "onnx", "int8"): "conversion to ONNX failed: No Op registered",
 }
@@ -52,12 +50,23 @@ SKIPPED = {
     "them (3)",
     "efficientnet": "rounding: 1 of 6 layers with weights rounded one by one: DepthwiseConv2D (1)",
     "layer_norm": "rounding: 1 of 5 layers with weights rounded one by one: DepthwiseConv2D (1)",
+    "channels_alone": "rounding: 2 of 5 layers with weights rounded one by one: DepthwiseConv2D "
+    "(2)",
     "parallel": "fold: the rescaling of the pixels stays a step of its own: 3 layers read its "
     "result",
     "unusual_layers": "rounding: 2 of 3 layers with weights rounded one by one: Conv2D with "
     "dilation (1), Conv2D in groups (1)",
     "larger": "rounding: 1 of 2 layers with weights rounded one by one: BatchNormalization without "
     "scale or offset after it (1)",
+    "ends_in_convolution": "equalise: 2 of 2 groups of channels left as they are: hard_silu writes "
+    "them (1), Flatten writes them (1)",
+    "ends_in_pooling": "equalise: 2 of 2 groups of channels left as they are: elu writes them (1), "
+    "no plain ReLU writes them (1)",
+    "augmented": "equalise: 1 of 1 groups of channels left as they are: silu writes them (1)",
+    "as_from_caffe": "equalise: 1 of 1 groups of channels left as they are: Rescaling writes them "
+    "(1)",
+    "transformer": "rounding: 2 of 6 layers with weights rounded one by one: EinsumDense (1), "
+    "MultiHeadAttention (1)",
     "functions": "equalise: 2 of 2 groups of channels left as they are: TrueDivide writes them "
     "(1), Relu writes them (1)",
 }
@@ -175,6 +184,24 @@ def test_a_flat_network_has_single_layers_that_are_called_once(case: Case) -> No
     assert last.activation.__name__ == ("sigmoid" if case.name == "sigmoid_apart" else "softmax")
 
 
+def test_the_pixels_reach_the_first_convolution_as_they_are_whatever_prepared_them(
+    case: Case,
+) -> None:
+    if case.name not in ("as_from_caffe", "as_from_torch", "augmented"):
+        return
+    first = next(layer for layer in case.suited.model.layers if isinstance(layer, layers.Conv2D))
+    seen = np.asarray(keras.Model(case.suited.model.input, first.input)(case.images))
+    inside = (seen.shape[1] - case.images.shape[1]) // 2
+    inner = slice(inside, inside + case.images.shape[1])
+    np.testing.assert_array_equal(seen[:, inner, inner, :3], case.images)
+
+
+def test_an_end_of_another_kind_becomes_a_dense_layer_of_the_same_logits() -> None:
+    for name, inputs in (("ends_in_convolution", 12), ("ends_in_pooling", 3)):
+        last = flat(build(name)).layers[-1]
+        assert (type(last), last.kernel.shape) == (layers.Dense, (inputs, 3))
+
+
 def test_what_the_steps_skip_is_told(case: Case) -> None:
     expected = SKIPPED.get(case.name)
     assert (expected in case.suited.skipped) if expected else (case.suited.skipped == ())
@@ -203,7 +230,7 @@ def test_a_file_computes_as_keras_does_or_is_refused_with_the_reason(
 
 
 def test_where_8_bits_are_refused_some_layers_can_stay_in_float() -> None:
-    model = build("layer_norm")
+    model = build("ends_in_pooling")
     images = images_for(model)
     settings = Settings("mixed", float_head=True)
     content = EXPORTERS["tflite"].convert(as_source(model), settings, span_full_range(images))

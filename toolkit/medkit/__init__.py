@@ -56,6 +56,8 @@ _HOMES = {
     "medkit.tasks": ("PNEUMONIA", "SKIN", "TASKS", "Task", "get_task"),
     "medkit.training": ("OwnOptions", "TrainOptions", "TrainResult", "plan_own", "train_model"),
     "medkit.version": ("__version__",),
+    "medkit_exporters.adoption.options": ("AdoptOptions", "AdoptResult"),
+    "medkit_exporters.adoption.run": ("adopt_model",),
     "medkit_exporters": ("ExportOptions", "ExportedFile", "export_models", "finalise_exports"),
 }
 

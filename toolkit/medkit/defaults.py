@@ -41,6 +41,9 @@ BENCHMARK_ROUNDS = 3
 RECIPE = "default"
 """The recipe that the shipped models were trained by."""
 
+MEASURED_IMAGES = 400
+"""Images on which ``medkit adopt`` measures pixels and resizes."""
+
 OWN_NETWORK = "compact-cnn"
 """The network of a task of one's own: it needs no weights from elsewhere."""
 

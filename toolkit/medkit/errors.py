@@ -6,7 +6,8 @@
     ├── UsageError                  arguments that cannot be obeyed   exit 2
     │   ├── DatasetLayoutError      a data folder of another shape
     │   ├── DatasetConflictError    a data set that contradicts itself
-    │   └── NoImagesError           nothing to classify
+    │   ├── NoImagesError           nothing to classify
+    │   └── UndecidedError          figures that do not tell what is right
     ├── MissingExtraError           an optional package is absent
     ├── WeightsUnavailableError     ImageNet weights out of reach
     ├── ModelFileError              a model file missing, damaged or foreign
@@ -45,6 +46,22 @@ class DatasetConflictError(UsageError):
 
 class NoImagesError(UsageError):
     """The given paths hold no image."""
+
+
+class UndecidedError(UsageError):
+    """Several choices measure alike, and the user must say which is right.
+
+    Parameters
+    ----------
+    message
+        The line.
+    measured
+        What was measured, to be shown.
+    """
+
+    def __init__(self, message: str, measured: object = None) -> None:
+        super().__init__(message)
+        self.measured = measured
 
 
 class MissingExtraError(MedkitError):

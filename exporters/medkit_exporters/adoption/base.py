@@ -38,6 +38,14 @@ class ModelFacts:
         takes pixels of 0..255.
     precision
         Precision of its weights, as :mod:`medkit.models.formats` names it.
+    pixels
+        The rule by which its input is computed from bytes, where the file
+        tells it; ``None`` where it does not.
+    tolerance
+        By how much a probability of the file that is written may differ from
+        the model's: an integer that is rounded otherwise is a step apart.
+    parameters
+        Number of its parameters; 0 if it is not counted.
     labels, labels_from
         The labels that the file holds, in the order of its outputs, and where
         it holds them; both empty if it holds none.
@@ -52,6 +60,9 @@ class ModelFacts:
     ending: str
     takes_bytes: bool = False
     precision: str = "fp32"
+    pixels: PixelRule | None = None
+    tolerance: float = 1e-4
+    parameters: int = 0
     labels: tuple[str, ...] = ()
     labels_from: str = ""
     remarks: tuple[str, ...] = ()

@@ -23,6 +23,10 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
+_LEAST_DEVIATION, _MOST = 2.0, 1000.0
+"""A deviation of pixels of 0..255 is larger than 2; one that is smaller is of pixels of 0..1."""
+
+
 @dataclass(frozen=True)
 class PixelRule:
     """What is computed from bytes before a network sees them.
@@ -65,10 +69,13 @@ class PixelRule:
         return values.astype(np.float32) * factors + offsets
 
 
+BYTES = "0..255"
+"""The rule that leaves bytes as they are."""
+
 PIXEL_RULES: dict[str, PixelRule] = {
     rule.name: rule
     for rule in (
-        PixelRule("0..255"),
+        PixelRule(BYTES),
         PixelRule("0..1", (1 / 255,)),
         PixelRule("-1..1", (1 / 127.5,), (-1.0,)),
         PixelRule(
@@ -90,12 +97,55 @@ def rules_for(channels: int) -> tuple[PixelRule, ...]:
 def get_pixel_rule(name: str, channels: int) -> PixelRule:
     """Return a pixel rule.
 
+    Parameters
+    ----------
+    name
+        One of :data:`PIXEL_RULES`, or a mean and a deviation of one's own as
+        ``MEAN/STD``, in grey levels of 0..255: one number for all channels,
+        or one for each with commas between them, red first.
+    channels
+        Channels of the input.
+
     Raises
     ------
     UsageError
-        If there is none of that name for so many channels.
+        If there is none of that name for so many channels, or if the numbers
+        cannot be meant.
     """
     known = {rule.name: rule for rule in rules_for(channels)}
-    if name not in known:
-        raise UsageError(unknown("pixel rule", name, known))
-    return known[name]
+    if name in known:
+        return known[name]
+    if "/" in name:
+        return _own_rule(name, channels)
+    raise UsageError(f"{unknown('pixel rule', name, known)}, or MEAN/STD in grey levels of 0..255")
+
+
+def _own_rule(text: str, channels: int) -> PixelRule:
+    """Return the rule of a mean and a deviation."""
+    try:
+        mean, deviation = (
+            tuple(float(number) for number in part.split(",")) for part in text.split("/")
+        )
+    except ValueError:
+        raise UsageError(
+            f"pixel rule {text!r}; accepted: MEAN/STD, such as 123.7,116.3,103.5/58.4,57.1,57.4"
+        ) from None
+    if not {len(mean), len(deviation)} <= {1, channels}:
+        raise UsageError(
+            f"pixel rule {text!r} has {len(mean)} and {len(deviation)} numbers; accepted: 1 or "
+            f"{channels}, the channels of the model"
+        )
+    if not all(abs(number) <= _MOST for number in mean) or not all(
+        _LEAST_DEVIATION <= number <= _MOST for number in deviation
+    ):
+        raise UsageError(
+            f"pixel rule {text!r} is not of pixels of 0..255; accepted: deviations of "
+            f"{_LEAST_DEVIATION:g} to {_MOST:g}; multiply both by 255 if they are of 0..1"
+        )
+    size = max(len(mean), len(deviation))
+    means, deviations = ((part * size)[:size] for part in (mean, deviation))
+    return PixelRule(
+        text,
+        tuple(1 / each for each in deviations),
+        tuple(-middle / each for middle, each in zip(means, deviations, strict=True)),
+    )

@@ -5,6 +5,7 @@ Importing this module imports Keras.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,9 +22,6 @@ from medkit_exporters.quantize.caps import cap_activations
 from medkit_exporters.quantize.network import flat
 from medkit_exporters.quantize.source import Source
 from medkit_exporters.settings import LEAST_ERROR, Settings
-
-IMAGE, PROBABILITIES = "image", "probabilities"
-"""Names of the input and of the output of every final file."""
 
 Tell = Callable[[str], None]
 """Takes a line about something that a conversion left as it was."""
@@ -100,8 +98,9 @@ class Exporter(Protocol):
         content, card
             The file, sealed, and the card inside it. The card's temperature
             is 1, because nothing remains to be divided. Input and output are
-            called :data:`IMAGE` and :data:`PROBABILITIES`, and the output has
-            a column for each label.
+            called :data:`~medkit_exporters.formats.ends.IMAGE` and
+            :data:`~medkit_exporters.formats.ends.PROBABILITIES`, and the output
+            has a column for each label.
 
         Raises
         ------
@@ -148,7 +147,9 @@ class NetworkExporter(ABC):
             raise
         except Exception as error:
             # The converters raise classes that share no other base.
-            raise ExportError(f"conversion to {self.title} failed: {one_line(error)}") from error
+            # TensorFlow's says of each operator of a kind what it says of the first.
+            told = " ".join(dict.fromkeys(re.split(r"(?<=\.) ", one_line(error))))
+            raise ExportError(f"conversion to {self.title} failed: {told}") from error
         check_promise(self.summarise(content), settings.precision)
         return content
 
@@ -179,30 +180,7 @@ class NetworkExporter(ABC):
 
     @abstractmethod
     def _with_final_ends(self, content: bytes, card: ModelCard) -> bytes:
-        """Name input and output, and multiply the logits by :func:`logit_factors`."""
-
-
-def logit_factors(card: ModelCard, columns: int) -> NDArray[np.float32] | None:
-    """Return what the logits are multiplied by, so that a file's output is final.
-
-    Parameters
-    ----------
-    card
-        The file's card.
-    columns
-        Number of columns of the file's output.
-
-    Returns
-    -------
-    numpy.ndarray or None
-        float32, shape (1,): the inverse temperature. For one sigmoid and two
-        labels, shape (2,): sigmoid(-x) = 1 - sigmoid(x), so both factors
-        together give a column for each label. ``None`` where nothing changes.
-    """
-    inverse = 1 / card.temperature
-    if columns == 1 and len(card.labels) == 2:
-        return np.array([-inverse, inverse], np.float32)
-    return None if inverse == 1 else np.array([inverse], np.float32)
+        """Name input and output, and multiply the logits by what makes them final."""
 
 
 def _with_ranges(

@@ -32,20 +32,19 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from medkit.models.card import ModelCard
-from medkit.models.formats import CARD_NAME, export_formats
 from medkit.models.operators.onnx import summarise
 from medkit.models.operators.summary import OperatorSummary
-from medkit.models.seal import sealed
 from medkit_exporters.formats.base import NetworkExporter, Tell, most_distorted
 from medkit_exporters.formats.onnx_edits import (
     cast_pixels,
     clip_branches,
     compact,
+    divide,
     free_batch,
     keep_logits,
     take_raw_pixels,
 )
-from medkit_exporters.formats.onnx_final import with_final_ends
+from medkit_exporters.formats.onnx_final import attach_card, with_final_ends
 from medkit_exporters.quantize.branches import branch_ranges
 from medkit_exporters.quantize.source import Source
 from medkit_exporters.settings import Settings
@@ -75,9 +74,7 @@ class OnnxExporter(NetworkExporter):
 
     def attach_card(self, content: bytes, card: ModelCard) -> bytes:
         """Return a file, sealed, with a card as its metadata property named ``medkit``."""
-        model = onnx.load_from_string(content)
-        onnx.helper.set_model_props(model, {CARD_NAME: card.to_json()})
-        return sealed(model.SerializeToString(), export_formats()["onnx"].seal)
+        return attach_card(content, card)
 
     def summarise(self, content: bytes) -> OperatorSummary:
         """List what a file computes."""
@@ -96,6 +93,7 @@ class OnnxExporter(NetworkExporter):
         self, source: Source, settings: Settings, calibration: NDArray[np.uint8], tell: Tell
     ) -> bytes:
         model = _from_tensorflow(source.function(float_pixels=True, logits=False))
+        divide(model.graph)
         model = _quantize(model, settings, calibration)
         keep_logits(model.graph)
         if settings.precision == "int8":
@@ -114,10 +112,25 @@ def _from_tensorflow(function: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of third parties' deprecations
         model, _ = tf2onnx.convert.from_function(
-            function, input_signature=function.input_signature, opset=OPSET
+            function,
+            input_signature=function.input_signature,
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_as_erf, [])},
         )
     onnx.checker.check_model(model)
     return model
+
+
+def _as_erf(context: Any, node: Any, name: str, args: Any) -> None:
+    """Write a complementary error function, of which GELU is made, as 1 - erf(x): ONNX has none."""
+    graph, (output,) = context, node.output
+    shape, dtype = graph.get_shape(output), graph.get_dtype(output)
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    graph.remove_node(name)
+    erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype], name=f"{name}_erf")
+    graph.make_node(
+        "Sub", [one.output[0], erf.output[0]], outputs=[output], name=name, dtypes=[dtype]
+    )
 
 
 def _finished(model: Any) -> bytes:
@@ -155,7 +168,12 @@ def _quantized(
 ) -> Path:
     """Write a quantised copy of a file, but for the nodes ``left``, and return where it is."""
     path = prepared.with_name("quantized.onnx")
-    pixels = onnx.load(prepared).graph.input[0].name
+    graph = onnx.load(prepared).graph
+    pixels = graph.input[0].name
+    activations = [node for node in graph.node if node.op_type == "Softmax"]
+    last = [node.name for node in activations if node.output[0] == graph.output[0].name]
+    # Those of attention; without any, nothing is said of Softmax at all.
+    inner = ["Softmax"] if len(activations) > len(last) else []
     wide = settings.precision == "int16"
     options: dict[str, Any] = {}
     if settings.precision == "int8":
@@ -172,13 +190,13 @@ def _quantized(
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=list(left),
+            nodes_to_exclude=[*left, *(last if inner else [])],
             extra_options=options,
             op_types_to_quantize=[
                 "Add", "AveragePool", "Clip", "Concat", "Conv", "Div", "Gemm", "GlobalAveragePool",
                 "GlobalMaxPool", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "ReduceMax",
                 "ReduceMean", "Relu", "Reshape", "Resize", "Slice", "Squeeze", "Sub", "Transpose",
-                "Unsqueeze",
+                "Unsqueeze", *inner,
             ],
         )  # fmt: skip
     return path

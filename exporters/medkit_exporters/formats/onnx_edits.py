@@ -48,6 +48,25 @@ def take_raw_pixels(graph: Any) -> None:
     pixels.type.tensor_type.elem_type = TensorProto.UINT8
 
 
+def divide(graph: Any) -> None:
+    """Replace products with a reciprocal by divisions: the quantiser knows only the latter.
+
+    Layer normalisation divides by a root. The graph is changed in place.
+    """
+    for reciprocal in [node for node in graph.node if node.op_type == "Reciprocal"]:
+        (divisor,), (inverse,) = reciprocal.input, reciprocal.output
+        readers = [node for node in graph.node if inverse in node.input]
+        once = all(
+            node.op_type == "Mul" and list(node.input).count(inverse) == 1 for node in readers
+        )
+        if not once or any(inverse == value.name for value in graph.output):
+            continue
+        for node in readers:
+            (dividend,) = (name for name in node.input if name != inverse)
+            node.op_type, node.input[:] = "Div", [dividend, divisor]
+        graph.node.remove(reciprocal)
+
+
 def keep_logits(graph: Any) -> None:
     """Take the last product's output as it is, instead of rounded to integers.
 

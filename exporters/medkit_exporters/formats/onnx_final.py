@@ -1,6 +1,6 @@
 """The ends of an ONNX file that any runtime can use: names, calibrated output.
 
-Importing this module imports Keras and the package ``onnx``.
+Importing this module imports the package ``onnx``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from onnx import TensorProto, numpy_helper
 
 from medkit.errors import ExportError
 from medkit.models.card import ModelCard
+from medkit.models.formats import CARD_NAME, export_formats
 from medkit.models.operators.summary import CALIBRATED_NAME
-from medkit_exporters.formats.base import IMAGE, PROBABILITIES, logit_factors
+from medkit.models.seal import sealed
+from medkit_exporters.formats.ends import IMAGE, PROBABILITIES, logit_factors
 
 
 def with_final_ends(content: bytes, card: ModelCard) -> bytes:
@@ -38,6 +40,13 @@ def with_final_ends(content: bytes, card: ModelCard) -> bytes:
     onnx.checker.check_model(model)
     final: bytes = model.SerializeToString()
     return final
+
+
+def attach_card(content: bytes, card: ModelCard) -> bytes:
+    """Return a file, sealed, with ``card`` as its only metadata property."""
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, {CARD_NAME: card.to_json()})
+    return sealed(model.SerializeToString(), export_formats()["onnx"].seal)
 
 
 def _multiply_logits(graph: Any, factors: NDArray[np.float32]) -> None:

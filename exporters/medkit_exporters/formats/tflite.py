@@ -54,11 +54,8 @@ class TFLiteExporter(NetworkExporter):
         return with_final_ends(content, card)
 
     def _convert_floats(self, source: Source, settings: Settings) -> bytes:
-        converter = _converter(source.function(float_pixels=False, logits=False))
-        if settings.precision == "fp16":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-        return tflite_file.compact(_run(converter.convert))
+        function = source.function(float_pixels=False, logits=False)
+        return convert_function(function, half=settings.precision == "fp16")
 
     def _convert_integers(
         self, source: Source, settings: Settings, calibration: NDArray[np.uint8], tell: Tell
@@ -82,6 +79,23 @@ class TFLiteExporter(NetworkExporter):
             converter.inference_output_type = tf.float32
             content = _refined(_run(converter.convert), source, settings, calibration, tell)
         return tflite_file.compact(tflite_edits.append_activation(content, source.activation))
+
+
+def convert_function(function: Any, *, half: bool = False) -> bytes:
+    """Convert a TensorFlow function with one input and one output, without integers.
+
+    Parameters
+    ----------
+    function
+        Takes pixels, and gives probabilities.
+    half
+        Store weights in half precision.
+    """
+    converter = _converter(function)
+    if half:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    return tflite_file.compact(_run(converter.convert))
 
 
 def _refined(

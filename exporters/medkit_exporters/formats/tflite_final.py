@@ -1,6 +1,6 @@
 """The ends of a TFLite file that any runtime can use: names, a signature, calibrated output.
 
-Importing this module imports Keras.
+Importing this module imports the schema of TFLite files, and no TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medkit.errors import ExportError
 from medkit.models.card import ModelCard
 from medkit.models.operators.summary import CALIBRATED_NAME
-from medkit_exporters.formats.base import IMAGE, PROBABILITIES, logit_factors
+from medkit_exporters.formats.ends import IMAGE, PROBABILITIES, logit_factors
 from medkit_exporters.formats.tflite_file import (
     add_operator,
     add_tensor,

@@ -25,6 +25,7 @@ from medkit_exporters.quantize.network import (
     flat,
     is_plain_convolution,
 )
+from medkit_exporters.quantize.pixels import as_rescaling
 
 INSIDE = 255.0
 """Value of the added channel: the largest of a pixel, so that it needs no other scale."""
@@ -55,7 +56,7 @@ def fold_rescaling(model: Any) -> Rewritten:
     Rewritten
         The network, with the same outputs up to rounding.
     """
-    network = flat(model)
+    network = as_rescaling(flat(model))
     chain, obstacle = _leading_chain(network)
     rescaling = [layer for layer in chain if _is_rescaling(layer)]
     if not rescaling:

@@ -17,6 +17,13 @@ import keras
 import numpy as np
 
 from medkit.errors import ExportError
+from medkit_exporters.quantize.layers import (
+    AUGMENTATION,
+    PlainLayerNormalization,
+    holds_tensors,
+    other_form,
+    with_arrays,
+)
 
 _WITH_ACTIVATION = (
     keras.layers.Conv2D,
@@ -26,8 +33,6 @@ _WITH_ACTIVATION = (
     keras.layers.SeparableConv2D,
 )
 
-_REWRITTEN = (keras.Model, keras.layers.Normalization)
-
 _IDLE = (
     keras.layers.Dropout,
     keras.layers.GaussianDropout,
@@ -35,6 +40,8 @@ _IDLE = (
     keras.layers.Identity,
     keras.layers.SpatialDropout2D,
 )
+
+_REPLACED = (keras.Model, *AUGMENTATION)
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,8 @@ def name_of(operation: Any) -> str:
     kind = type(operation).__name__
     if isinstance(operation, keras.layers.ReLU) and operation.max_value is not None:
         return f"{kind}{operation.max_value:g}"
+    if isinstance(operation, PlainLayerNormalization):
+        return "LayerNormalization"
     return activation_of(operation) if kind == "Activation" else kind
 
 
@@ -204,7 +213,12 @@ def flat(model: Any) -> Any:
     Models inside of the model are replaced by their layers, and a layer that
     is called twice by two. Activations become layers of their own; only the
     last layer keeps its activation. Normalization layers become Rescaling
-    layers. A network that needs none of this is returned as it is.
+    layers, and layers that augment images are left out. Layer normalisations
+    become a :class:`PlainLayerNormalization`, convolutions of a group for each
+    channel depthwise ones, and constant tensors arrays. A network that ends in
+    an activation of something else than a dense layer, such as a convolution,
+    gets a dense layer that computes the same. A network that needs none of
+    this is returned as it is.
 
     Parameters
     ----------
@@ -238,7 +252,9 @@ def _is_flat(model: Any) -> bool:
     output = model.outputs[0]
     for operation in model.operations:
         # Keras has no other way to tell that a layer was called more than once.
-        if isinstance(operation, _REWRITTEN) or len(operation._inbound_nodes) != 1:
+        if isinstance(operation, _REPLACED) or len(operation._inbound_nodes) != 1:
+            return False
+        if other_form(operation, operation.name) is not None or holds_tensors(operation):
             return False
         last = any(tensor is output for tensor in outputs_of(operation))
         if last and not isinstance(operation, keras.layers.Dense):
@@ -250,18 +266,6 @@ def _is_flat(model: Any) -> bool:
 
 def _has_own_activation(layer: Any) -> bool:
     return isinstance(layer, _WITH_ACTIVATION) and activation_of(layer) != "linear"
-
-
-def _as_rescaling(layer: Any, name: str) -> Any:
-    """Return a Rescaling layer that does what a Normalization layer does.
-
-    tf2onnx takes the constants of the latter for inputs of the file.
-    """
-    mean = np.asarray(layer.mean, np.float64)[0]
-    deviation = np.sqrt(np.asarray(layer.variance, np.float64))[0]
-    deviation = np.maximum(deviation, keras.config.epsilon())
-    scale, offset = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
-    return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=name)
 
 
 class _Flattening:
@@ -291,17 +295,27 @@ class _Flattening:
     def _call(self, operation: Any, *args: Any, **options: Any) -> Any:
         if isinstance(operation, keras.Model):
             return self._run(operation, args[0])
+        args, options = with_arrays((args, options))
         name = self._unique(operation.name)
-        if isinstance(operation, keras.layers.Normalization):
-            return self._apply(_as_rescaling(operation, name), *args)
-        config = {**operation.get_config(), "name": name}
+        if isinstance(operation, AUGMENTATION):
+            # It makes floats of bytes, which a Rescaling layer that changes nothing does as well.
+            floats = args[0].dtype == operation.compute_dtype
+            return args[0] if floats else self._apply(keras.layers.Rescaling(1.0, name=name), *args)
         apart = _has_own_activation(operation)
-        if apart:
-            config["activation"] = "linear"
-        copy = operation.__class__.from_config(config)
+        rewritten = other_form(operation, name)
+        if rewritten is None:
+            config = {**operation.get_config(), "name": name}
+            if apart:
+                config["activation"] = "linear"
+            layer = isinstance(operation, keras.layers.Layer)
+            rewritten = (
+                operation.__class__.from_config(config),
+                operation.get_weights() if layer else [],
+            )
+        copy, weights = rewritten
         output = self._apply(copy, *args, **options)
-        if isinstance(operation, keras.layers.Layer):
-            copy.set_weights(operation.get_weights())
+        if weights:
+            copy.set_weights(weights)
         if apart:
             name = self._unique(f"{name}_{activation_of(operation)}")
             output = self._apply(keras.layers.Activation(operation.activation, name=name), output)
@@ -330,15 +344,54 @@ class _Flattening:
         """Return the output of a last dense layer that has its activation inside."""
         output = self._before_idle(output)
         layer, before = self._made.get(id(output), (None, None))
-        softmax = isinstance(layer, keras.layers.Softmax) and layer.axis in (-1, 1)
-        if not softmax and not isinstance(layer, keras.layers.Activation):
+        activation = _last_activation(layer)
+        if activation is None:
             return output
-        product, features = self._made.get(id(self._before_idle(before)), (None, None))
-        if not isinstance(product, keras.layers.Dense):
+        before = self._before_idle(before)
+        product, features = self._made.get(id(before), (None, None))
+        if isinstance(product, keras.layers.Dense):
+            joined = keras.layers.Dense.from_config(
+                {**product.get_config(), "activation": activation}
+            )
+            weights = product.get_weights()
+        elif len(before.shape) == 2 and activation in ("sigmoid", "softmax"):
+            convolution, features = self._last_convolution(before)
+            units = before.shape[-1]
+            name = self._unique("logits" if convolution is None else f"{convolution.name}_dense")
+            joined = keras.layers.Dense(units, activation, name=name)
+            weights = [np.eye(units, dtype=np.float32), np.zeros(units, np.float32)]
+            if convolution is not None:
+                kernel, *bias = convolution.get_weights()
+                weights = [kernel.reshape(-1, units), *(bias or weights[1:])]
+        else:
             return output
-        config = product.get_config()
-        config["activation"] = "softmax" if softmax else layer.activation
-        joined = keras.layers.Dense.from_config(config)
         output = joined(features)
-        joined.set_weights(product.get_weights())
+        joined.set_weights(weights)
         return output
+
+    def _last_convolution(self, logits: Any) -> tuple[Any, Any]:
+        """Return the convolution of a single place that gives logits, and what it is given.
+
+        The latter is as a dense layer takes it. Without such a convolution it
+        is the logits themselves.
+        """
+        layer, tensor = self._made.get(id(logits), (None, None))
+        while is_idle(layer) or isinstance(layer, keras.layers.Flatten | keras.layers.Reshape):
+            layer, tensor = self._made.get(id(tensor), (None, None))
+        if not is_plain_convolution(layer) or activation_of(layer) != "linear":
+            return None, logits
+        whole = tuple(tensor.shape[1:3]) == tuple(layer.kernel_size)
+        if not whole or tuple(layer.output.shape[1:3]) != (1, 1):
+            return None, logits
+        return layer, keras.layers.Flatten(name=self._unique(f"{layer.name}_inputs"))(tensor)
+
+
+def _last_activation(operation: Any) -> str | Any | None:
+    """Return the activation of a network's last operation; ``None`` if it is no activation."""
+    kind = type(operation).__name__
+    if isinstance(operation, keras.layers.Softmax) or kind == "Softmax":
+        return "softmax" if operation.axis in (-1, 1) else None
+    if isinstance(operation, keras.layers.Activation):
+        name = activation_of(operation)
+        return name if name in ("sigmoid", "softmax") else operation.activation
+    return "sigmoid" if kind == "Sigmoid" else None

@@ -381,7 +381,7 @@ def test_an_original_whose_parts_do_not_fit_is_refused_in_one_line(
         (
             b'"activation": "softmax"',
             b'"activation": {"module": "os", "class_name": "function", "config": "system"}',
-            "'function' of os",
+            "'system' of os",
         ),
         (b'"module": "keras.layers"', b'"module": "subprocess"', "of subprocess, which could"),
     ],

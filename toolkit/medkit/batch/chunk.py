@@ -21,7 +21,7 @@ from medkit.batch.rows import ERROR, OK, SKIPPED, Row
 from medkit.errors import ImageError, MedkitError
 from medkit.images.contract import InputContract
 from medkit.images.limits import Clock, Limits
-from medkit.images.notes import SHAPE_UNUSUAL
+from medkit.images.notes import SHAPE_UNUSUAL, UNCALIBRATED
 from medkit.images.reading import read_image
 from medkit.models.decisions import decide, marks, names_of
 from medkit.models.points import get_point
@@ -194,6 +194,7 @@ def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[R
         return [_error_row(batch[0].name, name, f"{model.runtime} failed: {one_line(error)}")]
     point = get_point(model.card.operating_points, job.operating_point)
     decided = decide(task, np.nan_to_num(probabilities), point)
+    doubts = () if model.card.calibrated else (UNCALIBRATED,)
     rows = []
     labels, chosen = names_of(task, decided), marks(task, decided)
     for image, values, label, mine in zip(batch, probabilities, labels, chosen, strict=True):
@@ -206,7 +207,7 @@ def _infer(job: Job, name: str, batch: Sequence[_Image], model: Model) -> list[R
                     label,
                     float((values[mine] if label else values).max()),
                     dict(zip(task.labels, values.tolist(), strict=True)),
-                    notes=image.notes,
+                    notes=(*image.notes, *doubts),
                     facts=image.facts,
                 )
             )

@@ -26,7 +26,7 @@ from medkit.batch.listing import Inputs, ListedImage, find_images
 from medkit.batch.options import ClassifyOptions
 from medkit.batch.routing import BY_COLOUR, ByColour, OneTask, Routing
 from medkit.batch.run_record import ModelIdentity, RunIdentity, RunRecord
-from medkit.defaults import AUTO, RUNTIME, STDIN
+from medkit.defaults import AUTO, STDIN
 from medkit.errors import MedkitError, ModelFileError, UsageError
 from medkit.files import sha256_of
 from medkit.images.entries import PassedOver
@@ -34,7 +34,13 @@ from medkit.images.formats.registry import rules
 from medkit.models.bundle import Bundle, load_bundle, task_beside
 from medkit.models.points import get_point
 from medkit.models.runtimes.base import Model
-from medkit.models.runtimes.loading import ModelSpec, check_threads, load_model, runtime_for
+from medkit.models.runtimes.loading import (
+    ModelSpec,
+    check_threads,
+    load_model,
+    runtime_for,
+    usual_runtime,
+)
 from medkit.models.runtimes.registry import Runtime, get_runtime, runtimes
 from medkit.system.cores import available_cores
 from medkit.system.names import name_in_rows
@@ -277,7 +283,7 @@ def _task_model(
     """
     bundle = load_bundle(task, options.trained)
     get_point(bundle.operating_points, options.operating_point)
-    name = options.runtime or RUNTIME
+    name = options.runtime or usual_runtime(bundle).name
     if name != AUTO:
         runtime = get_runtime(name)
         runtime.require()

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from medkit.cli.commands import (
+    adopt,
     audit,
     benchmark,
     classify,
@@ -156,6 +157,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (inspect.inspect, "medkit inspect trained/skin/model-int8.tflite"),
     (benchmark.benchmark, "medkit benchmark ./images"),
     (report.report, "medkit report skin --data data --trained mine"),
+    (adopt.adopt, "medkit adopt fundus.h5 --name fundus --data DIR"),
     (train.train, "medkit train skin --data data/skin_cancer_isic --out mine"),
     (export.export, "medkit export skin --int8 --data data --trained mine"),
     (parity.parity, "medkit parity skin --data data --trained mine"),

@@ -16,7 +16,7 @@ from medkit.datasets.labels import Labels, check_labels
 from medkit.datasets.measured import MeasuredFile, list_measured
 from medkit.datasets.recorded import without_seen
 from medkit.datasets.sampling import truth_of_labels
-from medkit.defaults import BALANCED, PRECISION, RUNTIME
+from medkit.defaults import BALANCED, PRECISION
 from medkit.errors import DatasetLayoutError, ImageError, ModelFileError, UsageError
 from medkit.evaluation.metrics import evaluate
 from medkit.extras import require
@@ -29,7 +29,7 @@ from medkit.models.figures import Figures
 from medkit.models.formats import PRECISIONS
 from medkit.models.points import get_point
 from medkit.models.runtimes.base import Model, predict_all
-from medkit.models.runtimes.loading import load_model, runtime_for
+from medkit.models.runtimes.loading import load_model, runtime_for, usual_runtime
 from medkit.models.runtimes.registry import get_runtime
 from medkit.tasks import Task, as_task
 from medkit.wording import counted, unknown
@@ -55,8 +55,10 @@ class EvaluateOptions:
     runtime
         Name of a runtime: the bundle's file that it runs is used. ``litert``,
         ``onnx`` and ``openvino`` run exports, ``keras`` runs the original.
+        ``None`` for the usual one, LiteRT if there is a file for it.
     precision
-        Precision of the export.
+        Precision of the export. ``None`` is int8, or of a model that was
+        adopted the smallest that there is.
     model
         A model file to use instead of the bundle's; ``runtime`` and
         ``precision`` are not looked at then.
@@ -71,8 +73,8 @@ class EvaluateOptions:
 
     task: Task | str | None
     data: Path
-    runtime: str = RUNTIME
-    precision: str = PRECISION
+    runtime: str | None = None
+    precision: str | None = None
     model: Path | None = None
     operating_point: str = BALANCED
     trained: Path | None = None
@@ -207,17 +209,21 @@ def write_evaluations(evaluations: list[Evaluation], path: Path) -> None:
 
 def _open_model(options: EvaluateOptions) -> tuple[Model, Task]:
     """Open the model that was asked for, and tell its task."""
-    runtime = get_runtime(options.runtime)
-    if options.precision not in PRECISIONS:
+    named = get_runtime(options.runtime) if options.runtime is not None else None
+    if options.precision not in (None, *PRECISIONS):
         raise UsageError(unknown("precision", options.precision, PRECISIONS))
     if options.model is not None:
         asked = None if options.task is None else as_task(options.task, options.trained)
         return _given_model(options.model, asked, options.trained)
     if options.task is None:
         raise UsageError("name a task, or a model file with --model")
-    runtime.require()
+    if named is not None:
+        named.require()
     bundle = load_bundle(options.task, options.trained)
-    path = bundle.file_with(runtime.suffix, options.precision)
+    runtime = named or usual_runtime(bundle)
+    runtime.require()
+    adopted = bundle.manifest.adoption is not None
+    path = bundle.file_with(runtime.suffix, options.precision or (None if adopted else PRECISION))
     model = load_model(path, runtime=runtime.name)
     model.card.check(bundle.task, bundle.contract, path)
     return model, bundle.task

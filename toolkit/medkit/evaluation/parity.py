@@ -219,6 +219,7 @@ def write_parity_json(parity: Parity, path: Path) -> None:
 def _check_files(bundle: Bundle) -> None:
     """Check that a bundle's files are whole, and that what runs them is installed."""
     exports = [bundle.folder / name for name in bundle.manifest.exports]
+    bundle.check_original("parity")
     if not exports:
         raise UsageError(
             f"{bundle.folder} has no export to compare; make one with: "
@@ -373,11 +374,13 @@ def _check_origin(bundle: Bundle, model: Model) -> None:
     if entry.temperature is not None and entry.operating_points is not None:
         # They were fitted again to the quantised scores.
         temperature, points = entry.temperature, entry.operating_points
+    # One of its sources is the original; another is a file that was adopted as it is.
+    source = card.source_sha256 if card.source_sha256 in bundle.sources else bundle.keras_sha256
     for what, found, expected in (
         ("task", card.task, bundle.task.name),
         ("labels", list(card.labels), list(bundle.task.labels)),
         ("input contract", card.contract.hash, bundle.contract.hash),
-        ("source model", card.source_sha256, bundle.keras_sha256),
+        ("source model", card.source_sha256, source),
         ("temperature", card.temperature, temperature),
         ("operating points", card.operating_points, points),
         ("precision", card.precision, entry.precision),

@@ -31,6 +31,10 @@ SHAPE_UNUSUAL = "shape unusual"
 SEVERAL_FRAMES = "several frames"
 """The file holds more frames or pages than the one that was read."""
 
+UNCALIBRATED = "uncalibrated"
+"""The model was adopted without labelled images: its probabilities and its threshold are as the
+network gives them."""
+
 NOTES = (
     DEPTH_GUESSED,
     DEPTH_CLIPPED,
@@ -40,6 +44,7 @@ NOTES = (
     COLOUR_UNEXPECTED,
     TASK_GUESSED,
     SHAPE_UNUSUAL,
+    UNCALIBRATED,
 )
 """Every note, in the order in which a row gives them."""
 

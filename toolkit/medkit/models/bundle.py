@@ -57,9 +57,41 @@ class Bundle:
         return self.folder / KERAS_NAME
 
     @property
+    def has_original(self) -> bool:
+        """Whether there is a Keras original; a lone exported file was adopted without one."""
+        return KERAS_NAME in self.manifest.files
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The SHA-256 of each file that an export may be made from.
+
+        That of the original, and of the exported file that was adopted.
+        """
+        original = self.manifest.files.get(KERAS_NAME)
+        adoption = self.manifest.adoption
+        known = original.sha256 if original else "", adoption.sha256 if adoption else ""
+        return tuple(filter(None, known))
+
+    @property
     def keras_sha256(self) -> str:
-        """The SHA-256 that the manifest gives for the original; :meth:`verify` compares it."""
+        """The SHA-256 that the manifest gives for the original; :meth:`verify` compares it.
+
+        Raises
+        ------
+        ModelFileError
+            If there is no original.
+        """
+        self.check_original("this")
         return self.manifest.files[KERAS_NAME].sha256
+
+    def check_original(self, what: str) -> None:
+        """Raise :class:`ModelFileError` unless there is a Keras original, which ``what`` needs."""
+        if not self.has_original:
+            raise ModelFileError(
+                f"{what} needs the Keras original, and {self.folder} has none, because "
+                f"{', '.join(self.manifest.exports)} was adopted without it; adopt it again with "
+                "--original MODEL"
+            )
 
     @property
     def contract(self) -> InputContract:
@@ -76,6 +108,12 @@ class Bundle:
     def is_shipped(self) -> bool:
         """Whether it is one of the bundles that ship."""
         return self.folder.resolve() == (shipped_folder() / self.task.name).resolve()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether temperature and operating points were fitted to images, or fixed by a recipe."""
+        adoption = self.manifest.adoption
+        return adoption is None or adoption.calibrated
 
     @property
     def temperature(self) -> float:
@@ -101,6 +139,12 @@ class Bundle:
             asked = precision if precision.startswith("fp") else "int8"
             others = ", ".join(name for name in self.manifest.exports if name.endswith(path.suffix))
             there = f"there is {others}; " if others else ""
+            if not self.has_original:
+                known = ", ".join(self.manifest.exports)
+                raise ModelFileError(
+                    f"no {path}; {self.folder} holds {known}, adopted as it is; name a runtime "
+                    "and a precision that fit it, or none"
+                )
             raise ModelFileError(
                 f"no {path}; {there}make it with: medkit export {self.task.name} --{asked} "
                 f"--format {export_format} --trained {self.folder.parent} --data DIR"

@@ -57,6 +57,10 @@ class ModelCard:
     source_sha256
         Hash of the Keras original that an export was made from; empty for
         an original.
+    calibrated
+        Whether temperature and operating points were fitted to labelled
+        images. A model that was adopted without any decides all the same, and
+        every row of its answers says so.
     """
 
     task: str
@@ -67,6 +71,7 @@ class ModelCard:
     precision: str
     version: str
     source_sha256: str = ""
+    calibrated: bool = True
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
@@ -89,6 +94,8 @@ class ModelCard:
             "contract": self.contract.to_dict(),
             "operating_points": stored_points(self.operating_points),
         }
+        if self.calibrated:
+            del stored["calibrated"]  # as versions that do not know the word write it
         return json.dumps(stored, sort_keys=True, separators=(",", ":"))
 
     def check(self, task: Task, contract: InputContract, where: Path) -> None:

@@ -59,6 +59,8 @@ class ListedTask:
         Input contract of the models; that of the task if there are none yet.
     files
         The original and the exports; empty for a task without a model.
+    calibrated
+        Whether temperature and operating points were fitted to labelled images.
     split, figures
         Figures of the original on the test split, or on validation, at the
         operating point ``balanced``; ``""`` and ``None`` if none are known.
@@ -69,6 +71,7 @@ class ListedTask:
     built_in: bool
     contract: InputContract
     files: tuple[ListedFile, ...] = ()
+    calibrated: bool = True
     split: str = ""
     figures: Figures | None = None
 
@@ -94,6 +97,7 @@ class ListedTask:
             "multi_label": task.multi_label,
             "input": self.contract.to_dict(),
             "files": [vars(file) for file in self.files],
+            "calibrated": self.calibrated,
             "figures": measured,
         }
 
@@ -197,6 +201,7 @@ def _listed(task: Task, folder: Path) -> ListedTask:
         built_in=built_in,
         contract=bundle.contract,
         files=tuple(_files(manifest, folder)),
+        calibrated=bundle.calibrated,
         split=split,
         figures=manifest.metrics[split][BALANCED] if split else None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from medkit.errors import ModelFileError
 from medkit.files import check_sha256, read_json, write_json
 from medkit.images.contract import InputContract
+from medkit.models.adoption import Adoption
 from medkit.models.figures import Metrics, stored_metrics
 from medkit.models.points import (
     OperatingPoints,
@@ -257,8 +258,8 @@ class Manifest:
         Course of the training.
     parameters
         Number of parameters of the network.
-    data, versions
-        Training data, and versions of the packages.
+    data, versions, adoption
+        Training data, versions of the packages, and how a model of elsewhere was adopted.
     """
 
     labels: tuple[str, ...]
@@ -282,6 +283,7 @@ class Manifest:
     data: DataRecord = field(default_factory=DataRecord)
     history: tuple[EpochRecord, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    adoption: Adoption | None = None
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
@@ -340,6 +342,8 @@ class Manifest:
         stored = asdict(self)
         if self.data.compared_by == BY_BYTES:
             del stored["data"]["compared_by"]
+        if self.adoption is None:
+            del stored["adoption"]
         if not self.data.group_by:
             del stored["data"]["group_by"]
         if self.recipe is not None and not self.recipe.from_scratch:

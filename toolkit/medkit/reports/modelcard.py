@@ -13,6 +13,7 @@ from pathlib import Path
 
 from medkit.defaults import BALANCED, RECIPE
 from medkit.files import write_text
+from medkit.models.adoption import worth_showing
 from medkit.models.bundle import KERAS_NAME, Bundle
 from medkit.models.figures import Figures
 from medkit.models.manifest import Manifest
@@ -49,6 +50,7 @@ def render_card(task: Task, manifest: Manifest) -> str:
         task=task,
         manifest=manifest,
         shape=" x ".join(map(str, manifest.contract.shape)),
+        measured_rules=worth_showing(manifest.adoption.measured) if manifest.adoption else [],
         original=manifest.files.get(KERAS_NAME),
         origin=origin_of(task, manifest),
         counts={"train": 0, "validation": 0, "test": 0, **counts},

@@ -149,6 +149,7 @@ def write_report(options: ReportOptions, note: Callable[[str], None] = lambda te
     bundle = load_bundle(options.task, options.trained)
     if options.data is not None:
         require("draw ROC curves", "sklearn", "scipy")
+        bundle.check_original("a report on images")
         runtime_for(bundle.keras_path).require()
     task, manifest = bundle.task, bundle.manifest
     own, other = _compared_runs(bundle, options.against)

@@ -19,7 +19,7 @@ from medkit.cli.options import (
     write_reports,
 )
 from medkit.cli.status import SOME_ROWS_FAILED
-from medkit.defaults import BALANCED, PRECISION, RUNTIME
+from medkit.defaults import BALANCED
 from medkit.errors import UsageError
 
 
@@ -28,23 +28,25 @@ def evaluate(
     data: DataOption = None,
     labels_map: LabelsMapOption = None,
     runtime: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="litert, onnx or openvino run the exported files, keras the original.",
+            help="litert, onnx or openvino run the exported files, keras the original. "
+            "[default: litert, if there is a file for it]",
             metavar="NAME",
             autocompletion=completion.runtimes,
             rich_help_panel=MODEL,
         ),
-    ] = RUNTIME,
+    ] = None,
     precision: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Precision of the export: int8, fp16 or fp32.",
+            help="Precision of the export: int8, fp16 or fp32. "
+            "[default: int8; of an adopted model, the smallest]",
             metavar="NAME",
             autocompletion=completion.precisions,
             rich_help_panel=MODEL,
         ),
-    ] = PRECISION,
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(

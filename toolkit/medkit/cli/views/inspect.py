@@ -27,7 +27,7 @@ def show_inspection(console: Console, found: Inspection) -> None:
             "contract": ", ".join(
                 f"{key} {value}" for key, value in card.contract.to_dict().items()
             ),
-            "temperature": f"{card.temperature:g}",
+            "temperature": f"{card.temperature:g}{'' if card.calibrated else ', uncalibrated'}",
             "points": "; ".join(
                 f"{name}: {point.in_words(card.labels, digits=4)}"
                 for name, point in card.operating_points.items()

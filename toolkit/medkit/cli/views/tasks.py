@@ -38,7 +38,7 @@ def _show_tasks(console: Console, tasks: Sequence[ListedTask]) -> None:
             _precisions(task),
             "-" if figures is None else f"{figures.accuracy:.3f}",
             "-" if figures is None or figures.auc is None else f"{figures.auc:.3f}",
-            task.split or "-",
+            task.split or ("-" if task.calibrated else "uncalibrated"),
         )
     show_table(console, shown)
 

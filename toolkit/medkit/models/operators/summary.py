@@ -38,6 +38,9 @@ LOGIT_COPIES_NAME, LOGITS_NAME = "logit_copies", "logits"
 CALIBRATED_NAME = "calibrated"
 """Output of the operator that divides the logits by the temperature."""
 
+PIXELS_NAME = "pixels"
+"""Output of the operators that make a network's input of bytes; a number may follow a slash."""
+
 _RAW = (1.0, 0)
 
 UNKNOWN_SHAPE = "its shapes are known only when it runs; not counted"
@@ -95,6 +98,8 @@ class Operator:
             return "the mean of the logits' copies lies between their 8-bit steps"
         if self.name == CALIBRATED_NAME and self.kind not in PRODUCTS:
             return "the temperature scales logits that are finer than 8 bits"
+        if self.name.partition("/")[0] == PIXELS_NAME and self.kind not in PRODUCTS:
+            return "bytes become the numbers that the network was trained to see"
         return ""
 
 
@@ -198,9 +203,9 @@ class OperatorSummary:
 def check_promise(summary: OperatorSummary, precision: str) -> None:
     """Check that a file computes in what its precision says, from raw pixels, with weights.
 
-    ``int8``: every product in int8, and all else without a reason not to in
-    integers. ``int16``: the same in 16 bits. ``mixed``: some product in
-    integers. ``fp16`` and ``fp32``: none.
+    ``int8``: every product in int8, those of two activations in uint8, and all
+    else without a reason not to in integers. ``int16``: the same in 16 bits.
+    ``mixed``: some product in integers. ``fp16`` and ``fp32``: none.
 
     Raises
     ------
@@ -226,7 +231,13 @@ def check_promise(summary: OperatorSummary, precision: str) -> None:
         return
     if precision in ("int8", "int16"):
         accepted = (precision, f"u{precision}") if precision == "int16" else (precision,)
-        wrong = [operator for operator in products if operator.computes_in not in accepted]
+        # In an ONNX file activations are uint8, and attention multiplies them with one another.
+        wrong = [
+            operator
+            for operator in products
+            if operator.computes_in not in accepted
+            and (precision, operator.computes_in, operator.kind) != ("int8", "uint8", "MatMul")
+        ]
         wrong += [
             operator
             for operator in summary.floating

@@ -6,7 +6,7 @@ see :mod:`medkit.models.runtimes.registry`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +79,13 @@ def predict_all(model: Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
     return np.concatenate([model.predict(batch) for batch in batches])
+
+
+def one_by_one(
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]], images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Run a network whose graph takes a batch of one only on each image, (n, ...)."""
+    return np.concatenate([run(image[np.newaxis]) for image in images])
 
 
 def check_shapes(card: ModelCard, path: Path, taken: Sequence[Any], given: Sequence[Any]) -> None:

@@ -19,59 +19,13 @@ from medkit.extras import require
 from medkit.models.card import ModelCard, no_card
 from medkit.models.formats import CARD_NAME, KERAS
 from medkit.models.runtimes.base import both_classes, check_images, check_shapes, finish, one_line
+from medkit.models.runtimes.keras_layers import foreign_objects
 from medkit.models.runtimes.keras_setup import import_keras
 from medkit.system.quiet import native_stderr_closed
 
 _BATCH = 64
 
 _MEMBERS = ["config.json", f"{CARD_NAME}.json", "metadata.json", "model.weights.h5"]
-
-_SAFE = {
-    "None": {"__keras_tensor__"},
-    "keras": {"DTypePolicy", "Functional", "Sequential"},
-    "keras.src.models.functional": {"Functional"},
-    "keras.src.models.sequential": {"Sequential"},
-    "keras.initializers": {
-        "GlorotNormal",
-        "GlorotUniform",
-        "HeNormal",
-        "HeUniform",
-        "Ones",
-        "RandomNormal",
-        "TruncatedNormal",
-        "VarianceScaling",
-        "Zeros",
-    },
-    "keras.layers": {
-        "Activation",
-        "Add",
-        "AveragePooling2D",
-        "BatchNormalization",
-        "Concatenate",
-        "Conv2D",
-        "Dense",
-        "DepthwiseConv2D",
-        "Dropout",
-        "Flatten",
-        "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D",
-        "InputLayer",
-        "LayerNormalization",
-        "LeakyReLU",
-        "MaxPooling2D",
-        "Multiply",
-        "Normalization",
-        "ReLU",
-        "Rescaling",
-        "Reshape",
-        "SeparableConv2D",
-        "Softmax",
-        "SpatialDropout2D",
-        "ZeroPadding2D",
-    },
-}
-"""What networks for images are made of, by module. Anything else in an archive could be a way to
-have code run, beside those that Keras' safe mode knows."""
 
 
 class KerasModel:
@@ -127,7 +81,7 @@ def read_card(path: Path) -> bytes:
 
 
 def check_archive(path: Path) -> None:
-    """Check that a ``.keras`` archive is whole, and made of nothing but layers that medkit uses.
+    """Check that a ``.keras`` archive is whole, and made of nothing but layers without code.
 
     Raises
     ------
@@ -146,25 +100,11 @@ def check_archive(path: Path) -> None:
         raise ModelFileError(f"{path} is no Keras archive, or a damaged one ({error})") from error
     if damaged is not None:
         raise ModelFileError(f"{path} is a damaged Keras archive: {damaged} has another checksum")
-    for module, name in _named(config):
-        if not isinstance(name, str) or name not in _SAFE.get(str(module), ()):
-            raise ModelFileError(
-                f"{path} holds {name!r} of {module}, which could run code; accepted: networks of "
-                "plain layers, as 'medkit train' writes them"
-            )
-
-
-def _named(config: Any) -> Iterator[tuple[Any, Any]]:
-    """Give module and name of every object that a network's configuration would make."""
-    stack = [config]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            if "class_name" in item:
-                yield item.get("module"), item["class_name"]
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
+    for name, module in foreign_objects(config):
+        raise ModelFileError(
+            f"{path} holds {name!r} of {module}, which could run code; accepted: networks of "
+            "Keras' own layers, without Lambda and others that carry code"
+        )
 
 
 def import_tensorflow(purpose: str) -> Any:

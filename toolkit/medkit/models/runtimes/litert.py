@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medkit.errors import ModelFileError
 from medkit.models.card import ModelCard, no_card
 from medkit.models.formats import CARD_NAME
-from medkit.models.runtimes.base import check_images, check_shapes, finish, one_line
+from medkit.models.runtimes.base import check_images, check_shapes, finish, one_by_one, one_line
 from medkit.system.quiet import native_stderr_closed
 
 # Places of the fields in their tables, from TensorFlow Lite's schema.fbs
@@ -60,19 +60,25 @@ class LiteRTModel:
         except (ValueError, RuntimeError) as error:
             raise ModelFileError(f"{path} cannot be loaded by LiteRT: {one_line(error)}") from error
         self._batch = int(self._input["shape"][0])
+        self._fixed = int(self._input["shape_signature"][0]) == 1
         shapes = self._input["shape"].tolist(), self._output["shape"].tolist()
         check_shapes(self.card, path, *shapes)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
         check_images(self.card, images)
+        raw = one_by_one(self._run, images) if self._fixed else self._run(images)
+        return finish(self.card, raw)
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if len(images) != self._batch:
             self._interpreter.resize_tensor_input(self._input["index"], images.shape)
             self._interpreter.allocate_tensors()
             self._batch = len(images)
         self._interpreter.set_tensor(self._input["index"], images)
         self._interpreter.invoke()
-        return finish(self.card, self._interpreter.get_tensor(self._output["index"]))
+        raw: NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
+        return raw
 
     def another(self) -> LiteRTModel:
         """Return a model with an interpreter of its own: one runs in one thread at a time."""

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from medkit.defaults import RUNTIME
 from medkit.errors import ModelFileError, UsageError
-from medkit.models.bundle import is_listed
+from medkit.models.bundle import Bundle, is_listed
 from medkit.models.formats import format_of, load, suffixes
 from medkit.models.manifest import MANIFEST_NAME
 from medkit.models.runtimes.base import Model
@@ -84,6 +85,17 @@ def load_model(path: Path, threads: int | None = None, runtime: str | None = Non
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     return _opened(chosen, path, threads)
+
+
+def usual_runtime(bundle: Bundle) -> Runtime:
+    """Return the runtime for a bundle where none is named.
+
+    It is LiteRT, unless a bundle has exports and none of them is a TFLite file.
+    """
+    usual = get_runtime(RUNTIME)
+    there = {Path(name).suffix for name in bundle.manifest.exports}
+    fitting = [known for known in runtimes().values() if known.suffix in there]
+    return fitting[0] if fitting and usual not in fitting else usual
 
 
 def runtime_for(path: Path, name: str | None = None) -> Runtime:

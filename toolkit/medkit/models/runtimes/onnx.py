@@ -11,7 +11,7 @@ from medkit.errors import ModelFileError
 from medkit.extras import require
 from medkit.models.card import ModelCard, no_card
 from medkit.models.formats import CARD_NAME
-from medkit.models.runtimes.base import check_images, check_shapes, finish, one_line
+from medkit.models.runtimes.base import check_images, check_shapes, finish, one_by_one, one_line
 
 _EXTERNAL = b"\x0a\x08location\x12"
 """As protocol buffers: the key that tells in which other file a tensor's numbers are."""
@@ -59,13 +59,19 @@ class OnnxModel:
         if CARD_NAME not in properties:
             raise no_card(path)
         self.card = ModelCard.from_json(properties[CARD_NAME], path)
+        self._fixed = taken.shape[0] == 1
         check_shapes(self.card, path, taken.shape, given.shape)
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
         check_images(self.card, images)
-        (raw,) = self._session.run(None, {self._input: images})
+        raw = one_by_one(self._run, images) if self._fixed else self._run(images)
         return finish(self.card, raw)
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raw: NDArray[np.float32]
+        (raw,) = self._session.run(None, {self._input: images})
+        return raw
 
     def another(self) -> OnnxModel:
         """Return the model itself: a session may be run by several threads at once."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medkit.errors import ModelFileError
 from medkit.models.card import ModelCard
-from medkit.models.runtimes.base import check_images, check_shapes, finish, one_line
+from medkit.models.runtimes.base import check_images, check_shapes, finish, one_by_one, one_line
 from medkit.models.runtimes.onnx import check_self_contained, read_card
 
 
@@ -40,16 +40,19 @@ class OpenVINOModel:
                 f"{path} cannot be loaded by OpenVINO: {one_line(error)}"
             ) from error
         shapes = self._compiled.input(0).partial_shape, self._compiled.output(0).partial_shape
-        check_shapes(
-            self.card, path, *([side.get_max_length() for side in each] for each in shapes)
-        )
+        taken, given = ([side.get_max_length() for side in each] for each in shapes)
+        self._fixed = taken[0] == 1
+        check_shapes(self.card, path, taken, given)
         self._request = self._compiled.create_infer_request()
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
         check_images(self.card, images)
-        raw = self._request.infer([images])[0]
-        return finish(self.card, np.asarray(raw, dtype=np.float32))
+        raw = one_by_one(self._run, images) if self._fixed else self._run(images)
+        return finish(self.card, raw)
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(self._request.infer([images])[0], dtype=np.float32)
 
     def another(self) -> OpenVINOModel:
         """Return a model that is compiled anew: OpenVINO's threads belong to a compiled model."""
