@@ -14,7 +14,7 @@ AUDIT_BIN := build/audit-deps/bin
 AUDIT := build/audit-deps/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity-test check fix docs site fuzz audit-deps lock clean
+.PHONY: help install demo test parity-test check fix docs architectures site fuzz audit-deps lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,10 @@ fix: $(FULL) ## Lint and format, changing files
 
 docs: $(FULL) ## Bring tables and pictures in README.md and docs/ up to date with the models
 	$(BIN)/python docs/draw_terminal.py
+	$(BIN)/python docs/update_tables.py
+
+architectures: $(FULL) ## Train and export well-known networks for docs/architectures.md; takes hours, goes on
+	$(BIN)/python docs/make_architectures.py
 	$(BIN)/python docs/update_tables.py
 
 site: $(FULL) ## Build the documentation site in build/site

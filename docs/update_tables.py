@@ -1,7 +1,8 @@
 """Bring the tables in README.md and docs/, and the model cards, up to date with their figures.
 
 A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` and is made
-from the manifests in ``trained/`` and the benchmarks in ``docs/performance/``.
+from the manifests in ``trained/`` and the records in ``docs/performance/``
+and ``docs/architectures/``.
 With ``--check`` nothing is written, and the exit status is 1 if a page is out
 of date.
 """
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import architecture_records
+
 from medkit.defaults import BALANCED
 from medkit.files import read_json
 from medkit.models.bundle import KERAS_NAME, SEED_NAME
@@ -24,7 +27,10 @@ from medkit.reports.tables import with_interval
 from medkit.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = tuple(ROOT / name for name in ("README.md", "docs/baseline.md", "docs/performance.md"))
+PAGES = tuple(
+    ROOT / name
+    for name in ("README.md", "docs/architectures.md", "docs/baseline.md", "docs/performance.md")
+)
 
 # What the student project that medkit grew from reported of itself.
 SEED_PROJECT: dict[str, dict[str, float | None]] = {
@@ -142,6 +148,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "sensitivities": sensitivities,
     "dermoscopy": partial(speed, "dermoscopy"),
     "xrays": partial(speed, "xrays"),
+    "architectures tflite": partial(architecture_records.matrix, "tflite"),
+    "architectures onnx": partial(architecture_records.matrix, "onnx"),
+    "architectures reasons": architecture_records.reasons,
 }
 
 

@@ -175,6 +175,11 @@ def test_products_in_the_numbers_of_the_precision_keep_its_promise(
     check_promise(OperatorSummary((product, last), {}, Pixels("uint8", 1.0, 0)), precision)
 
 
+def test_attention_multiplies_two_activations_which_are_uint8_in_an_onnx_file() -> None:
+    attention, last = operator("MatMul", "uint8", 9), operator("Softmax", "float32")
+    check_promise(OperatorSummary((attention, last), {}, RAW), "int8")
+
+
 @pytest.mark.parametrize(
     ("precision", "operators", "message"),
     [
