@@ -26,8 +26,8 @@ from architecture_records import FOLDER, PRECISIONS, Cell, Record
 from numpy.typing import NDArray
 from PIL import Image
 
+from medkit.datasets.division import Splits
 from medkit.datasets.layout import Dataset, Item
-from medkit.datasets.splits import Splits
 from medkit.defaults import BALANCED, HIGH_SENSITIVITY, MAX_DROP
 from medkit.errors import ExportError
 from medkit.images.contract import InputContract
