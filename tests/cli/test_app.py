@@ -41,7 +41,13 @@ OPTIONS = {
     "tasks": ["json", "trained"],
     "train": [
         *("data", "recipe", "out", "weights", "seed", "on-conflict", "resume", "overwrite"),
-        "labels-map",
+        *("labels-map", "labels", "network", "size", "grey", "alert", "title", "group-by"),
+        "epochs",
+    ],
+    "adopt": [
+        *("name", "title", "out", "overwrite", "data", "group-by", "labels-map", "seed"),
+        *("original", "labels", "multi-label", "alert", "trust-code", "pixels", "resize", "size"),
+        *("accept-tie", "images"),
     ],
     "evaluate": [
         *("data", "runtime", "precision", "model", "operating-point", "json", "trained"),
