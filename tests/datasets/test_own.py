@@ -36,6 +36,17 @@ def test_class_folders_are_one_undivided_part(tmp_path: Path) -> None:
     assert images.remarks()[0] == "left out: 1 image beside the class folders: bird.png"
 
 
+def test_folders_that_letter_case_tells_apart_are_one_class_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    root = pictures(tmp_path, "Cat/a.png", "cat/b.png", "dog/c.png")
+    if len(list(root.iterdir())) < 3:
+        pytest.skip("this disk tells no letter case apart")
+    said = "the folders Cat and cat are one class, cat: letter case does not tell classes apart"
+    assert said in read_own_images(PETS, root).remarks()
+    assert said not in read_own_images(PETS, root, spellings={"cat": "cat"}).remarks()
+
+
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation", "dev"])
 def test_split_folders_are_the_parts_and_any_may_be_missing(
     tmp_path: Path, validation: str

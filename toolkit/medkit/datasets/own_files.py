@@ -14,7 +14,7 @@ from medkit.datasets.folders import (
     read_labelled_folder,
     relative_name,
 )
-from medkit.datasets.labels import Labels, fold, nfc
+from medkit.datasets.labels import Labels, fold, fold_name, nfc
 from medkit.datasets.layout import group_of, patient_of
 from medkit.datasets.table import (
     TABLE_NAME,
@@ -214,6 +214,7 @@ def _from_folders(root: Path, splits: Mapping[str, Path], labels: Labels) -> Own
     files: list[OwnFile] = []
     passed_over = PassedOver()
     twice: list[str] = []
+    notes: list[str] = []
     for split, folder in (splits or {"": root}).items():
         found = read_labelled_folder(folder, labels)
         prefix = f"{folder.name}/" if split else ""
@@ -230,15 +231,29 @@ def _from_folders(root: Path, splits: Mapping[str, Path], labels: Labels) -> Own
         left_out += [LeftOut(prefix + each.name, each.reason) for each in found.left_out]
         passed_over.update(found.passed_over)
         twice += [prefix + name for name in found.twice]
-    notes = (
-        [
+        notes += _on_spellings(folder, labels)
+    if twice:
+        notes.append(
             f"{counted(len(twice), 'image')} under several labels, by links to the same file, such "
             f"as {twice[0]}"
-        ]
-        if twice
-        else []
-    )
+        )
     return OwnFiles(root, tuple(files), tuple(left_out), passed_over, tuple(notes))
+
+
+def _on_spellings(root: Path, labels: Labels) -> list[str]:
+    """Return a line for each label that several folders beside each other have by their names."""
+    by_label: dict[str, list[str]] = {}
+    for folder in visible_folders(root):
+        if fold_name(folder.name) not in labels.spellings and (
+            label := labels.label_of(folder.name)
+        ):
+            by_label.setdefault(label, []).append(name_in_rows(folder.name))
+    return [
+        f"the folders {' and '.join(names)} are one class, {label}: letter case does not tell "
+        "classes apart"
+        for label, names in by_label.items()
+        if len(names) > 1
+    ]
 
 
 def _from_table(table: LabelsTable) -> OwnFiles:
