@@ -83,6 +83,16 @@ def test_a_table_tells_labels_patients_and_splits(tmp_path: Path) -> None:
     assert [(i.label, i.labels) for i in single.items] == [(0, ()), (1, ())]
 
 
+@pytest.mark.parametrize("folder", ["images", "train"])
+def test_folders_beside_a_table_need_be_no_classes(tmp_path: Path, folder: str) -> None:
+    root = pictures(tmp_path, f"{folder}/a.png", f"{folder}/b.png")
+    (root / "labels.csv").write_text(f"image,label\n{folder}/a.png,dog\n{folder}/b.png,cat\n")
+    assert labels_in(root) == ("cat", "dog")
+    assert [item.label for item in read_own_images(PETS, root).items] == [1, 0]
+    pictures(root, "cat/c.png", "dog/d.png")
+    assert set(labels_in(root)) >= {"cat", "dog"}
+
+
 def test_class_folders_go_before_a_table_and_that_is_said(tmp_path: Path) -> None:
     root = pictures(tmp_path, "cat/a.png", "dog/b.png")
     (root / "labels.csv").write_text("image,labels\ncat/a.png,dog\n")

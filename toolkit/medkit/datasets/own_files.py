@@ -106,7 +106,8 @@ def list_own_files(task: Task, data: Path, labels: Labels) -> OwnFiles:
     splits = _split_folders(root) if is_folder(root) else {}
     classes = is_folder(root) and _has_classes(root, labels)
     table = find_table(root)
-    if table is not None and (task.multi_label or not (splits or classes)):
+    in_folders = classes or any(_has_classes(folder, labels) for folder in splits.values())
+    if table is not None and (task.multi_label or not in_folders):
         listed = read_labels_table(table, labels, multi_label=task.multi_label)
         return _not_empty(_from_table(listed))
     if task.multi_label:
@@ -157,8 +158,11 @@ def labels_in(data: Path, spellings: Mapping[str, str] | None = None) -> tuple[s
         for folder in visible_folders(root):
             if label := any_label.label_of(folder.name):
                 found.setdefault(fold(label), label)
-    if not found and (table := find_table(data)):
-        return labels_of_table(table)
+    if table := find_table(data):
+        told = labels_of_table(table)
+        # Folders such as images/ beside a table are no classes.
+        if found.keys().isdisjoint(map(fold, told)):
+            return told
     return tuple(found[name] for name in sorted(found))
 
 
