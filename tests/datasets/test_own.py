@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from datafiles import picture
+from medkit.datasets.labels import Labels
+from medkit.datasets.measured import list_measured
 from medkit.datasets.own import OwnImages, read_own_images
 from medkit.datasets.own_files import labels_in
 from medkit.errors import DatasetLayoutError, UsageError
@@ -89,6 +91,8 @@ def test_folders_beside_a_table_need_be_no_classes(tmp_path: Path, folder: str) 
     (root / "labels.csv").write_text(f"image,label\n{folder}/a.png,dog\n{folder}/b.png,cat\n")
     assert labels_in(root) == ("cat", "dog")
     assert [item.label for item in read_own_images(PETS, root).items] == [1, 0]
+    measured = list_measured(PETS, root, Labels.of(PETS)).files
+    assert [file.labels for file in measured] == [("dog",), ("cat",)]
     pictures(root, "cat/c.png", "dog/d.png")
     assert set(labels_in(root)) >= {"cat", "dog"}
 

@@ -104,10 +104,8 @@ def list_own_files(task: Task, data: Path, labels: Labels) -> OwnFiles:
     """
     root = _folder_of(task, data, labels)
     splits = _split_folders(root) if is_folder(root) else {}
-    classes = is_folder(root) and _has_classes(root, labels)
     table = find_table(root)
-    in_folders = classes or any(_has_classes(folder, labels) for folder in splits.values())
-    if table is not None and (task.multi_label or not in_folders):
+    if table is not None and (task.multi_label or not has_class_folders(root, labels)):
         listed = read_labels_table(table, labels, multi_label=task.multi_label)
         return _not_empty(_from_table(listed))
     if task.multi_label:
@@ -115,7 +113,7 @@ def list_own_files(task: Task, data: Path, labels: Labels) -> OwnFiles:
             f"no table of labels in {root}; the multi-label task {task.name} takes a CSV file, or "
             f"a folder with {TABLE_NAME}: the image's path, and a column for each label"
         )
-    if not splits and not classes:
+    if not splits and not (is_folder(root) and _has_classes(root, labels)):
         raise DatasetLayoutError(_nothing_there(task, root, labels))
     found = _from_folders(root, splits, labels)
     if table is not None:
@@ -199,6 +197,13 @@ def _split_folders(root: Path) -> dict[str, Path]:
         if folders:
             found[split] = folders[0]
     return found
+
+
+def has_class_folders(data: Path, labels: Labels) -> bool:
+    """Whether class folders lie in a folder, or in those of its splits."""
+    return is_folder(data) and any(
+        _has_classes(folder, labels) for folder in (data, *_split_folders(data).values())
+    )
 
 
 def _has_classes(root: Path, labels: Labels) -> bool:
