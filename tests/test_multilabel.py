@@ -248,7 +248,7 @@ def test_a_task_that_forgot_that_it_is_multi_label_is_refused(
     described.write_text(text.replace("multi_label = true\n", ""))
     done = run("classify", data / "pair/img", "--task", "pair", "--trained", mine, "--out", "-")
     assert done.exit_code == 1
-    assert "its kind multi-label differs from that of task pair" in done.stderr
+    assert "its task is one label an image, and its models are multi-label; co" in done.stderr
     assert PAIR.multi_label
 
 

@@ -170,6 +170,17 @@ def test_renamed_folders_change_no_figure(journey: Journey, tmp_path: Path) -> N
     )
 
 
+def test_training_images_alone_prove_nothing(journey: Journey, tmp_path: Path) -> None:
+    seen = Path(shutil.copytree(journey.data, tmp_path / "seen"))
+    for each in read_splits(journey.bundle.folder, journey.bundle.task):
+        if each.split in ("validation", "test"):
+            (seen / each.name).unlink()
+    for asked in (["parity", "shapes"], ["export", "shapes", "--int8"]):
+        done = run(*asked, "--data", seen, "--trained", journey.trained)
+        assert done.exit_code == 2, done.output
+        assert "were used to make the model; give images that it has not seen" in done.stderr
+
+
 def test_a_model_that_is_there_is_not_replaced_unasked(journey: Journey) -> None:
     asked = ["train", "shapes", "--data", journey.data, "--out", journey.trained]
     done = run(*asked)

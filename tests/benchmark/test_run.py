@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medkit import load_model
 from medkit.benchmark import run as module
 from medkit.benchmark.options import BenchmarkOptions
 from medkit.benchmark.peers import PEERS, Peer
@@ -38,6 +39,15 @@ FOUND = Benchmark(
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_INFERENCE_SECONDS", 0.02)
+
+
+def test_a_rate_is_of_one_batch_at_least(
+    monkeypatch: pytest.MonkeyPatch, tiny_exported: Path
+) -> None:
+    monkeypatch.setattr(module, "_INFERENCE_SECONDS", 0.0)
+    model = load_model(tiny_exported / "pneumonia" / "model-int8.tflite")
+    tensors = np.zeros((1, *model.card.contract.shape), np.uint8)
+    assert module._inference_rate([model], tensors, 1) > 0
 
 
 def test_every_export_that_passed_is_measured_on_every_runtime(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -118,7 +119,10 @@ def test_training_without_a_terminal_is_told_in_plain_lines(
         assert word in epoch
     assert not [line for line in lines if "step" in line]
     assert f"written to {out}/pneumonia" in lines
-    assert f"next: medkit export pneumonia --int8 --trained {out} --data DIR" in lines
+    assert (
+        f"next: medkit export pneumonia --int8 --trained {shlex.quote(str(out))} --data DIR"
+        in lines
+    )
     assert any(line.startswith("test  ") for line in lines)
     assert DISCLAIMER in lines[-1]
 

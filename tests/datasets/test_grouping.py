@@ -60,3 +60,8 @@ def test_what_is_neither_a_file_nor_a_pattern_is_one_line(tmp_path: Path) -> Non
         read_grouping("(p1")
     with pytest.raises(UsageError, match="gone.csv cannot be read: No such file"):
         read_grouping(str(tmp_path / "gone.csv"))
+
+
+def test_a_pattern_may_be_longer_than_a_name_of_a_file() -> None:
+    pattern = f"({'|'.join(f'patient{number}' for number in range(60))}|p[0-9]+)_"
+    assert set(group_names(read_grouping(pattern), pattern, NAMES).values()) == {"p1", "p22"}

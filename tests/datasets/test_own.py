@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from datafiles import picture
+from medkit.datasets.labels import Labels
+from medkit.datasets.measured import list_measured
 from medkit.datasets.own import OwnImages, read_own_images
 from medkit.datasets.own_files import labels_in
 from medkit.errors import DatasetLayoutError, UsageError
@@ -34,6 +36,17 @@ def test_class_folders_are_one_undivided_part(tmp_path: Path) -> None:
     assert [item.label for item in images.items] == [0, 0, 1]
     assert all(item.pixels and item.sha256 for item in images.items)
     assert images.remarks()[0] == "left out: 1 image beside the class folders: bird.png"
+
+
+def test_folders_that_letter_case_tells_apart_are_one_class_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    root = pictures(tmp_path, "Cat/a.png", "cat/b.png", "dog/c.png")
+    if len(list(root.iterdir())) < 3:
+        pytest.skip("this disk tells no letter case apart")
+    said = "the folders Cat and cat are one class, cat: letter case does not tell classes apart"
+    assert said in read_own_images(PETS, root).remarks()
+    assert said not in read_own_images(PETS, root, spellings={"cat": "cat"}).remarks()
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation", "dev"])
@@ -70,6 +83,18 @@ def test_a_table_tells_labels_patients_and_splits(tmp_path: Path) -> None:
     (root / "labels.csv").write_text("image,labels\na.png,cat\nb.png,dog\n")
     single = read_own_images(PETS, root / "labels.csv")
     assert [(i.label, i.labels) for i in single.items] == [(0, ()), (1, ())]
+
+
+@pytest.mark.parametrize("folder", ["images", "train"])
+def test_folders_beside_a_table_need_be_no_classes(tmp_path: Path, folder: str) -> None:
+    root = pictures(tmp_path, f"{folder}/a.png", f"{folder}/b.png")
+    (root / "labels.csv").write_text(f"image,label\n{folder}/a.png,dog\n{folder}/b.png,cat\n")
+    assert labels_in(root) == ("cat", "dog")
+    assert [item.label for item in read_own_images(PETS, root).items] == [1, 0]
+    measured = list_measured(PETS, root, Labels.of(PETS)).files
+    assert [file.labels for file in measured] == [("dog",), ("cat",)]
+    pictures(root, "cat/c.png", "dog/d.png")
+    assert set(labels_in(root)) >= {"cat", "dog"}
 
 
 def test_class_folders_go_before_a_table_and_that_is_said(tmp_path: Path) -> None:

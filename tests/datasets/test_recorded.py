@@ -96,7 +96,7 @@ def test_without_training_images_the_rest_may_calibrate_and_nothing_else(
 
 
 def test_images_of_which_the_record_has_none_are_divided_anew(data: Path, tmp_path: Path) -> None:
-    bundle, _ = divided(data, tmp_path / "trained")
+    bundle, splits = divided(data, tmp_path / "trained")
     other = tmp_path / "other"
     for seed in range(100, 140):
         picture(other / PETS.labels[seed % 2] / f"{seed}.png", seed)
@@ -105,6 +105,11 @@ def test_images_of_which_the_record_has_none_are_divided_anew(data: Path, tmp_pa
     assert not found.as_trained
     assert found.lines()[0] == FOREIGN_DATA
     assert min(map(len, (found.train, found.validation, found.test))) > 0
+    seen = splits.train[0]
+    shutil.copy(seen.path, other / "cat" / "seen.png")
+    found = splits_of(bundle, other)
+    for items in (found.train, found.validation, found.test):
+        assert seen.sha256 not in {item.sha256 for item in items}
     with pytest.raises(DatasetLayoutError, match="no class folder of pets"):
         splits_of(bundle, tmp_path / "trained")
 

@@ -204,6 +204,13 @@ def test_a_description_of_other_pixels_than_the_models_take_is_refused(
         load_bundle("hues", tmp_path)
 
 
+def test_a_description_of_several_labels_is_refused_for_models_of_one(tmp_path: Path) -> None:
+    folder = bundle_of(tmp_path, HUES)
+    write_task(folder, replace(HUES, multi_label=True, positive=None))
+    with pytest.raises(ModelFileError, match="is multi-label, and its models are one label an im"):
+        load_bundle("hues", tmp_path)
+
+
 def test_a_rule_that_a_description_leaves_out_is_that_of_the_models(tmp_path: Path) -> None:
     older = replace(HUES.contract, colour=RULES["colour"][1])
     write_task(bundle_of(tmp_path, HUES, contract=older.to_dict()), HUES)

@@ -12,7 +12,7 @@ pytest.importorskip("keras")
 
 import keras
 
-from medkit.errors import TrainingError
+from medkit.errors import MedkitError, TrainingError
 from medkit.models.manifest import EpochRecord
 from medkit.training import RECIPES
 from medkit.training.checkpoint import Checkpoint, Identity, State
@@ -127,3 +127,10 @@ def test_missing_best_weights_are_named(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with pytest.raises(TrainingError, match="best weights .*best-4.weights.h5 cannot be read"):
         checkpoint.load_best(model, State(best_epoch=4))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    checkpoint = Checkpoint(tmp_path / "file" / "checkpoint", identity())
+    with pytest.raises(MedkitError, match="checkpoint cannot be written: Not a directory"):
+        checkpoint.save(None, State(), is_best=False)

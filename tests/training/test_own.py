@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,55 @@ def test_labels_are_a_list_or_a_file(tmp_path: Path) -> None:
     path.write_text("b, x\na\n\n", encoding="utf-8-sig")
     assert read_labels(str(path)) == ("b, x", "a")
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match=r"labels\.txt cannot be read: is no UTF-8 text; give A,B"):
+    with pytest.raises(UsageError, match=r"labels\.txt holds no labels .*a text file with a label"):
         read_labels(str(path))
+
+
+def test_labels_are_what_keras_wrote_down(tmp_path: Path) -> None:
+    path = tmp_path / "class_indices.json"
+    path.write_text('{"sick": 1, "healthy": 0}')
+    assert read_labels(str(path)) == ("healthy", "sick")
+
+
+def test_a_long_list_of_labels_is_no_name_of_a_file() -> None:
+    labels = tuple(f"class{number}" for number in range(60))
+    assert read_labels(",".join(labels)) == labels
+
+
+def test_a_file_of_labels_that_is_not_there_is_no_label() -> None:
+    with pytest.raises(
+        UsageError, match=r"labels\.txt is no file, and no list of labels; accepted"
+    ):
+        read_labels("labels.txt")
+
+
+@pytest.mark.parametrize("inside", ["", "chest_xray", "chest_xray/train"])
+def test_a_slip_in_a_built_in_name_starts_no_task(tmp_path: Path, inside: str) -> None:
+    for split in ("train", "test"):
+        classes(tmp_path / "sets" / "chest_xray" / split, "NORMAL", "PNEUMONIA")
+    data = tmp_path / "sets" / inside
+    for name in ("pnuemonia", "pneumona", "pneu"):
+        with pytest.raises(UsageError, match=f"no task '{name}'.*did you mean pneumonia\\? For a"):
+            plan(data, name)
+
+
+def test_a_name_that_says_it_is_another_task_is_no_slip(tmp_path: Path) -> None:
+    xrays = classes(tmp_path / "xrays", "NORMAL", "PNEUMONIA")
+    for name in ("pneumonia2", "pneumonia-adults", "lungs"):
+        assert plan(xrays, name).task.name == name
+    others = classes(tmp_path / "others", "well", "ill")
+    assert plan(others, "pnuemonia").task.labels == ("ill", "well")
+    described = tmp_path / "out" / "pneumona"
+    write_task(
+        described,
+        replace(
+            plan(others, "pneumona").task,
+            labels=("NORMAL", "PNEUMONIA"),
+            positive="PNEUMONIA",
+            alert="PNEUMONIA",
+        ),
+    )
+    assert plan(xrays, "pneumona").task.name == "pneumona"
 
 
 def test_a_size_is_one_number_or_two() -> None:

@@ -98,6 +98,14 @@ def read_json(path: Path) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def names_file(text: str) -> bool:
+    """Whether a text is the name of a file, and no longer than a name can be."""
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal.
 

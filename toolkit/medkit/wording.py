@@ -20,17 +20,24 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str | None:
     """Return the known name that somebody may have meant, or ``None`` if none is near.
 
     Letter case does not count. A name that begins as typed is near, too:
     ``pneu`` means ``pneumonia`` if no other name begins so.
+
+    Parameters
+    ----------
+    name, known
+        The name as it was given, and those that are accepted.
+    alike
+        How much both must have in common otherwise, 0..1; see :mod:`difflib`.
     """
     from difflib import get_close_matches  # only an error needs it
 
     by_folded = {one.casefold(): one for one in known}
     folded = name.casefold()
-    close = get_close_matches(folded, by_folded, n=1)
+    close = get_close_matches(folded, by_folded, n=1, cutoff=alike)
     if not close and folded:
         begun = [one for one in by_folded if one.startswith(folded)]
         close = begun if len(begun) == 1 else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medkit.datasets.label_files import ACCEPTED, labels_beside, read_label_file
 from medkit.datasets.labels import LABELS_MAP_OPTION, fold
 from medkit.errors import UsageError
 from medkit.images.contract import FULL_SCALE, RULES, InputContract
@@ -11,7 +12,6 @@ from medkit.tasks import Task, check_own_name
 from medkit.tasks.task import check_labels, check_name
 from medkit.wording import counted, unknown
 from medkit_exporters.adoption.base import LOGITS, SIGMOID, SOFTMAX, ModelFacts
-from medkit_exporters.adoption.label_files import ACCEPTED, labels_beside, read_labels
 from medkit_exporters.adoption.options import AdoptOptions
 
 LEAST_IMAGES = 20
@@ -82,7 +82,7 @@ def labels_of(options: AdoptOptions, facts: ModelFacts, hint: tuple[str, ...]) -
     path = options.labels or (None if facts.labels else labels_beside(options.model))
     labels, where = facts.labels, facts.labels_from
     if path is not None:
-        labels, where = read_labels(path), str(path)
+        labels, where = read_label_file(path), str(path)
     if not labels:
         found = f"; the class folders of {options.data} are {', '.join(hint)}" if hint else ""
         raise UsageError(

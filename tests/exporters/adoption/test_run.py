@@ -120,6 +120,21 @@ def test_three_outputs_are_probabilities_whatever_they_end_in(
     assert np.abs(scores(tmp_path / "mine", noise()) - raw).max() < 1e-5
 
 
+def test_a_compiled_model_is_adopted_without_its_optimizer_and_loss(
+    adopt: Callable[..., Any], tmp_path: Path
+) -> None:
+    def own_loss(truth: Any, given: Any) -> Any:
+        return keras.losses.categorical_crossentropy(truth, given)
+
+    model = small(activation="softmax")
+    model.compile("adam", own_loss, metrics=["accuracy"])
+    model.fit(noise() / np.float32(255), np.eye(3)[[0, 1, 2, 0, 1]], verbose=0)
+    done = adopt(model, *TOLD)
+    assert done.exit_code == 0, done.output
+    raw = np.asarray(model(noise() / np.float32(255)))
+    assert np.abs(scores(tmp_path / "mine", noise()) - raw).max() < 1e-5
+
+
 @pytest.mark.parametrize("ending", ["sigmoid", None])
 def test_one_output_is_the_second_of_two_labels(
     adopt: Callable[..., Any], tmp_path: Path, ending: str | None

@@ -10,6 +10,7 @@ from medkit.datasets.csvfiles import read_csv_table
 from medkit.datasets.labels import nfc
 from medkit.datasets.table import GROUP_COLUMNS
 from medkit.errors import UsageError
+from medkit.files import names_file
 from medkit.wording import counted
 
 GROUP_OPTION = "--group-by"
@@ -38,9 +39,8 @@ def read_grouping(given: str) -> Grouping:
     UsageError
         If it is neither, or if the file contradicts itself.
     """
-    path = Path(given)
-    if path.is_file() or path.suffix.lower() == ".csv":
-        return _by_table(path)
+    if names_file(given) or Path(given).suffix.lower() == ".csv":
+        return _by_table(Path(given))
     try:
         pattern = re.compile(given)
     except re.error as error:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from medkit.errors import UsageError
+from medkit.files import names_file
 from medkit.system.names import name_in_rows
 from medkit.tasks import Task
 
@@ -215,7 +216,7 @@ def _pairs(given: str) -> list[tuple[str, str, str]]:
     """Return the pairs of one argument, each after the place where it stands."""
     path = Path(given)
     try:
-        if not path.is_file():
+        if not names_file(given):
             return [_pair(repr(given), name_in_rows(given))]
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:

@@ -8,6 +8,7 @@ of these under a known name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,15 @@ from medkit.datasets.labels import Labels, fold
 from medkit.errors import DatasetLayoutError
 from medkit.images.formats.registry import extensions
 from medkit.tasks import TASKS, Task
+from medkit.wording import nearest
 
 DATA_VARIABLE = "MEDKIT_DATA"
 """Environment variable that names the folder of the data sets."""
 
 _SPLITS = ({"train", "training"}, {"test", "testing"})
 """Names that mean the same split."""
+
+_A_SLIP = 0.75  # share of letters that a name with a slip has in common with what was meant
 
 HOW_TO_GET_DATA = (
     "download 'Chest X-Ray Images (Pneumonia)' and 'Skin Cancer: 9 classes, ISIC' from Kaggle, "
@@ -147,6 +151,36 @@ def tasks_in(
             f"{labels}, or splits with them{known.probably(folders)}"
         )
     return held
+
+
+def task_meant(name: str, data: Path) -> Task | None:
+    """Return the built-in task that a name with a slip means; ``None`` if it means none.
+
+    Names such as ``skin2`` and ``pneumonia-adults`` have no slip: they say
+    that a task is like another.
+
+    Parameters
+    ----------
+    name
+        The name of no task, as it was given.
+    data
+        A folder. A task is meant only if it holds all its class folders.
+
+    Raises
+    ------
+    DatasetLayoutError
+        If a folder cannot be read, or if it cannot be told which images are meant.
+    """
+    meant = nearest(name, TASKS, alike=_A_SLIP)
+    if meant is None or re.fullmatch(rf"{meant}[-_\d].*", name) or not is_folder(data):
+        return None
+    task = TASKS[meant]
+    labels = Labels.of(task)
+    located = find(task, data, labels)
+    for folder in (located.splits or (located.root,)) if located else ():
+        if {labels.label_of(each.name) for each in visible_folders(folder)} >= set(task.labels):
+            return task
+    return None
 
 
 def _set_names(task: Task) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medkit.datasets.entries import is_folder, visible_folders
 from medkit.datasets.folders import (
     LabelledFolder,
     LeftOut,
@@ -18,7 +17,7 @@ from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import Located, locate, split_names
 from medkit.datasets.own import read_own_images
-from medkit.datasets.own_files import TEST, list_own_files
+from medkit.datasets.own_files import TEST, has_class_folders, list_own_files
 from medkit.datasets.table import find_table
 from medkit.errors import DatasetLayoutError
 from medkit.tasks import Task
@@ -128,15 +127,11 @@ def reads_table(task: Task, data: Path, labels: Labels) -> bool:
     """Whether a table tells the labels of images, rather than the folders that they lie in.
 
     A multi-label task takes nothing else. Any other takes a table that is
-    named, or that lies in a folder without class folders and splits.
+    named, or that lies in a folder without class folders, also in splits.
     """
     if task.multi_label or find_table(data) is None:
         return task.multi_label
-    splits = ("train", "test")
-    return not is_folder(data) or not any(
-        labels.label_of(folder.name) or folder.name.casefold() in splits
-        for folder in visible_folders(data)
-    )
+    return not has_class_folders(data, labels)
 
 
 def read_measured(found: Located, labels: Labels) -> tuple[LabelledFolder, tuple[str, ...]]:

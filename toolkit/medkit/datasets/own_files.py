@@ -14,7 +14,7 @@ from medkit.datasets.folders import (
     read_labelled_folder,
     relative_name,
 )
-from medkit.datasets.labels import Labels, fold, nfc
+from medkit.datasets.labels import Labels, fold, fold_name, nfc
 from medkit.datasets.layout import group_of, patient_of
 from medkit.datasets.table import (
     TABLE_NAME,
@@ -104,9 +104,8 @@ def list_own_files(task: Task, data: Path, labels: Labels) -> OwnFiles:
     """
     root = _folder_of(task, data, labels)
     splits = _split_folders(root) if is_folder(root) else {}
-    classes = is_folder(root) and _has_classes(root, labels)
     table = find_table(root)
-    if table is not None and (task.multi_label or not (splits or classes)):
+    if table is not None and (task.multi_label or not has_class_folders(root, labels)):
         listed = read_labels_table(table, labels, multi_label=task.multi_label)
         return _not_empty(_from_table(listed))
     if task.multi_label:
@@ -114,7 +113,7 @@ def list_own_files(task: Task, data: Path, labels: Labels) -> OwnFiles:
             f"no table of labels in {root}; the multi-label task {task.name} takes a CSV file, or "
             f"a folder with {TABLE_NAME}: the image's path, and a column for each label"
         )
-    if not splits and not classes:
+    if not splits and not (is_folder(root) and _has_classes(root, labels)):
         raise DatasetLayoutError(_nothing_there(task, root, labels))
     found = _from_folders(root, splits, labels)
     if table is not None:
@@ -157,8 +156,11 @@ def labels_in(data: Path, spellings: Mapping[str, str] | None = None) -> tuple[s
         for folder in visible_folders(root):
             if label := any_label.label_of(folder.name):
                 found.setdefault(fold(label), label)
-    if not found and (table := find_table(data)):
-        return labels_of_table(table)
+    if table := find_table(data):
+        told = labels_of_table(table)
+        # Folders such as images/ beside a table are no classes.
+        if found.keys().isdisjoint(map(fold, told)):
+            return told
     return tuple(found[name] for name in sorted(found))
 
 
@@ -197,6 +199,13 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return found
 
 
+def has_class_folders(data: Path, labels: Labels) -> bool:
+    """Whether class folders lie in a folder, or in those of its splits."""
+    return is_folder(data) and any(
+        _has_classes(folder, labels) for folder in (data, *_split_folders(data).values())
+    )
+
+
 def _has_classes(root: Path, labels: Labels) -> bool:
     return any(labels.label_of(folder.name) for folder in visible_folders(root))
 
@@ -214,6 +223,7 @@ def _from_folders(root: Path, splits: Mapping[str, Path], labels: Labels) -> Own
     files: list[OwnFile] = []
     passed_over = PassedOver()
     twice: list[str] = []
+    notes: list[str] = []
     for split, folder in (splits or {"": root}).items():
         found = read_labelled_folder(folder, labels)
         prefix = f"{folder.name}/" if split else ""
@@ -230,15 +240,29 @@ def _from_folders(root: Path, splits: Mapping[str, Path], labels: Labels) -> Own
         left_out += [LeftOut(prefix + each.name, each.reason) for each in found.left_out]
         passed_over.update(found.passed_over)
         twice += [prefix + name for name in found.twice]
-    notes = (
-        [
+        notes += _on_spellings(folder, labels)
+    if twice:
+        notes.append(
             f"{counted(len(twice), 'image')} under several labels, by links to the same file, such "
             f"as {twice[0]}"
-        ]
-        if twice
-        else []
-    )
+        )
     return OwnFiles(root, tuple(files), tuple(left_out), passed_over, tuple(notes))
+
+
+def _on_spellings(root: Path, labels: Labels) -> list[str]:
+    """Return a line for each label that several folders beside each other have by their names."""
+    by_label: dict[str, list[str]] = {}
+    for folder in visible_folders(root):
+        if fold_name(folder.name) not in labels.spellings and (
+            label := labels.label_of(folder.name)
+        ):
+            by_label.setdefault(label, []).append(name_in_rows(folder.name))
+    return [
+        f"the folders {' and '.join(names)} are one class, {label}: letter case does not tell "
+        "classes apart"
+        for label, names in by_label.items()
+        if len(names) > 1
+    ]
 
 
 def _from_table(table: LabelsTable) -> OwnFiles:

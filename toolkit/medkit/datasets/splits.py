@@ -14,7 +14,7 @@ from medkit.datasets.labels import Labels, name_as_bytes, nfc
 from medkit.datasets.layout import Item, labelled_files, read_dataset
 from medkit.datasets.location import locate_dataset
 from medkit.datasets.own import read_own_images
-from medkit.datasets.recorded import has_record, recorded_splits
+from medkit.datasets.recorded import has_record, recorded_splits, unseen_items
 from medkit.datasets.sampling import split_validation
 from medkit.errors import UsageError
 from medkit.models.bundle import Bundle
@@ -89,9 +89,17 @@ def splits_of(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None = 
 
 
 def _divided_anew(bundle: Bundle, data: Path, spellings: Mapping[str, str] | None) -> Splits:
-    """Divide images of which the bundle's record has none."""
+    """Divide images of which the bundle's record has none in validation or test.
+
+    Those that the model was trained on are left out: they can judge nothing.
+    """
     images = read_own_images(bundle.task, data, spellings=spellings)
-    splits = divide(images, seed=bundle.manifest.seed)
+    unseen = set(unseen_items(images.items, bundle.folder, bundle.task))
+    parts = {
+        name: tuple(item for item in items if item in unseen)
+        for name, items in images.parts.items()
+    }
+    splits = divide(replace(images, parts=parts), seed=bundle.manifest.seed)
     return replace(splits, as_trained=False, remarks=(FOREIGN_DATA, *splits.remarks))
 
 

@@ -20,7 +20,7 @@ from medkit.datasets.labels import Labels
 from medkit.datasets.layout import Item, labelled_items
 from medkit.datasets.location import HOW_TO_GET_DATA, check_layout, locate
 from medkit.datasets.measured import list_measured, measured_items, read_measured, reads_table
-from medkit.datasets.recorded import has_record, recorded_splits
+from medkit.datasets.recorded import has_record, recorded_splits, unseen_items
 from medkit.datasets.sampling import load_tensors
 from medkit.datasets.splits import splits_of
 from medkit.errors import ExportError, ImageError, ModelFileError, UsageError
@@ -311,6 +311,8 @@ def _labelled(bundle: Bundle, data: Path, spellings: Mapping[str, str]) -> _Read
         folder, lines = read_measured(found, labels)
         items = labelled_items(task, found.measured, folder.files)
         remarks += lines
+    if splits is None:
+        items = unseen_items(items, bundle.folder, task)
     calibrated = any(entry.calibration for entry in bundle.manifest.exports.values())
     if calibrated and not (splits and (splits.as_trained or splits.held_out)):
         remarks.append(ONLY_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -145,9 +146,10 @@ class Bundle:
                     f"no {path}; {self.folder} holds {known}, adopted as it is; name a runtime "
                     "and a precision that fit it, or none"
                 )
+            trained = shlex.quote(str(self.folder.parent))
             raise ModelFileError(
                 f"no {path}; {there}make it with: medkit export {self.task.name} --{asked} "
-                f"--format {export_format} --trained {self.folder.parent} --data DIR"
+                f"--format {export_format} --trained {trained} --data DIR"
             )
         self.verify(path)
         return path
@@ -287,6 +289,7 @@ def open_bundle(task: Task, folder: Path) -> Bundle:
         )
     if task.name not in TASKS:
         _check_input(task, manifest.contract, folder)
+        _check_kind(task, manifest.operating_points, folder)
     if KERAS_NAME not in manifest.files and not manifest.exports:
         raise ModelFileError(f"{path} lists no model file; restore it")
     return Bundle(folder, task, manifest)
@@ -304,6 +307,17 @@ def _check_input(task: Task, made_for: InputContract, folder: Path) -> None:
             raise ModelFileError(
                 f"{folder}: its task has {name} {described!r}, and its models were made for "
                 f"{made!r}; correct {TOML_NAME}, or make the models again"
+            )
+
+
+def _check_kind(task: Task, points: OperatingPoints, folder: Path) -> None:
+    """Refuse a description of several labels an image for models of one, and the other way."""
+    for point in points.values():
+        if (point.thresholds is not None) != task.multi_label:
+            kinds = ("one label an image", "multi-label")
+            raise ModelFileError(
+                f"{folder}: its task is {kinds[task.multi_label]}, and its models are "
+                f"{kinds[not task.multi_label]}; correct multi_label in {TOML_NAME}"
             )
 
 

@@ -28,6 +28,8 @@ OFFICIAL = "the official test split"
 _DPI = 110
 _BLUE, _ORANGE, _GREY = "#2459a6", "#d1651f", "#8a8f98"
 
+_MOST_NAMED = 16  # labels; more names would hide the curves and the matrix
+
 
 def plot_curves(history: Sequence[EpochRecord], best: int, watched: str) -> Any:
     """Draw loss, and accuracy with AUC, by epoch.
@@ -70,7 +72,8 @@ def plot_roc(
 
     The alert label's curve has a band: the 95 % interval of its sensitivity
     at each specificity, over images redrawn class by class. A class without
-    an image, or with nothing but its images, has no curve.
+    an image, or with nothing but its images, has no curve. Of many classes,
+    the alert label alone has a name and a colour.
 
     Parameters
     ----------
@@ -98,12 +101,20 @@ def plot_roc(
         for i in classes
         if task.positive in (None, task.labels[i]) and 0 < has_label(labels, i).sum() < len(labels)
     ]
+    areas = {i: roc_auc_score(has_label(labels, i), probabilities[:, i]) for i in shown}
+    unnamed = [i for i in shown if len(shown) > _MOST_NAMED and task.labels[i] != task.alert]
     for number, index in enumerate(shown):
         truth, scores = has_label(labels, index), probabilities[:, index]
         false_rate, true_rate, _ = roc_curve(truth, scores)
-        area = roc_auc_score(truth, scores)
-        colour = _BLUE if task.binary else colormaps["tab10"](number % 10)
-        name = f"{task.labels[index]} (AUC {area:.3f})"
+        if index in unnamed:
+            name = None
+            if index == unnamed[0]:
+                worst, best = (pick(areas[i] for i in unnamed) for pick in (min, max))
+                name = f"{len(unnamed)} labels (AUC {worst:.3f} to {best:.3f})"
+            axes.plot(false_rate, true_rate, color=_GREY, linewidth=0.7, alpha=0.6, label=name)
+            continue
+        colour = _BLUE if task.binary or unnamed else colormaps["tab10"](number % 10)
+        name = f"{task.labels[index]} (AUC {areas[index]:.3f})"
         axes.plot(false_rate, true_rate, color=colour, label=name)
         if task.labels[index] == task.alert:
             grid, low, high = roc_band(truth, scores.astype(np.float64))
@@ -265,9 +276,15 @@ def plot_confusion(task: Task, confusion: Sequence[Sequence[int]], images: str =
     figure = _figure(size, size * 0.92)
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    many = len(task.labels) > _MOST_NAMED
     for row, column in np.ndindex(*matrix.shape):
+        if many and not matrix[row, column]:
+            continue
         colour = "white" if share[row, column] > 0.6 else "black"
-        axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+        axes.text(
+            column, row, matrix[row, column], ha="center", va="center", color=colour,
+            fontsize=6 if many else None,
+        )  # fmt: skip
     axes.set_xticks(
         range(len(columns)),
         columns,
@@ -275,6 +292,8 @@ def plot_confusion(task: Task, confusion: Sequence[Sequence[int]], images: str =
         ha="center" if task.binary else "right",
     )
     axes.set_yticks(range(len(task.labels)), task.labels)
+    if many:
+        axes.tick_params(labelsize=6)
     title = f"{images[:1].upper()}{images[1:]} ({counted(int(total), 'image')})"
     axes.set(title=title, xlabel="decided", ylabel="true")
     if task.multi_label:

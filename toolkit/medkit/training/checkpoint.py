@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medkit.errors import TrainingError
-from medkit.files import read_json, write_json
+from medkit.files import output_errors, read_json, write_json
 from medkit.models.manifest import EpochRecord
 from medkit.models.recipe import Recipe
 from medkit.records import read_record
@@ -181,12 +181,19 @@ class Checkpoint:
             ) from error
 
     def save(self, model: Any, state: State, is_best: bool) -> None:
-        """Keep model, optimiser and state. The state file is replaced last, and atomically."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if is_best:
-            model.save_weights(self.best(state))
-        model.save(self.last(state))
-        write_json(self._state, asdict(_Stored(self._identity, state)))
+        """Keep model, optimiser and state. The state file is replaced last, and atomically.
+
+        Raises
+        ------
+        MedkitError
+            If the folder cannot be written.
+        """
+        with output_errors(str(self._folder)):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if is_best:
+                model.save_weights(self.best(state))
+            model.save(self.last(state))
+            write_json(self._state, asdict(_Stored(self._identity, state)))
 
     def tidy(self, state: State) -> None:
         """Delete the files of other epochs."""

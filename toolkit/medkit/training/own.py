@@ -15,10 +15,13 @@ import numpy as np
 
 from medkit.datasets.division import SHARE
 from medkit.datasets.entries import is_folder, visible_folders
+from medkit.datasets.label_files import ACCEPTED, read_label_file
 from medkit.datasets.labels import Labels, fold
+from medkit.datasets.location import task_meant
 from medkit.datasets.own_files import OwnFiles, labels_in, list_own_files
 from medkit.defaults import OWN_NETWORK
 from medkit.errors import DatasetLayoutError, ImageError, UsageError
+from medkit.files import names_file
 from medkit.images.contract import LARGEST_SIDE, SMALLEST_SIDE, InputContract
 from medkit.images.reading import read_image
 from medkit.models.recipe import OWN, Augmentation, Recipe, Stage
@@ -136,7 +139,8 @@ def plan_own(
     Raises
     ------
     UsageError
-        If a name, a label or an option is not accepted.
+        If a name, a label or an option is not accepted, or if a name is nearly
+        that of the built-in task whose images these are.
     DatasetLayoutError
         If there are no labelled images, or none for a label.
     ModelFileError
@@ -149,6 +153,12 @@ def plan_own(
         raise UsageError(
             f"{described}: {name} is a multi-label task, and medkit trains tasks with one label "
             "for each image; train it elsewhere, and bring it with: medkit adopt"
+        )
+    if before is None and (meant := task_meant(name, data)) is not None:
+        raise UsageError(
+            f"no task {name!r}, and {data} holds the classes of {meant.name}, which is built in; "
+            f"did you mean {meant.name}? For a task of your own on these images choose a name "
+            f"such as {meant.name}-own"
         )
     network = _network(options.network)
     labels = _labels(name, data, options.labels or (before.labels if before else ()), spellings)
@@ -190,25 +200,21 @@ def plan_own(
 
 
 def read_labels(given: str) -> tuple[str, ...]:
-    """Return labels from a text such as ``a,b,c``, or from a text file with a label a line.
+    """Return labels from a text such as ``a,b,c``, or from a file of labels.
 
     Raises
     ------
     UsageError
-        If the file cannot be read.
+        If it is neither, or if the file cannot be read or holds no list of labels.
     """
-    path = Path(given)
-    try:
-        texts = given.split(",")
-        if path.is_file():
-            texts = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no UTF-8 text"
+    if names_file(given):
+        return read_label_file(Path(given))
+    labels = tuple(text.strip() for text in given.split(",") if text.strip())
+    if len(labels) < 2:
         raise UsageError(
-            f"--labels {given} cannot be read: {reason}; give A,B,C or a text file with a label a "
-            "line"
-        ) from error
-    return tuple(text.strip() for text in texts if text.strip())
+            f"--labels {given} is no file, and no list of labels; accepted: A,B,C, or {ACCEPTED}"
+        )
+    return labels
 
 
 def read_size(given: str) -> tuple[int, int]:

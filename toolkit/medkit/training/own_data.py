@@ -16,6 +16,7 @@ from medkit.datasets.layout import Dataset
 from medkit.datasets.own import OwnImages, read_own_images
 from medkit.datasets.own_files import TEST, OwnFiles, list_own_files
 from medkit.errors import DatasetLayoutError
+from medkit.files import names_file
 from medkit.models.manifest import KeptOut
 from medkit.models.recipe import Recipe
 from medkit.tasks import Task
@@ -74,7 +75,7 @@ def read_own_training_data(
         kept_out=kept_out,
         audit=audit.summary(),
         divided=splits,
-        group_by=Path(group_by).name if group_by and Path(group_by).is_file() else group_by or "",
+        group_by=Path(group_by).name if group_by and names_file(group_by) else group_by or "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -69,7 +70,7 @@ def show_adoption(console: Console, result: AdoptResult) -> None:
             soft_wrap=True,
         )
     console.print(f"written to {result.folder}", soft_wrap=True, markup=False)
-    trained = result.folder.parent
+    trained = shlex.quote(str(result.folder.parent))
     name = result.file.name
     following = (
         f"medkit export {task.name} --fp16 --trained {trained}"

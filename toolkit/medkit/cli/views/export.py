@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ def show_exports(console: Console, files: Sequence[ExportedFile], options: Expor
     console.print(f"written to {trained}", soft_wrap=True, markup=False)
     tasks = " ".join(dict.fromkeys(file.task for file in files))
     console.print(
-        f"next: medkit parity {tasks} --trained {trained} --data {options.data or 'DIR'}",
+        f"next: medkit parity {tasks} --trained {shlex.quote(str(trained))} "
+        f"--data {shlex.quote(str(options.data or 'DIR'))}",
         soft_wrap=True,
         markup=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +135,8 @@ def show_training(console: Console, folder: Path, manifest: Manifest) -> None:
     show_table(console, shown)
     console.print(f"written to {folder}", soft_wrap=True, markup=False)
     console.print(
-        f"next: medkit export {manifest.task} --int8 --trained {folder.parent} --data DIR",
+        f"next: medkit export {manifest.task} --int8 --trained {shlex.quote(str(folder.parent))} "
+        "--data DIR",
         soft_wrap=True,
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""Labels of a model, from a file of the user's or one that lies beside the model."""
+"""Labels in the order of a model's outputs: from a file of the user's, or one beside the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def labels_beside(model: Path) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
+def read_label_file(path: Path) -> tuple[str, ...]:
     """Read labels in the order of a model's outputs.
 
     Raises
