@@ -172,6 +172,12 @@ class Trials:
         """
         return min(self._leading(), key=lambda trial: float(trial.as_is.mean()))
 
+    def best_and_all(self) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+        """Return the probabilities of the best trial, and those of all, the best first."""
+        best = self.best()
+        others = [trial.probabilities for trial in self._done.values() if trial is not best]
+        return best.probabilities, [best.probabilities, *others]
+
     def compared(self) -> Measured:
         """Compare everything that was measured with the best."""
         best = self.best()
