@@ -654,15 +654,15 @@ def test_resizes_that_make_the_same_pixels_are_told(
     assert "same" in {each.verdict for each in others}
 
 
-def test_a_model_that_is_no_better_than_chance_is_not_guessed(
+def test_labels_in_another_order_than_the_outputs_are_not_guessed_with(
     adopt: Callable[..., Any], tmp_path: Path, plain: Path
 ) -> None:
     model = sees_colours()
-    # The images' labels in another order than the outputs'.
     done = adopt(model, "--data", plain, "--alert", "disc", labels=("vessel", "disc", "healthy"))
     line = refused(done, tmp_path, 2)
-    assert "no better than chance" in line
-    assert "check the order of --labels" in line
+    assert "in another order than the model's outputs" in line
+    assert "disc, healthy, vessel" in line.partition(" is right in ")[0]
+    assert "correct --labels" in line
 
 
 def test_labels_without_a_class_folder_are_refused(
