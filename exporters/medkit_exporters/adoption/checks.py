@@ -237,3 +237,12 @@ def check_free(options: AdoptOptions, taken: Path) -> None:
         raise UsageError(
             f"{taken} exists: --overwrite replaces the model, --name or --out write elsewhere"
         )
+
+
+def check_measurable(options: AdoptOptions, images: int) -> None:
+    """Raise :class:`UsageError` if too few images are there to measure with."""
+    if images < LEAST_IMAGES:
+        raise UsageError(
+            f"{options.data} leaves {counted(images, 'image')} to measure pixels and resize with, "
+            f"beside the test part; accepted: {LEAST_IMAGES} or more, or --pixels and --resize"
+        )

@@ -25,6 +25,8 @@ from medkit.models.figures import Metrics
 from medkit.models.points import OperatingPoints
 from medkit.tasks import Task
 from medkit.wording import counted
+from medkit_exporters.adoption.label_order import check_order
+from medkit_exporters.adoption.measuring import Trials
 
 _BATCH = 256
 """Images that are in memory at a time."""
@@ -110,30 +112,46 @@ def fit(task: Task, splits: Splits, raw: Raw) -> Rules:
     return Rules(temperature, points, metrics)
 
 
-def check_chance(task: Task, truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> None:
-    """Refuse a model that tells labels apart no better than a coin.
+def check_learned(
+    task: Task, truth: NDArray[np.int64], trials: Trials, *, asked: bool = False
+) -> str:
+    """Refuse labels in another order than the outputs, and a model that is no better than a coin.
 
     Parameters
     ----------
     task
         The task.
-    truth, probabilities
-        Of the images that measured, under the best of all rules.
+    truth
+        What the images that measured are labelled as.
+    trials
+        What was measured.
+    asked
+        Whether pixels and resize were asked for: such a model is taken.
+
+    Returns
+    -------
+    str
+        A remark on a model that is taken although it is no better; else empty.
 
     Raises
     ------
     UsageError
-        If the 95 % interval of the AUC reaches down to 0.5.
+        If the labels are in another order, or if the 95 % interval of the AUC
+        reaches down to 0.5.
     """
-    figures = evaluate(task, truth, probabilities, halfway_points(task)[BALANCED])
+    check_order(task.labels, truth, *trials.best_and_all())
+    figures = evaluate(task, truth, trials.best().probabilities, halfway_points(task)[BALANCED])
     area, interval = figures.auc, figures.intervals.auc
-    if area is None or interval is None or interval[0] <= 0.5:
-        told = "no AUC" if area is None else f"an AUC of {area:.3f}"
-        raise UsageError(
-            f"the model is no better than chance on {counted(len(truth), 'image')} under every "
-            f"rule that was tried ({told}), so nothing tells how it was trained; check the order "
-            "of --labels and the images, or give --pixels and --resize"
-        )
+    if area is not None and interval is not None and interval[0] > 0.5:
+        return ""
+    told = "no AUC" if area is None else f"an AUC of {area:.3f}"
+    found = f"the model is no better than chance on {counted(len(truth), 'image')}"
+    if asked:
+        return f"{found} ({told}); check --labels, --pixels and --resize"
+    raise UsageError(
+        f"{found} under every rule that was tried ({told}), so nothing tells how it was trained; "
+        "check the order of --labels and the images, or give --pixels and --resize"
+    )
 
 
 def _outputs(task: Task, items: Sequence[Item], raw: Raw) -> NDArray[np.float32]:

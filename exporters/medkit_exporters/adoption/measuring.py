@@ -40,6 +40,9 @@ _PROBES = ("pillow-bilinear-antialias", "pillow-nearest")
 _CHUNK = 16
 """Images that are decoded at a time. A large one takes tens of megabytes."""
 
+_LEAST_ERRORS = 5
+"""Images that must be wrong before the images tell how sure a model may be."""
+
 _RESAMPLES, _LEVEL = 2000, 0.95
 _TINY = 1e-7
 
@@ -172,6 +175,12 @@ class Trials:
         """
         return min(self._leading(), key=lambda trial: float(trial.as_is.mean()))
 
+    def best_and_all(self) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+        """Return the probabilities of the best trial, and those of all, the best first."""
+        best = self.best()
+        others = [trial.probabilities for trial in self._done.values() if trial is not best]
+        return best.probabilities, [best.probabilities, *others]
+
     def compared(self) -> Measured:
         """Compare everything that was measured with the best."""
         best = self.best()
@@ -234,7 +243,9 @@ class Trials:
         """Return what one of the leading trials is beside the best of them."""
         if trial is best:
             return BEST
-        return UNFIT if self._surely(trial.as_is - best.as_is) else ALIKE
+        # Where all is right, the surer rule has the lesser loss, however wrong its range is.
+        enough = int((best.right < 1).sum()) >= _LEAST_ERRORS
+        return UNFIT if enough and self._surely(trial.as_is - best.as_is) else ALIKE
 
     def _surely(self, differences: NDArray[np.float64]) -> bool:
         """Whether the mean of paired differences is above 0, in 95 % of two tests together."""

@@ -48,13 +48,14 @@ from medkit_exporters.adoption.checks import (
     check_blind,
     check_folders,
     check_free,
+    check_measurable,
     described,
     ending_of,
     labels_of,
 )
 from medkit_exporters.adoption.fitting import (
     Rules,
-    check_chance,
+    check_learned,
     check_parts,
     fit,
     fixed_rules,
@@ -219,18 +220,20 @@ def _find(
     # The test part must tell how good the model is, so it takes no part in any choice.
     known = (*splits.validation, *splits.train)
     drawn = stratified_sample(known, min(options.images, len(known)), options.seed)
+    given = bool(options.pixels and options.resize)
+    if not given:
+        check_measurable(options, len(drawn))
     truth = truth_of(task, drawn)
     trials = Trials(predict, task.contract, drawn, truth)
-    given = bool(options.pixels and options.resize)
     try:
         rule, resize, measured = find_rules(
             trials, rules, options.resize, accept_tie=options.accept_tie, note=note
         )
     except UndecidedError:
-        check_chance(task, truth, trials.best().probabilities)
+        check_learned(task, truth, trials)
         raise
-    if not given:
-        check_chance(task, truth, trials.best().probabilities)
+    if line := check_learned(task, truth, trials, asked=given):
+        note(Remark(line))
     if any(each.verdict == SAME for each in measured.candidates) and not options.resize:
         note(
             Remark(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
@@ -26,7 +27,12 @@ _SERVING = "serving_default"
 
 _FILE = "saved_model.pb"
 
-_CHECKPOINTS = frozenset(["MergeV2Checkpoints", "RestoreV2", "SaveV2"])
+_CHECKPOINTS = frozenset(
+    [
+        *("MergeV2Checkpoints", "RestoreV2", "SaveV2"),
+        *("ShardedFilename", "StaticRegexFullMatch", "StringJoin"),
+    ]
+)
 """What reads and writes the variables of every SavedModel, and no function for serving."""
 
 _STATE = frozenset(
@@ -38,8 +44,16 @@ _STATE = frozenset(
 )
 """Operations with a state that compute with variables, call functions, or draw numbers."""
 
-_FILES = frozenset(["MatchingFiles", "ReadFile", "WriteFile"])
-"""Operations that TensorFlow counts as without a state although they touch files."""
+_WORDS = frozenset(
+    [
+        *("activation_mode", "align", "bad_indices_policy", "config", "config_proto"),
+        *("data_format", "direction", "equation", "executor_type", "fill_mode", "filter_format"),
+        *("frame_name", "fused_ops", "input_mode", "interpolation", "kernel_type", "message"),
+        *("method", "mode", "noise", "padding", "rnn_mode", "round_mode", "src_format"),
+        *("dst_format",),
+    ]
+)
+"""Attributes of operations whose text names no file, no address and no code."""
 
 
 class _Served:
@@ -139,9 +153,50 @@ def _check_operations(path: Path) -> None:
     strange = set()
     for name in names - _STATE - _CHECKPOINTS:
         known = op_def_registry.get(name)
-        if name in _FILES or known is None or known.is_stateful:
+        if known is None or known.is_stateful or _takes_text(known):
             strange.add(name)
     _refuse(path, strange)
+    for graph in model.meta_graphs:
+        _check_objects(path, graph)
+
+
+def _takes_text(operation: Any) -> bool:
+    """Whether an operation takes text, with which it could name a file, an address or code.
+
+    TensorFlow counts operations as without a state although they touch files:
+    ``ReadFile`` takes a name as a tensor, ``ImmutableConst`` and
+    ``DebugIdentity`` as an attribute.
+    """
+    return any(item.type == types_pb2.DT_STRING for item in operation.input_arg) or any(
+        item.type in ("string", "list(string)") and item.name not in _WORDS
+        for item in operation.attr
+    )
+
+
+def _check_objects(path: Path, graph: Any) -> None:
+    """Refuse a graph of which TensorFlow runs functions as it loads it.
+
+    Those functions could save checkpoints, over any file.
+
+    Raises
+    ------
+    ModelFileError
+        If there is such a function, or nothing tells that there is none.
+    """
+    if not graph.HasField("object_graph_def"):
+        raise ModelFileError(
+            f"{path} was saved by TensorFlow 1; accepted: SavedModels of TensorFlow 2; convert it "
+            "to TFLite or ONNX, and adopt that"
+        )
+    for node in graph.object_graph_def.nodes:
+        runs = any(
+            each.save_function or each.restore_function for each in node.saveable_objects.values()
+        )
+        if node.WhichOneof("kind") == "resource" or node.registered_saver or runs:
+            raise ModelFileError(
+                f"{path} holds functions that run as it is loaded; accepted: networks that only "
+                "compute; convert it to TFLite or ONNX, and adopt that"
+            )
 
 
 def _nodes(functions: Iterable[Any]) -> list[Any]:

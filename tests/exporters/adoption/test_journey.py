@@ -108,3 +108,56 @@ def test_an_int8_file_ends_in_a_csv(adopted: tuple[Path, Any], elsewhere: Path) 
     right = [row["label"] == row["path"].split("/")[0] for row in rows]
     assert np.mean(right) > 0.9
     assert not any("uncalibrated" in row["notes"] for row in rows)
+
+
+def test_labels_in_a_wrong_order_are_refused(elsewhere: Path, tmp_path: Path) -> None:
+    disc, healthy, vessel = LABELS
+    labels = labels_file(tmp_path, (disc, vessel, healthy))
+    asked = (
+        *("adopt", elsewhere / "fundus.h5", "--name", "fundus", "--data", elsewhere / "data"),
+        *("--labels", labels, "--alert", "vessel", "--out", tmp_path / "mine"),
+    )
+    for said in ((), ("--pixels", "imagenet", "--resize", "squash:pillow-nearest")):
+        done = run(*asked, *said)
+        assert done.exit_code == 2, done.output
+        line = done.stderr.splitlines()[-1]
+        assert "the labels stand in another order than the model's outputs: " in line
+        assert "disc, healthy, vessel" in line.partition(" is right in ")[0]
+        assert not (tmp_path / "mine" / "fundus").exists()
+
+
+def test_too_few_images_measure_nothing(elsewhere: Path, tmp_path: Path) -> None:
+    for label in LABELS:
+        place = tmp_path / "few" / label
+        place.mkdir(parents=True)
+        for path in sorted((elsewhere / "data" / label).iterdir())[:4]:
+            (place / path.name).write_bytes(path.read_bytes())
+    asked = (
+        *("adopt", elsewhere / "fundus.h5", "--name", "fundus", "--data", tmp_path / "few"),
+        *("--labels", elsewhere / "the-labels.txt", "--alert", "vessel", "--out", tmp_path),
+    )
+    for said in ((), ("--accept-tie",), ("--pixels", "imagenet")):
+        done = run(*asked, *said)
+        assert done.exit_code != 0
+        assert "images to measure pixels and resize with" in done.stderr.splitlines()[-1]
+    done = run(*asked, "--pixels", "imagenet", "--resize", "squash:pillow-nearest")
+    assert done.exit_code == 0, done.output
+
+
+def test_a_model_that_tells_nothing_is_remarked_where_its_pixels_were_said(
+    elsewhere: Path, tmp_path: Path
+) -> None:
+    for label in LABELS:
+        (tmp_path / "mixed" / label).mkdir(parents=True)
+    for number, path in enumerate(sorted((elsewhere / "data").rglob("*.png"))):
+        place = tmp_path / "mixed" / LABELS[number % 3]
+        (place / f"{number}.png").write_bytes(path.read_bytes())
+    asked = (
+        *("adopt", elsewhere / "fundus.h5", "--name", "fundus", "--data", tmp_path / "mixed"),
+        *("--labels", elsewhere / "the-labels.txt", "--alert", "vessel", "--out", tmp_path),
+        *("--resize", "squash:pillow-nearest"),
+    )
+    assert "no better than chance on" in run(*asked).stderr.splitlines()[-1]
+    done = run(*asked, "--pixels", "imagenet")
+    assert done.exit_code == 0, done.output
+    assert "no better than chance on" in done.stderr

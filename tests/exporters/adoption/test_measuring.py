@@ -175,3 +175,26 @@ def test_the_table_fits_80_columns_and_shows_each_pixel_rule() -> None:
     assert any(line.startswith("0..255") for line in lines)
     assert "squash:pillow-nearest" not in lines[3]
     assert lines[-1].endswith("; 17 more are worse")
+
+
+def test_how_sure_a_model_is_decides_nothing_where_all_is_right(tmp_path: Path) -> None:
+    items = items_of(tmp_path)
+    truth, seen = truth_of(items), []
+
+    def predict(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        # A network without biases, trained on 0..1: bytes make larger logits.
+        index = sum(seen) % len(items)
+        seen.append(len(values))
+        signs = 2.0 * truth[index : index + len(values)] - 1
+        logits = signs * np.minimum(2 * values.max(axis=(1, 2, 3)), 20)
+        share = 1 / (1 + np.exp(-logits))
+        return np.stack([1 - share, share], axis=1).astype(np.float32)
+
+    trials = Trials(predict, CONTRACT, items, truth)
+    rules = [PIXEL_RULES["0..255"], PIXEL_RULES["0..1"]]
+    for rule in rules:
+        seen.clear()
+        trials.run([rule], ["squash:pillow-nearest"])
+    assert set(trials.rules_alike()) == {"0..255", "0..1"}
+    with pytest.raises(UndecidedError, match="do not tell which pixels"):
+        find_rules(trials, rules, "squash:pillow-nearest")

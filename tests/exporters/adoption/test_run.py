@@ -61,6 +61,24 @@ def noise(side: int = 32, channels: int = 3) -> Any:
     return np.random.default_rng(1).integers(0, 256, (5, side, side, channels), dtype=np.uint8)
 
 
+def test_a_compiled_model_is_adopted_as_one_that_is_not(
+    adopt: Callable[..., Any], tmp_path: Path
+) -> None:
+    within, whole = small(activation="softmax"), keras.Input((32, 32, 3))
+    within.compile("sgd", "categorical_crossentropy")
+    model = keras.Model(whole, within(whole))
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(1e-3, 10, 0.9)),
+        keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
+        metrics=["accuracy", keras.metrics.AUC()],
+    )
+    model.fit(noise().astype(np.float32), np.eye(3)[[0, 1, 2, 0, 1]], verbose=0)
+    done = adopt(model, *TOLD)
+    assert done.exit_code == 0, done.output
+    wanted = np.asarray(model(noise() / np.float32(255)))
+    assert np.abs(scores(tmp_path / "mine", noise()) - wanted).max() < 1e-5
+
+
 # Uncalibrated
 
 
@@ -411,6 +429,70 @@ def test_a_saved_model_that_reads_files_is_not_run(
     assert "is no SavedModel" in refused(adopt(tmp_path / "empty", *TOLD), tmp_path)
 
 
+def test_a_saved_model_that_touches_files_by_other_operations_is_not_run(
+    adopt: Callable[..., Any], tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    secret, written = tmp_path / "secret", tmp_path / "written"
+    secret.write_bytes(np.arange(3, dtype=np.float32).tobytes())
+
+    class Grasping(tf.Module):  # type: ignore[misc]
+        def __init__(self, touch: Callable[[Any], Any]) -> None:
+            super().__init__()
+            self.touch = touch
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.float32)])  # type: ignore[untyped-decorator]
+        def serve(self, images: Any) -> Any:
+            return tf.nn.softmax(self.touch(tf.reduce_mean(images, [1, 2])))
+
+    touches: dict[str, Callable[[Any], Any]] = {
+        "ImmutableConst": lambda x: (
+            x
+            + tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[3], memory_region_name=str(secret))
+        ),
+        "DebugIdentity": lambda x: tf.raw_ops.DebugIdentity(
+            input=x, tensor_name="x:0", debug_urls=[f"file://{written}"]
+        ),
+        "GenerateVocabRemapping": lambda x: (
+            x
+            + tf.cast(
+                tf.raw_ops.GenerateVocabRemapping(
+                    new_vocab_file=str(secret),
+                    old_vocab_file=str(secret),
+                    new_vocab_offset=0,
+                    num_new_vocab=1,
+                )[1],
+                tf.float32,
+            )
+        ),
+    }
+    for name, touch in touches.items():
+        module = Grasping(touch)
+        tf.saved_model.save(module, str(tmp_path / name), {"serving_default": module.serve})
+        shutil.rmtree(written, ignore_errors=True)
+        line = refused(adopt(tmp_path / name, *TOLD), tmp_path)
+        assert f"holds the operation {name}, which does more than compute" in line
+        assert not written.exists()
+
+
+def test_a_saved_model_with_functions_that_run_at_loading_is_not_loaded(
+    adopt: Callable[..., Any], tmp_path: Path
+) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    small(activation="softmax").export(tmp_path / "served", verbose=False)
+    path = tmp_path / "served" / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    nodes = model.meta_graphs[0].object_graph_def.nodes
+    nodes.add().resource.device = ""
+    path.write_bytes(model.SerializeToString())
+    assert "functions that run as it is loaded" in refused(adopt(path.parent, *TOLD), tmp_path)
+    model.meta_graphs[0].ClearField("object_graph_def")
+    path.write_bytes(model.SerializeToString())
+    assert "was saved by TensorFlow 1" in refused(adopt(path.parent, *TOLD), tmp_path)
+
+
 # Bad input
 
 
@@ -587,15 +669,15 @@ def test_resizes_that_make_the_same_pixels_are_told(
     assert "same" in {each.verdict for each in others}
 
 
-def test_a_model_that_is_no_better_than_chance_is_not_guessed(
+def test_labels_in_another_order_than_the_outputs_are_not_guessed_with(
     adopt: Callable[..., Any], tmp_path: Path, plain: Path
 ) -> None:
     model = sees_colours()
-    # The images' labels in another order than the outputs'.
     done = adopt(model, "--data", plain, "--alert", "disc", labels=("vessel", "disc", "healthy"))
     line = refused(done, tmp_path, 2)
-    assert "no better than chance" in line
-    assert "check the order of --labels" in line
+    assert "in another order than the model's outputs" in line
+    assert "disc, healthy, vessel" in line.partition(" is right in ")[0]
+    assert "correct --labels" in line
 
 
 def test_labels_without_a_class_folder_are_refused(

@@ -129,16 +129,22 @@ _HOMES = {
 """Modules in which Keras 3 has them."""
 
 
+_COMPILED = "compile_config"
+"""Where an archive says how a network, or one inside of it, was compiled."""
+
+
 def in_todays_form(config: Any) -> Any:
     """Return a configuration of an archive in which networks have the module of Keras 3.
 
-    Keras 2.12 to 2.15 wrote archives, too, with the modules that they had.
+    Keras 2.12 to 2.15 wrote archives, too, with the modules that they had. How a
+    network was compiled is left out: nobody trains it here, and Keras would make
+    its optimizer, losses and metrics.
     """
     if isinstance(config, list):
         return [in_todays_form(item) for item in config]
     if not isinstance(config, dict):
         return config
-    changed = {key: in_todays_form(item) for key, item in config.items()}
+    changed = {key: in_todays_form(item) for key, item in config.items() if key != _COMPILED}
     home = _HOMES.get(str(changed.get("class_name")))
     if home is not None and str(changed.get("module")).startswith(_FORMER_HOMES):
         changed["module"] = home
