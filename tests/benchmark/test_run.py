@@ -19,7 +19,6 @@ from medkit.benchmark.process import Timed
 from medkit.benchmark.result import Benchmark, PeerResult, Result
 from medkit.benchmark.run import run_benchmark
 from medkit.errors import MedkitError, NoImagesError, UsageError
-from medkit.models.runtimes.loading import load_model
 
 RESULT = Result("model-int8.tflite", "LiteRT", 500.0, 0.4, 5.0, 200_000_000)
 
@@ -68,14 +67,6 @@ def test_every_export_that_passed_is_measured_on_every_runtime(
             assert 10**7 < (result.peak_bytes or 0) < 10**10
     assert found.decode_rate > 0
     assert any("round 1 of 1" in note for note in notes)
-
-
-def test_a_model_that_is_slower_than_the_time_to_measure_has_a_rate(
-    pooled_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_INFERENCE_SECONDS", 0.0)
-    model = load_model(pooled_models / "pneumonia/model-fp32.tflite")
-    assert module._inference_rate([model], np.zeros((1, *model.card.contract.shape), np.uint8), 1)
 
 
 def test_other_tools_run_if_they_are_there_and_are_named_if_not(

@@ -130,9 +130,6 @@ def open_archive(path: Path, asked: Asked) -> KerasNetwork | LoneNetwork:
     if damaged is not None:
         raise ModelFileError(f"{path} is a damaged Keras archive: {damaged} has another checksum")
     config = in_todays_form(config)
-    if isinstance(config, dict):
-        # Optimizer, loss and metrics of the training are not made, whatever code they hold.
-        config.pop("compile_config", None)
 
     def load(custom: Mapping[str, Any]) -> Any:
         with tempfile.TemporaryDirectory() as folder:
