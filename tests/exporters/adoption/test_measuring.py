@@ -186,7 +186,7 @@ def test_how_sure_a_model_is_decides_nothing_where_all_is_right(tmp_path: Path) 
         index = sum(seen) % len(items)
         seen.append(len(values))
         signs = 2.0 * truth[index : index + len(values)] - 1
-        logits = signs * np.minimum(2 * values.max(axis=(1, 2, 3)), 20)
+        logits = signs * np.minimum(8 * values.max(axis=(1, 2, 3)), 20)
         share = 1 / (1 + np.exp(-logits))
         return np.stack([1 - share, share], axis=1).astype(np.float32)
 
