@@ -333,7 +333,7 @@ class CandidateBuilder:
     def _match_points(self, scores: NDArray[np.float32]) -> OperatingPoints:
         """Match the operating points to a final file's scores of the views."""
         points = self._bundle.operating_points
-        decided = found_by_points(self._task, self._calibrated(self._original_raw), points)
+        decided = found_by_points(self._task, self._original_scores, points)
         return match_points(self._task, decided, points, scores)
 
     def _compare(
@@ -379,19 +379,18 @@ class CandidateBuilder:
         return changed_views(self._judging_images, recipe.augmentation, self._bundle.manifest.seed)
 
     @cached_property
-    def _original_raw(self) -> NDArray[np.float32]:
-        """The original's probabilities of the views, at temperature 1."""
-        return both_classes(self._source.model.predict(self._views, verbose=0))
+    def _original_scores(self) -> NDArray[np.float32]:
+        """The original's probabilities of the views, at its own temperature."""
+        bundle = self._bundle
+        if bundle.temperature > 1:  # it must be applied to the logits
+            return load_model(bundle.keras_path).predict(self._views)
+        raw = both_classes(self._source.model.predict(self._views, verbose=0))
+        return apply_temperature(raw, bundle.temperature, multi_label=bundle.task.multi_label)
 
     @cached_property
     def _original(self) -> Outputs:
-        raw = self._original_raw[: len(self._judging_images)]
-        return Outputs(self._calibrated(raw), self._bundle.operating_points)
-
-    def _calibrated(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the original's probabilities at its own temperature."""
-        bundle = self._bundle
-        return apply_temperature(raw, bundle.temperature, multi_label=bundle.task.multi_label)
+        scores = self._original_scores[: len(self._judging_images)]
+        return Outputs(scores, self._bundle.operating_points)
 
     @property
     def _task(self) -> Task:

@@ -34,6 +34,8 @@ Decisions = NDArray[np.int64] | NDArray[np.bool_]
 
 # Float32 cannot tell a probability nearer to 1 than this from 1.
 _TINY = 1e-7
+# The least probability that float32 tells from 0 with all its digits.
+_LEAST = 1e-37
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 
@@ -123,7 +125,9 @@ def apply_temperature(
 
 
 def _scaled(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    logits = np.log(np.maximum(probabilities, _TINY)) / temperature
+    # Softened, a tiny probability counts: the graph of an export knows its logit.
+    least = _TINY if temperature < 1 else _LEAST
+    logits = np.log(np.maximum(probabilities, least)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -136,6 +136,29 @@ def finish(card: ModelCard, raw: NDArray[np.float32]) -> NDArray[np.float32]:
     return apply_temperature(both_classes(raw), card.temperature, multi_label=card.multi_label)
 
 
+def finish_logits(
+    card: ModelCard, logits: NDArray[np.float32], activation: str
+) -> NDArray[np.float32]:
+    """Turn logits into the probabilities that a card promises, as the graph of an export does.
+
+    Parameters
+    ----------
+    card
+        The card.
+    logits
+        Shape (n, outputs).
+    activation
+        The network's last one, ``softmax`` or ``sigmoid``.
+    """
+    scaled = logits.astype(np.float64) / card.temperature
+    if activation == "softmax":
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+    if scaled.shape[1] == 1:
+        scaled = np.concatenate([-scaled, scaled], axis=1)
+    return np.asarray(np.exp(-np.logaddexp(0, -scaled)), np.float32)
+
+
 def both_classes(raw: NDArray[np.float32]) -> NDArray[np.float32]:
     """Complete one sigmoid score, shape (n, 1), to the probabilities of both classes, (n, 2)."""
     return np.concatenate([1 - raw, raw], axis=1) if raw.shape[1] == 1 else raw

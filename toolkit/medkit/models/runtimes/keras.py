@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from medkit.errors import ModelFileError
 from medkit.extras import require
 from medkit.models.card import ModelCard, no_card
 from medkit.models.formats import CARD_NAME, KERAS
-from medkit.models.runtimes.base import both_classes, check_images, check_shapes, finish, one_line
+from medkit.models.runtimes.base import (
+    both_classes,
+    check_images,
+    check_shapes,
+    finish,
+    finish_logits,
+    one_line,
+)
 from medkit.models.runtimes.keras_layers import foreign_objects
 from medkit.models.runtimes.keras_setup import import_keras
 from medkit.system.quiet import native_stderr_closed
@@ -38,15 +46,21 @@ class KerasModel:
         self.card = ModelCard.from_json(read_card(path), path)
         self.network = load_keras(path, threads)
         check_shapes(self.card, path, self.network.input_shape, self.network.output_shape)
+        # Next to 1, a probability has too few digits to be softened; an export has the logits.
+        self._logits = logits_of(self.network) if self.card.temperature > 1 else None
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities (n, classes) of uint8 images (n, height, width, channels)."""
         check_images(self.card, images)
+        network = self.network if self._logits is None else self._logits.network
         parts = [
-            np.asarray(self.network(images[start : start + _BATCH], training=False))
+            np.asarray(network(images[start : start + _BATCH], training=False))
             for start in range(0, len(images), _BATCH)
         ]
-        return finish(self.card, np.concatenate(parts))
+        raw = np.concatenate(parts)
+        if self._logits is None:
+            return finish(self.card, raw)
+        return finish_logits(self.card, raw, self._logits.activation)
 
     def another(self) -> KerasModel:
         """Return the model itself: TensorFlow may be called by several threads at once."""
@@ -66,6 +80,37 @@ class KerasModel:
         copy = keras.models.clone_model(self.network, input_tensors=floats)
         copy.set_weights(self.network.get_weights())
         return both_classes(np.asarray(copy(pixels, training=False)))
+
+
+@dataclass(frozen=True)
+class Logits:
+    """A network that ends before its last activation, ``softmax`` or ``sigmoid``."""
+
+    network: Any
+    activation: str
+
+
+def logits_of(network: Any) -> Logits | None:
+    """Return a copy of a network that gives logits.
+
+    Returns
+    -------
+    Logits or None
+        ``None`` if the last layer is not one with a softmax or a sigmoid.
+    """
+    import keras
+
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    last = copy
+    while isinstance(last, keras.Model):
+        ends = last.layers[-1:] if isinstance(last, keras.Sequential) else ()
+        last = ends[0] if ends else last.outputs[0]._keras_history.operation
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    if activation not in ("softmax", "sigmoid"):
+        return None
+    last.activation = keras.activations.linear
+    return Logits(copy, activation)
 
 
 def read_card(path: Path) -> bytes:
