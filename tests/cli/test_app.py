@@ -22,6 +22,7 @@ import medkit.models.runtimes.loading
 import medkit.reports.report
 import medkit.training
 import medkit_exporters
+import medkit_exporters.adoption.run
 from commandruns import (
     DISCLAIMER,
     call,
@@ -213,6 +214,7 @@ def test_an_error_of_the_library_is_one_line_unless_debugging(
     module, name, arguments = {
         "audit": (medkit.datasets.audit, "audit_folder", ["d"]),
         "train": (medkit.training, "train_model", ["skin", "--data", "d"]),
+        "adopt": (medkit_exporters.adoption.run, "adopt_model", ["m.h5", "--name", "mine"]),
         "evaluate": (medkit.evaluation.folder, "evaluate_folder", ["skin", "--data", "d"]),
         "report": (
             medkit.reports.report,

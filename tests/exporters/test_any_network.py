@@ -284,10 +284,6 @@ def two_inputs() -> Any:
     [
         (lambda: ending(layers.Dense(3)), "a Dense layer of 3 units with the activation linear"),
         (
-            lambda: ending(layers.Dense(2, activation="sigmoid")),
-            "a Dense layer of 2 units with the activation sigmoid",
-        ),
-        (
             lambda: ending(layers.Dense(1, activation="softmax")),
             "a Dense layer of 1 units with the activation softmax",
         ),
@@ -295,7 +291,7 @@ def two_inputs() -> Any:
         (of_its_own, "OfItsOwn .* computes by code of its own; accepted: Sequential"),
         (two_inputs, "the network has 2 inputs; accepted: one"),
     ],
-    ids=["logits", "two sigmoids", "one softmax", "features", "code", "two inputs"],
+    ids=["logits", "one softmax", "features", "code", "two inputs"],
 )
 @pytest.mark.parametrize("kind", list(EXPORTERS))
 def test_a_network_that_gives_no_probabilities_or_cannot_be_read_is_refused(
