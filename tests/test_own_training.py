@@ -91,6 +91,7 @@ def test_training_describes_the_task_and_says_what_it_told(journey: Journey) -> 
     task = journey.bundle.task
     assert (task.labels, task.alert) == (("stripe", "square", "round"), "square")
     assert task.contract.shape == (40, 48, 3)
+    assert task.images == "coloured"
 
 
 def test_a_bundle_holds_record_card_and_plots(journey: Journey) -> None:

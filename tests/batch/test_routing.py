@@ -16,6 +16,7 @@ from medkit.batch.routing import (
     OneTask,
     Route,
     colourfulness,
+    colours_of,
     is_coloured,
     least_side,
 )
@@ -200,6 +201,39 @@ def test_one_task_takes_every_image_in_its_own_size() -> None:
     routed = routing.choose(flat((1, 2, 3)))
     assert (routed.task, routed.tensor.shape) == ("mine", (32, 64, 3))
     assert least_side(routing) == 128
+
+
+COLOURED_PIXELS = np.stack(np.meshgrid(np.arange(64), np.arange(64)), axis=-1).astype(np.uint8) * 4
+COLOURED_PIXELS = np.concatenate([COLOURED_PIXELS, COLOURED_PIXELS[::-1, :, :1]], axis=-1)
+GREY_PIXELS = np.repeat(COLOURED_PIXELS[..., :1], 3, axis=-1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("images", "noted"),
+    [("", None), ("grey", ["coloured"]), ("coloured", ["grey"]), ("any", [])],
+)
+def test_a_task_says_which_images_are_unexpected(
+    channels: int, images: str, noted: list[str] | None
+) -> None:
+    """A model of RGB input may be one of X-rays, and a grey one may have seen photographs."""
+    contract = InputContract(width=64, height=64, channels=channels)
+    given = {
+        "grey": Image.fromarray(GREY_PIXELS),
+        "coloured": Image.fromarray(COLOURED_PIXELS),
+    }
+    routing = OneTask(Route("mine", contract, images))
+    found = [name for name, image in given.items() if routing.choose(image).notes]
+    assert found == (noted if noted is not None else ["coloured" if channels == 1 else "grey"])
+
+
+def test_what_a_task_s_images_are_is_told_from_some_of_them() -> None:
+    grey, coloured = (np.stack([each] * 50) for each in (GREY_PIXELS, COLOURED_PIXELS))
+    assert colours_of(grey) == "grey"
+    assert colours_of(coloured) == "coloured"
+    assert colours_of(np.concatenate([grey, coloured[:10]])) == "any"
+    assert colours_of(np.concatenate([coloured] * 2 + [grey[:1]])) == "coloured"
+    assert colours_of(grey[..., :1]) == ""
 
 
 def test_a_decoder_leaves_enough_pixels_for_the_larger_of_two_tasks() -> None:

@@ -60,7 +60,7 @@ class TaskModel:
     @property
     def route(self) -> Route:
         """The route to this task."""
-        return Route(self.task.name, self.contract)
+        return Route(self.task.name, self.contract, self.task.images)
 
 
 @dataclass(frozen=True)

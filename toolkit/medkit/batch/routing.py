@@ -12,7 +12,7 @@ from PIL import Image
 from medkit.images.contract import InputContract
 from medkit.images.notes import COLOUR_UNEXPECTED, TASK_GUESSED
 from medkit.images.pixels import image_to_tensor
-from medkit.tasks import PNEUMONIA, SKIN
+from medkit.tasks import ANY_COLOUR, COLOURED, GREY, PNEUMONIA, SKIN
 
 HUE_THRESHOLD = 2.15
 """Hue spread, in grey levels, from which an image counts as coloured.
@@ -57,6 +57,10 @@ _CELLS = 16
 """Cells on each side of an image, over which colours are averaged: noise and the blocks of a
 JPEG are smaller."""
 
+_FEW, _MOST = 0.02, 500
+"""Share of a task's images that may be of another kind without being expected, and the number
+that is looked at."""
+
 _MARGIN = 3
 """Cells from the border that a bar or a frame around an X-ray may cover."""
 
@@ -71,10 +75,18 @@ class Route:
         Its name.
     contract
         Input contract of the task's model.
+    images
+        What the task's images are; see :class:`medkit.tasks.Task`.
     """
 
     task: str
     contract: InputContract
+    images: str = ""
+
+    @property
+    def expected(self) -> str:
+        """What its images are: as the task says, else as the channels tell."""
+        return self.images or (GREY if self.contract.channels == 1 else COLOURED)
 
 
 @dataclass(frozen=True)
@@ -128,15 +140,18 @@ class OneTask:
         """Make the image's tensor; a colour that the model has not seen is noted."""
         contract = self.route.contract
         tensor = image_to_tensor(image, contract)
+        if self.route.expected == ANY_COLOUR:
+            return Routed(self.route.task, tensor)
         if image.mode == "L":
-            unexpected = contract.channels == 3
+            coloured = False
         elif contract.channels == 3:
-            unexpected = not is_coloured(tensor, chest=False)
+            coloured = is_coloured(tensor, chest=False)
         else:
             # A sample of the pixels is enough, and costs next to nothing.
             side = 4 * _CELLS
             sample = np.asarray(image.resize((side, side), Image.Resampling.NEAREST))
-            unexpected = colourfulness(sample) >= _FAINT
+            coloured = colourfulness(sample) >= _FAINT
+        unexpected = coloured != (self.route.expected == COLOURED)
         return Routed(self.route.task, tensor, (COLOUR_UNEXPECTED,) * unexpected)
 
 
@@ -184,6 +199,30 @@ def least_side(routing: Routing) -> int | None:
     sides = [route.contract.least_side for route in routing.routes]
     known = [side for side in sides if side is not None]
     return max(known) if len(known) == len(sides) else None
+
+
+def colours_of(images: NDArray[np.uint8]) -> str:
+    """Return what a task's images are, told from some of them: grey, coloured, or any.
+
+    A model of RGB input may know grey images only, such as X-rays.
+
+    Parameters
+    ----------
+    images
+        uint8, shape (n, height, width, channels).
+
+    Returns
+    -------
+    str
+        Empty for images of one channel, which do not tell.
+    """
+    if images.shape[-1] == 1:
+        return ""
+    some = images[:: max(len(images) // _MOST, 1)]
+    share = float(np.mean([is_coloured(image, chest=False) for image in some]))
+    if share > 1 - _FEW:
+        return COLOURED
+    return GREY if share < _FEW else ANY_COLOUR
 
 
 def colourfulness(tensor: NDArray[np.uint8]) -> float:

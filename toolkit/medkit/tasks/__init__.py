@@ -22,9 +22,21 @@ from medkit.tasks.folders import (
     trained_folder,
     user_folder,
 )
-from medkit.tasks.task import TASK_NAME, TOML_NAME, DatasetLayout, Task, TaskNotes
+from medkit.tasks.task import (
+    ANY_COLOUR,
+    COLOURED,
+    GREY,
+    TASK_NAME,
+    TOML_NAME,
+    DatasetLayout,
+    Task,
+    TaskNotes,
+)
 
 __all__ = [
+    "ANY_COLOUR",
+    "COLOURED",
+    "GREY",
     "PNEUMONIA",
     "SKIN",
     "TASKS",

@@ -19,6 +19,9 @@ TOML_NAME = "task.toml"
 TASK_NAME = "task.json"
 """The older form of that file. It is still read."""
 
+GREY, COLOURED, ANY_COLOUR = "grey", "coloured", "any"
+"""What the images of a task can be."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 _LONGEST_NAME = 64
@@ -114,6 +117,9 @@ class Task:
     multi_label
         Whether an image can have several labels, or none. Each label is then
         decided for itself.
+    images
+        What its images are: :data:`GREY`, :data:`COLOURED` or :data:`ANY_COLOUR`;
+        empty for what the channels tell. A row of another image has a note.
     layout
         Layout of the published data set on the disk; ``None`` if there is none.
     notes
@@ -133,6 +139,7 @@ class Task:
     alert: str = ""
     screening_sensitivity: float = 0.95
     multi_label: bool = False
+    images: str = ""
     layout: DatasetLayout | None = None
     notes: TaskNotes = field(default_factory=TaskNotes)
 
@@ -152,6 +159,10 @@ class Task:
             accepted = f"{self.labels[1]!r}, the second" if len(self.labels) == 2 else "none"
             raise ValueError(
                 f"positive is {self.positive!r}; accepted: {accepted} of {len(self.labels)} labels"
+            )
+        if self.images not in ("", GREY, COLOURED, ANY_COLOUR):
+            raise ValueError(
+                f"images is {self.images!r}; accepted: {GREY!r}, {COLOURED!r} or {ANY_COLOUR!r}"
             )
         if not 0 < self.screening_sensitivity <= 1:
             raise ValueError(

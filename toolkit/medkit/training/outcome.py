@@ -6,7 +6,7 @@ Importing this module imports Keras and TensorFlow.
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medkit.batch.routing import colours_of
 from medkit.datasets.conflicts import deduplicated_mask
 from medkit.datasets.division import SPLITS_NAME, write_splits
 from medkit.datasets.sampling import class_counts
@@ -90,12 +91,16 @@ class Measured:
         Calibrated probabilities of each held-out split, shape (n, classes).
     metrics
         Figures by held-out split and operating point.
+    images
+        What the training images of a task of one's own are; else empty. See
+        :func:`medkit.batch.routing.colours_of`.
     """
 
     temperature: float
     points: OperatingPoints
     scores: dict[str, NDArray[np.float32]]
     metrics: Metrics
+    images: str = ""
 
 
 def measure(run: Run, model: Any, tensors: dict[str, Tensors]) -> Measured:
@@ -132,7 +137,8 @@ def measure(run: Run, model: Any, tensors: dict[str, Tensors]) -> Measured:
     }
     mask = deduplicated_mask(run.data.dataset)
     metrics |= evaluate_test_split(task, tensors["test"].labels, scores["test"], points, mask)
-    return Measured(temperature, points, scores, metrics)
+    images = colours_of(tensors["train"].images) if run.data.divided is not None else ""
+    return Measured(temperature, points, scores, metrics, images)
 
 
 def draw(run: Run, fitted: Fitted, measured: Measured, labels: NDArray[np.int64]) -> None:
@@ -181,7 +187,7 @@ def record(run: Run, model: Any, fitted: Fitted, measured: Measured) -> Manifest
     files = [KERAS_NAME, CURVES, ROC, CONFUSION, RELIABILITY]
     if data.divided is not None:
         write_splits(run.folder, data.divided)
-        write_task(run.folder, task)
+        write_task(run.folder, replace(task, images=task.images or measured.images))
         (run.folder / TASK_NAME).unlink(missing_ok=True)  # its older form, of an earlier model
         files.append(SPLITS_NAME)
     manifest = Manifest(
