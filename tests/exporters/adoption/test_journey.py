@@ -46,7 +46,7 @@ def test_pixels_and_resize_are_found_by_measuring(adopted: tuple[Path, Any]) -> 
     assert task.labels == LABELS
     assert task.alert == "vessel"
     assert task.contract.shape == (224, 224, 3)
-    assert task.images == "coloured"
+    assert task.images == "any"  # some of the made images are nearly grey
     assert task.contract.resize == "squash:pillow-nearest"
     assert task.contract.decoder == "pillow:first-frame:full-scale"
     manifest = load_bundle("fundus", out).manifest
