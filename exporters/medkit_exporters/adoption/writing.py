@@ -156,7 +156,7 @@ def _check_alike(opened: OpenedModel, path: Path, found: Found, ending: str) -> 
         multi_label=found.task.multi_label,
     )
     difference = float(np.abs(predict_all(written, images) - wanted).max())
-    # A temperature is applied to probabilities of 1e-7 at least, and in a graph to any.
+    # Next to 1, float32 tells a probability's logit less exactly than the file knows it.
     rounding = len(found.task.labels) * 1e-7 ** (1 / max(temperature, 1.0))
     if not difference <= opened.facts.tolerance / min(temperature, 1.0) + rounding:
         raise ModelFileError(
