@@ -70,6 +70,12 @@ def test_every_option_that_takes_a_value_says_what(command: str) -> None:
             assert re.search(rf"{option.opts[0]}.* [A-Z]+\b", shown)
 
 
+def test_the_word_for_the_contrary_is_shown() -> None:
+    """Nobody would find ``--one-label`` otherwise."""
+    assert "  --multi-label / --one-label\n" in run("adopt", "--help").stdout
+    assert "  --grey / --colour " in run("train", "--help").stdout
+
+
 def test_the_command_list_tells_whole_sentences() -> None:
     shown = " ".join(help_of("").split())
     for name, command in COMMANDS.items():

@@ -73,6 +73,7 @@ def _entries(command: Any, ctx: Any) -> Iterator[tuple[str, tuple[str, str]]]:
         else:
             panel = getattr(one, "rich_help_panel", None) or "Options"
             names = ", ".join(sorted(one.opts, key=len))
+            names = " / ".join([names, *one.secondary_opts])  # what says the contrary
             name = names if one.is_flag else f"{names} {one.metavar}"
         yield panel, (name, record[1])
 

@@ -77,7 +77,7 @@ def adopt(
         bool | None,
         typer.Option(
             "--multi-label/--one-label",
-            help="How many labels an image has, where the last activation does not tell.",
+            help="Whether an image can have several labels, where the model does not tell.",
             rich_help_panel=MODEL,
         ),
     ] = None,
