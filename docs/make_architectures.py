@@ -45,7 +45,7 @@ from medkit_exporters.formats.registry import KnownExporter, known_exporters
 from medkit_exporters.quantize.source import open_source
 from medkit_exporters.run import climb, keep
 
-TRAINING, JUDGING, CALIBRATING = 96, 60, 24
+TRAINING, JUDGING, CALIBRATING = 240, 150, 24
 """Numbers of images; those of the calibration are drawn from those of the training."""
 
 _PACKAGES = ("ai-edge-litert", "keras", "onnxruntime", "tf2onnx")
