@@ -26,13 +26,13 @@ from medkit.models.operators.summary import (
     check_promise,
     summarise_operators,
 )
-from medkit.models.runtimes.base import one_line
+from medkit.models.runtimes.base import activate, one_line
 from medkit.models.runtimes.loading import load_model
 from medkit_exporters.adoption.base import LOGITS, SIGMOID, SOFTMAX, ModelFacts
 from medkit_exporters.adoption.metadata import Told
 from medkit_exporters.adoption.pixels import PIXEL_RULES, PixelRule
 from medkit_exporters.adoption.precision import precision_of, tolerance_of
-from medkit_exporters.adoption.reference import activation, calibrated, noise_and_plain
+from medkit_exporters.adoption.reference import calibrated, noise_and_plain
 from medkit_exporters.adoption.taken import Taken, with_size
 
 Run = Callable[[NDArray[np.generic]], NDArray[np.float32]]
@@ -173,7 +173,7 @@ class ExportedFile(ABC):
         plain = self._batchwise(self._start(content), images)
         expected = self._as_given(pixels.apply(images))
         if self.facts.ending == LOGITS:
-            expected = activation(expected, ending)
+            expected = activate(expected, ending)
         self._check_alike(plain, expected, self._tolerance)
         card = replace(card, precision=self.facts.precision, source_sha256=self.source_sha256)
         content = self._with_ends(content, card)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medkit.models.card import ModelCard
-from medkit.models.runtimes.base import both_classes
+from medkit.models.runtimes.base import activate, both_classes
 from medkit_exporters.adoption.base import LOGITS, SIGMOID, OpenedModel
 
 LEAST_PROBABILITY = 1e-12
@@ -20,17 +20,6 @@ def noise_and_plain(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.stack([*noise, *plain])
 
 
-def activation(logits: NDArray[np.floating], ending: str) -> NDArray[np.float32]:
-    """Return softmax or sigmoid of logits, computed in double precision."""
-    wide = logits.astype(np.float64)
-    if ending == SIGMOID:
-        found = np.exp(-np.logaddexp(0, -wide))
-    else:
-        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-        found = powers / powers.sum(axis=1, keepdims=True)
-    return np.asarray(found, np.float32)
-
-
 def calibrated(
     probabilities: NDArray[np.floating], ending: str, card: ModelCard
 ) -> NDArray[np.float32]:
@@ -40,7 +29,7 @@ def calibrated(
         logits = np.log(known) - np.log(np.clip(1 - probabilities.astype(np.float64), 1e-7, None))
     else:
         logits = np.log(known)
-    found = activation(logits / card.temperature, ending)
+    found = activate(logits / card.temperature, ending)
     if found.shape[1] == 1 and len(card.labels) == 2:
         return np.concatenate([1 - found, found], axis=1)
     return found
@@ -61,4 +50,4 @@ def probabilities_of(
         What logits get.
     """
     raw = opened.predict(values)
-    return both_classes(activation(raw, ending) if opened.facts.ending == LOGITS else raw)
+    return both_classes(activate(raw, ending) if opened.facts.ending == LOGITS else raw)

@@ -151,12 +151,18 @@ def finish_logits(
         The network's last one, ``softmax`` or ``sigmoid``.
     """
     scaled = logits.astype(np.float64) / card.temperature
-    if activation == "softmax":
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
-    if scaled.shape[1] == 1:
+    if activation == "sigmoid" and scaled.shape[1] == 1:
         scaled = np.concatenate([-scaled, scaled], axis=1)
-    return np.asarray(np.exp(-np.logaddexp(0, -scaled)), np.float32)
+    return activate(scaled, activation)
+
+
+def activate(logits: NDArray[np.floating], activation: str) -> NDArray[np.float32]:
+    """Return ``softmax`` or ``sigmoid`` of logits, computed in double precision."""
+    wide = logits.astype(np.float64)
+    if activation == "sigmoid":
+        return np.asarray(np.exp(-np.logaddexp(0, -wide)), np.float32)
+    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def both_classes(raw: NDArray[np.float32]) -> NDArray[np.float32]:
