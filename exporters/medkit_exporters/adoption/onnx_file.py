@@ -1,6 +1,6 @@
 """Lone ONNX files that were made elsewhere.
 
-Importing this module imports the packages ``onnx`` and ``onnxruntime``, and no converter.
+Importing this module imports the package ``onnx``, and no converter.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto
 
@@ -19,7 +18,7 @@ from medkit.models.card import ModelCard
 from medkit.models.operators.onnx import summarise
 from medkit.models.operators.summary import OperatorSummary
 from medkit.models.runtimes.base import one_line
-from medkit.models.runtimes.onnx import check_self_contained
+from medkit.models.runtimes.onnx import check_self_contained, open_session
 from medkit_exporters.adoption import onnx_ends
 from medkit_exporters.adoption.exported_file import ExportedFile, Run, loaded
 from medkit_exporters.adoption.metadata import Told, read_onnx_metadata
@@ -155,12 +154,7 @@ class _Session:
     """A file in a session of ONNX Runtime."""
 
     def __init__(self, content: bytes) -> None:
-        onnxruntime.disable_telemetry_events()  # its builds for Windows report use by default
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong arrives as an exception
-        self._session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        self._session = open_session(content, quiet=True)
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, values: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,28 +27,49 @@ def check_self_contained(path: Path) -> None:
         )
 
 
+def open_session(model: str | bytes, threads: int | None = None, *, quiet: bool = False) -> Any:
+    """Open a session of ONNX Runtime on the CPU.
+
+    Parameters
+    ----------
+    model
+        Path of a file, or its bytes.
+    threads
+        Number of threads; ``None`` leaves it to ONNX Runtime.
+    quiet
+        Whether its errors are not logged, because the caller tells them.
+
+    Raises
+    ------
+    Exception
+        If it does not take the model; its classes share no other base.
+    """
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # its builds for Windows report use by default
+    options = onnxruntime.SessionOptions()
+    # Errors at most: its warnings are about graph rewriting.
+    options.log_severity_level = 4 if quiet else 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,  # it prints to standard output, and tries the same again
+    )
+
+
 class OnnxModel:
     """An ONNX file loaded into an ONNX Runtime session on the CPU."""
 
     runtime = "ONNX Runtime"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()  # its builds for Windows report use by default
         check_self_contained(path)
         self.path = path
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: its warnings are about graph rewriting
-        if threads is not None:
-            options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path),
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,  # it prints to standard output, and tries the same again
-            )
+            self._session = open_session(str(path), threads)
             properties = self._session.get_modelmeta().custom_metadata_map
             (taken,), (given,) = self._session.get_inputs(), self._session.get_outputs()
             self._input = taken.name
